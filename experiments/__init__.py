@@ -1,0 +1,1 @@
+"""Claims about Nyström attention, one module a claim, checked on real input."""

@@ -1,0 +1,69 @@
+"""Packaging of nystrom_numerics (the versions that CI uses are pinned in constraints.txt)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "nystrom_numerics" / "__init__.py").read_text("utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+TORCH = ["torch>=2.6"]
+EXPERIMENTS = [
+    "dask[distributed]>=2024.8",
+    "jinja2>=3.1",
+    "matplotlib>=3.8",
+    "pandas>=2.1",
+    "pyarrow>=15",
+    "rich>=13",
+    "seaborn>=0.13",
+    "typer>=0.12",
+    *TORCH,
+]
+MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20"]
+PROOFS = ["python-flint>=0.6", "sympy>=1.12", "mpmath>=1.3", "hypothesis>=6.100", "rich>=13"]
+DEV = [
+    "array-api-strict>=2.3",
+    "mypy>=1.11",
+    "pre-commit>=3.7",
+    "pytest>=8.2",
+    "pytest-benchmark>=4.0",
+    "ruff>=0.6",
+    *PROOFS,
+]
+
+setup(
+    name="nystrom_numerics",
+    version=VERSION,
+    description="Nyström attention as numerics: landmarks, pseudoinverses, bounds, and checks of every claim",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    packages=find_packages(include=["nystrom_numerics*", "experiments*", "proofs_check*"]),
+    package_data={
+        "nystrom_numerics": ["py.typed"],
+        "experiments": ["*.html", "*.css"],
+        "proofs_check": ["**/*.v", "*.html"],
+    },
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.26",
+        "scipy>=1.12",
+        "array-api-compat>=1.12",
+        "array-api-extra>=0.8",
+    ],
+    extras_require={
+        "torch": TORCH,
+        "cupy12": ["cupy-cuda12x>=13.4"],
+        "cupy13": ["cupy-cuda13x>=13.6"],
+        "experiments": EXPERIMENTS,
+        "models": [*TORCH, *MODELS],
+        "proofs": PROOFS,
+        "dev": DEV,
+        "all": [*EXPERIMENTS, *MODELS, *DEV],
+    },
+    entry_points={"console_scripts": ["nystrom = nystrom_numerics.cli:main"]},
+)
