@@ -1,0 +1,6 @@
+"""Softmax attention, exact and by Nyström approximation."""
+
+from nystrom_numerics.attention.exact import exact
+from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
+
+__all__ = ["NystromOperator", "Pinv", "exact", "nystrom", "nystrom_operator"]

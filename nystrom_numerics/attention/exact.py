@@ -1,0 +1,67 @@
+"""Exact softmax attention, the reference of everything here."""
+
+from __future__ import annotations
+
+from nystrom_numerics.attention.arguments import check_arguments
+from nystrom_numerics.attention.streaming import stream
+from nystrom_numerics.backend import Array
+
+__all__ = ["exact"]
+
+
+def exact(
+    q: Array,
+    k: Array,
+    v: Array,
+    /,
+    *,
+    key_mask: Array | None = None,
+    scale: float | None = None,
+    check_finite: bool = False,
+) -> Array:
+    r"""Softmax attention, streamed over blocks: no n_q × n_k array is ever held.
+
+    .. math:: O = S V,\qquad S = \mathrm{softmax}(s\,QK^T),\quad s = 1/\sqrt d \text{ by default}.
+
+    Parameters
+    ----------
+    q : array (..., n_q, d)
+    k : array (..., n_k, d)
+    v : array (..., n_k, d_v)
+        Real floating, of one dtype, library and device; leading axes broadcast.  Softmax statistics of
+        16-bit dtypes are kept in float32.
+    key_mask : array of bool, broadcastable to (..., n_k), optional
+        True for real keys.  Masked ones may hold anything, NaN included.  A query left without any key
+        gives a row of zeros.
+    scale : float, optional
+        s, in place of :math:`1/\sqrt d`.
+    check_finite : bool
+        Raise on NaN and infinity in q, k and v.
+
+    Returns
+    -------
+    array (..., n_q, d_v)
+        In the dtype of ``v``.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: n_q n_k kernel entries and n_q n_k (d + d_v) multiplications; memory one block.  Sources:
+    Vaswani et al. 2017, eq. (1); running maxima, Milakov and Gimelshein 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> x = np.zeros((3, 2))
+    >>> attention.exact(x, x, np.array([[0.0], [3.0], [6.0]]))
+    array([[3.],
+           [3.],
+           [3.]])
+    """
+    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, check_finite=check_finite)
+    return a.xp.astype(stream(a.xp, q, k, v, a.key_mask, a.scale), v.dtype, copy=False)

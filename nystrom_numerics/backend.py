@@ -1,0 +1,204 @@
+"""The one door to array libraries: namespaces, dtypes, devices and randomness.
+
+Every other module asks this one for the array-API namespace of its arguments and then writes
+standard code.  Whatever is particular to one library stands here.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, TypeAlias
+
+import array_api_compat
+import numpy as np
+
+from nystrom_numerics.errors import (
+    DeviceError,
+    DTypeError,
+    NamespaceError,
+    NonFiniteError,
+    RangeError,
+    ShapeError,
+)
+
+__all__ = [
+    "Array",
+    "broadcast_shapes",
+    "compute_dtype",
+    "default_block",
+    "device_of",
+    "floating",
+    "from_numpy",
+    "generator",
+    "namespace",
+    "require_finite",
+    "require_mask",
+    "require_matrix",
+    "to_numpy",
+    "unit_roundoff",
+]
+
+Array: TypeAlias = Any
+"""A NumPy, CuPy, Torch or strict array: anything that ``array_api_compat`` serves."""
+
+Namespace: TypeAlias = Any
+
+device_of = array_api_compat.device
+
+
+def namespace(**arrays: Array | None) -> Namespace:
+    """The one array namespace of the named arguments (``None`` is passed over).
+
+    Raises
+    ------
+    NamespaceError
+        An argument is no array, is a masked array, or belongs to another library than the first.
+    DeviceError
+        An argument lies on another device than the first.
+    """
+    given = [(name, x) for name, x in arrays.items() if x is not None]
+    for name, x in given:
+        if not array_api_compat.is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
+            raise NamespaceError(name, f"a {type(x).__name__}", "a NumPy, CuPy or Torch array")
+    (first, x0), *rest = given
+    xp = array_api_compat.array_namespace(x0)
+    for name, x in rest:
+        other = array_api_compat.array_namespace(x)
+        if other is not xp:
+            raise NamespaceError(name, f"of {other.__name__}", f"an array of {xp.__name__}, as `{first}` is")
+        if device_of(x) != device_of(x0):
+            raise DeviceError(name, f"on {device_of(x)}", f"device {device_of(x0)}, as `{first}` has")
+    return xp
+
+
+def floating(xp: Namespace, **arrays: Array) -> None:
+    """Refuse dtypes other than 16, 32 and 64-bit real floating ones, and mixtures.
+
+    Raises
+    ------
+    DTypeError
+        Naming the argument.
+    """
+    (first, x0), *_ = arrays.items()
+    for name, x in arrays.items():
+        if not xp.isdtype(x.dtype, "real floating") or xp.finfo(x.dtype).bits not in (16, 32, 64):
+            raise DTypeError(name, f"of dtype {x.dtype}", "a real floating dtype of 16, 32 or 64 bits")
+        if x.dtype != x0.dtype:
+            raise DTypeError(name, f"of dtype {x.dtype}", f"{x0.dtype}, as `{first}` has")
+
+
+def require_matrix(name: str, x: Array) -> None:
+    """Refuse arrays that are no (stack of) non-empty matrices.
+
+    Raises
+    ------
+    ShapeError
+        Fewer than two axes, or an empty one among the last two.
+    """
+    if x.ndim < 2 or 0 in x.shape[-2:]:
+        raise ShapeError(name, f"of shape {tuple(x.shape)}", "shape (..., rows, columns), neither empty")
+
+
+def require_finite(xp: Namespace, **arrays: Array) -> None:
+    """Refuse NaN and infinity; one synchronisation an argument.
+
+    Raises
+    ------
+    NonFiniteError
+        Naming the argument and the number of its non-finite entries.
+    """
+    for name, x in arrays.items():
+        bad = int(xp.count_nonzero(~xp.isfinite(x)))
+        if bad:
+            raise NonFiniteError(name, f"not finite in {bad} of {prod(x.shape)} entries", "finite entries")
+
+
+def require_mask(xp: Namespace, name: str, mask: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """The mask broadcast to ``shape``; ``True`` marks a real token.
+
+    Raises
+    ------
+    DTypeError, ShapeError
+        It is not boolean, or does not broadcast to ``shape``.
+    """
+    if mask is None:
+        return None
+    if not xp.isdtype(mask.dtype, "bool"):
+        raise DTypeError(name, f"of dtype {mask.dtype}", "a boolean mask, True for real tokens")
+    try:
+        fits = np.broadcast_shapes(tuple(mask.shape), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(name, f"of shape {tuple(mask.shape)}", f"a shape that broadcasts to {shape}")
+    return xp.broadcast_to(mask, shape)
+
+
+def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape of leading (batch) axes.
+
+    Raises
+    ------
+    ShapeError
+        Naming the first argument whose batch does not fit those before it.
+    """
+    common: tuple[int, ...] = ()
+    for name, shape in shapes.items():
+        try:
+            common = np.broadcast_shapes(common, shape)
+        except ValueError:
+            needs = f"leading axes that broadcast with {common}"
+            raise ShapeError(name, f"of leading axes {shape}", needs) from None
+    return common
+
+
+def compute_dtype(xp: Namespace, dtype: Any) -> Any:
+    """The dtype to compute in: float32 for 16-bit storage, else the dtype itself."""
+    return xp.float32 if xp.finfo(dtype).bits == 16 else dtype
+
+
+def unit_roundoff(xp: Namespace, dtype: Any) -> float:
+    """u, half the distance from 1 to the next number of ``dtype``."""
+    return float(xp.finfo(dtype).eps) / 2
+
+
+def default_block(length: int) -> int:
+    """Rows to handle at once where an array of ``length`` rows is streamed."""
+    return min(length, 1024)
+
+
+def generator(rng: np.random.Generator | int) -> tuple[np.random.Generator, int | None]:
+    """The NumPy generator to draw from, and the seed to record (``None`` for a generator).
+
+    Raises
+    ------
+    DTypeError
+        ``rng`` is neither; a legacy ``RandomState`` included.
+    RangeError
+        A negative seed.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng, None
+    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)):
+        raise DTypeError("rng", f"a {type(rng).__name__}", "a numpy.random.Generator or an int")
+    if rng < 0:
+        raise RangeError("rng", f"{rng}", "a seed of at least 0")
+    return np.random.default_rng(int(rng)), int(rng)
+
+
+def from_numpy(xp: Namespace, array: np.ndarray[Any, Any], like: Array) -> Array:
+    """``array`` moved to the namespace and device of ``like``."""
+    return xp.asarray(array, device=device_of(like))
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    """A NumPy copy or view of ``x``, detached and brought to the host."""
+    if array_api_compat.is_torch_array(x):
+        x = x.detach().cpu()
+        return np.asarray(x.float() if x.dtype.itemsize == 2 else x)
+    if array_api_compat.is_cupy_array(x):
+        return np.asarray(x.get())
+    xp = array_api_compat.array_namespace(x)
+    if xp.__name__ == "array_api_strict":
+        x = array_api_compat.to_device(x, xp.Device("CPU_DEVICE"))
+    return np.asarray(x)

@@ -1,0 +1,100 @@
+"""What can go wrong, each with its remedy.
+
+Bad arguments raise an :class:`ArgumentError` that names the argument, says what it got and what it
+needs.  What an iteration came to is not an exception but a :class:`Status`, carried by its result.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = [
+    "ArgumentError",
+    "DTypeError",
+    "DeviceError",
+    "NamespaceError",
+    "NonFiniteError",
+    "NystromError",
+    "RangeError",
+    "ShapeError",
+    "Status",
+]
+
+
+class NystromError(Exception):
+    """Base class of everything this package raises on purpose."""
+
+
+class ArgumentError(NystromError):
+    """An argument that cannot be used.
+
+    Parameters
+    ----------
+    argument : str
+        Its name in the signature.
+    got, needs : str
+        What was received and what is required.
+    """
+
+    def __init__(self, argument: str, got: str, needs: str) -> None:
+        super().__init__(argument, got, needs)
+        self.argument, self.got, self.needs = argument, got, needs
+
+    def __str__(self) -> str:
+        return f"`{self.argument}` is {self.got}; it needs {self.needs}"
+
+
+class ShapeError(ArgumentError, ValueError):
+    """Wrong rank, an empty axis, or axes that do not match."""
+
+
+class RangeError(ArgumentError, ValueError):
+    """A number outside its range, such as more landmarks than tokens."""
+
+
+class NonFiniteError(ArgumentError, ValueError):
+    """NaN or infinity where a check was asked for."""
+
+
+class DTypeError(ArgumentError, TypeError):
+    """A dtype that is not a real floating one, or dtypes that differ."""
+
+
+class NamespaceError(ArgumentError, TypeError):
+    """Not an array, or arrays of different libraries."""
+
+
+class DeviceError(ArgumentError, ValueError):
+    """Arrays of one library on different devices."""
+
+
+class Status(IntEnum):
+    """What an iteration came to, from best to worst; ``remedy`` says what to do."""
+
+    CONVERGED = 0
+    MAX_ITERATIONS = 1
+    STAGNATED = 2
+    NON_FINITE = 3
+
+    @property
+    def remedy(self) -> str:
+        """What the caller can do about it."""
+        return _REMEDY[self]
+
+
+_REMEDY = {
+    Status.CONVERGED: "Nothing to do: the residual meets the tolerance.",
+    Status.MAX_ITERATIONS: (
+        "The iterations allowed ended before the residual met the tolerance: raise `iterations`, "
+        "or accept the result as the spectral filter that it is."
+    ),
+    Status.STAGNATED: (
+        "The residual has stopped falling: what is left belongs to singular values that this dtype "
+        "cannot resolve by products. Raise `tol`, use a wider dtype, or use `pinv.svd` with an "
+        "explicit `rtol`."
+    ),
+    Status.NON_FINITE: (
+        "NaN or infinity in the input or on the way, and the value is NaN: check the input for "
+        "non-finite or overflowing entries."
+    ),
+}

@@ -1,0 +1,7 @@
+"""Landmarks: few tokens that stand for all, made (`LandmarkPoints`) or picked (`ColumnSubset`)."""
+
+from nystrom_numerics.landmarks.points import kmeans, segment_means
+from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, Strategy
+from nystrom_numerics.landmarks.sampling import strided, uniform
+
+__all__ = ["ColumnSubset", "LandmarkPoints", "Strategy", "kmeans", "segment_means", "strided", "uniform"]

@@ -1,0 +1,42 @@
+"""What every pseudoinverse returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nystrom_numerics.backend import Array, to_numpy
+from nystrom_numerics.errors import Status
+
+__all__ = ["PinvResult"]
+
+
+@dataclass(frozen=True)
+class PinvResult:
+    r"""An approximate pseudoinverse \(Z \approx A^+\) with its story, per matrix of the stack.
+
+    Attributes
+    ----------
+    value : array (..., n, m)
+        Z, in the dtype of A; NaN where the status is ``NON_FINITE``.
+    residual : array (...)
+        The relative backward residual \(\|AZA - A\|_F/\|A\|_F\).
+    iterations : array (...) of int
+        Steps taken; 0 for direct methods.
+    matmuls : array (...) of int
+        Matrix products that formed the value.  Residuals cost extra: one product a check and two
+        at the end.
+    codes : array (...) of int
+        The :class:`~nystrom_numerics.errors.Status` of each matrix.
+    """
+
+    value: Array
+    residual: Array
+    iterations: Array
+    matmuls: Array
+    codes: Array
+
+    @property
+    def status(self) -> Status:
+        """The worst status in the stack (synchronises with the device)."""
+        codes = to_numpy(self.codes)
+        return Status(int(codes.max())) if codes.size else Status.CONVERGED
