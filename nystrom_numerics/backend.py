@@ -34,6 +34,7 @@ __all__ = [
     "require_finite",
     "require_mask",
     "require_matrix",
+    "status_tells",
     "to_numpy",
     "unit_roundoff",
 ]
@@ -44,6 +45,9 @@ Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 
 device_of = array_api_compat.device
+
+status_tells = np.errstate(over="ignore", invalid="ignore")
+"""Decorates what reports overflow and NaN by a :class:`Status`, so that NumPy need not warn as well."""
 
 
 def namespace(**arrays: Array | None) -> Namespace:

@@ -12,6 +12,7 @@ from nystrom_numerics.backend import (
     namespace,
     require_finite,
     require_matrix,
+    status_tells,
 )
 from nystrom_numerics.errors import RangeError, Status
 from nystrom_numerics.linalg import backward_residual, transpose
@@ -20,6 +21,7 @@ from nystrom_numerics.pinv.result import PinvResult
 __all__ = ["svd"]
 
 
+@status_tells
 def svd(a: Array, /, *, rtol: float | None = None, check_finite: bool = False) -> PinvResult:
     r"""The Moore–Penrose pseudoinverse through the singular value decomposition.
 

@@ -22,6 +22,7 @@ from nystrom_numerics.backend import (
     namespace,
     require_finite,
     require_matrix,
+    status_tells,
     unit_roundoff,
 )
 from nystrom_numerics.errors import RangeError, Status
@@ -185,6 +186,7 @@ def _start(xp: Any, a: Array) -> Array:
     return transpose(a) / xp.where(product > 0, product, xp.ones_like(product))
 
 
+@status_tells
 def _run(
     a: Array, step: Step, iterations: int, tol: float | None, check_every: int, check_finite: bool
 ) -> PinvResult:

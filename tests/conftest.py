@@ -1,0 +1,47 @@
+"""The lanes: every array library that the package serves, one test run over all of them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+
+from tests.lanes import CUPY_MISSING, Lane, cupy_lane, read_only
+
+warnings.filterwarnings("ignore", message=".*array_api_strict.*2026.*")
+
+LANES = {
+    "numpy": Lane("numpy", np.asarray),
+    "read-only": Lane("read-only", read_only),
+    "strict": Lane("strict", array_api_strict.asarray),
+    "strict-device1": Lane(
+        "strict-device1", lambda x: array_api_strict.asarray(x, device=array_api_strict.Device("device1"))
+    ),
+    "torch": Lane("torch", lambda x: torch.from_numpy(np.array(x))),
+    "cupy": cupy_lane(),
+}
+
+
+@pytest.fixture(params=list(LANES))
+def lane(request: pytest.FixtureRequest) -> Lane:
+    """NumPy, read-only NumPy, array-api-strict on two devices, Torch, and CuPy where a GPU is."""
+    chosen = LANES[request.param]
+    if chosen is None:
+        pytest.skip(CUPY_MISSING)
+    return chosen
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20210207)
