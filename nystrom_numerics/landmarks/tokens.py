@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.backend import (
     Array,
     device_of,
@@ -35,7 +37,7 @@ def check_arguments(x: Array, m: int, mask: Array | None, check_finite: bool) ->
     require_matrix("x", x)
     if check_finite:
         require_finite(xp, x=x)
-    if isinstance(m, bool) or not isinstance(m, int) or not 1 <= m <= x.shape[-2]:
+    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or not 1 <= m <= x.shape[-2]:
         raise RangeError("m", f"{m!r}", f"an integer from 1 to the number of tokens, {x.shape[-2]}")
     return xp, require_mask(xp, "mask", mask, x.shape[:-1])
 
