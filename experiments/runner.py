@@ -1,7 +1,7 @@
 """Runs the cases that the store does not have yet, on Dask, and records each as it ends.
 
-The workers make the records and this process alone writes them. As many cases are under way as there are worker
-threads, so a worker that dies casts suspicion on the case it ran and on no other.
+The workers make the records and this process alone writes them. As many cases are under way as there are
+worker threads, so a worker that dies casts suspicion on the case it ran and on no other.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 from rich.console import Console
 from rich.progress import (
@@ -143,7 +143,7 @@ def run_claims(
 
 
 def _results(client: Client, tasks: Sequence[_Task], at_once: int | None) -> Iterator[tuple[_Task, Record]]:
-    """Each task with its record, in the order they end; ``at_once`` of them, or one a thread, are under way."""
+    """Each task with its record, in the order they end, while ``at_once`` (or one a thread) are under way."""
     queue = iter(tasks)
     under_way: dict[Future, _Task] = {}
     ended = as_completed(loop=client.loop)
@@ -167,8 +167,10 @@ def _record(future: Future, task: _Task) -> Record:
     if future.status == "error":
         error = future.exception()
         if isinstance(error, KilledWorker):
-            died = f"WorkerDied: this case ended its worker {error.allowed_failures + 1} times (memory, or a crash)"
-            return task.record((), died, 0.0)
+            deaths = error.allowed_failures + 1
+            return task.record(
+                (), f"WorkerDied: this case ended its worker {deaths} times (memory, or a crash)", 0.0
+            )
         return task.record((), _describe(error), 0.0)
     if future.status != "finished":
         raise SchedulerError(

@@ -1,7 +1,7 @@
 """The store: an append-only file of self-describing records, one strict JSON line each.
 
-A record reaches the file in one write, and :func:`appending` begins on a line of its own whatever came before,
-so a process killed at any moment costs at most the case that it was recording.
+A record reaches the file in one write, and :func:`appending` begins on a line of its own whatever came
+before, so a process killed at any moment costs at most the case that it was recording.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _write(descriptor: int, line: bytes, path: Path) -> None:
 
 
 def export(records: Iterable[Record], folder: Path) -> list[Path]:
-    """Write each claim's successful rows to ``<claim>.parquet``, with the code and time of each; give the paths."""
+    """Write each claim's rows, with their code and time, to ``<claim>.parquet``; give the paths."""
     by_claim: dict[str, list[Record]] = {}
     for record in records:
         if record.ok:
