@@ -1,0 +1,233 @@
+"""The report: what the records say of each claim, as one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.contract import Claim, Outcome, Record, Verdict
+from experiments.environment import fingerprint
+from experiments.store import Damage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PER_CASE = ("profile", "fingerprint", "recorded")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error, and the parameters of the cases that ended in it."""
+
+    error: str
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is known of one claim: its verdicts with what they rest on, or why there are none.
+
+    ``cases`` counts the grid, ``done`` those with a result. ``stale`` says that other code than the present
+    made the records, ``broken`` is the error of a verdict, table or figure that could not be made of them.
+    """
+
+    name: str
+    title: str
+    claim: str
+    source: str
+    alt: str
+    verdicts: tuple[Verdict, ...]
+    columns: tuple[str, ...]
+    table: tuple[tuple[Any, ...], ...]
+    figure: str
+    cases: int
+    done: int
+    seconds: float
+    failures: tuple[Failure, ...]
+    records: tuple[Record, ...]
+    stale: bool
+    broken: str
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self.cases and not self.broken
+
+
+def last_profile(records: Sequence[Record], default: str = "quick") -> str:
+    """The profile that the newest record was made for."""
+    return records[-1].environment.get("profile", default) if records else default
+
+
+def section(claim: Claim, records: Iterable[Record], profile: str) -> Section:
+    """Judge a claim by the newest record of each case of its grid, all from the code that made the newest."""
+    keys = {case.key for case in claim.grid(profile)}
+    mine = [record for record in records if record.case.key in keys]
+    code = mine[-1].environment.get("fingerprint") if mine else None
+    newest = {record.case.key: record for record in mine if record.environment.get("fingerprint") == code}
+    done = tuple(record for record in newest.values() if record.ok)
+    verdicts: tuple[Verdict, ...] = ()
+    columns: tuple[str, ...] = ()
+    table: tuple[tuple[Any, ...], ...] = ()
+    figure = broken = ""
+    if done:
+        try:
+            verdicts = tuple(claim.verdicts(done))
+            columns, table = _cells(claim.table(done))
+            figure = _figure(claim, done)
+        except (
+            Exception
+        ) as error:  # a claim's own code, on records that may be few: the page says what failed
+            broken = f"{type(error).__name__}: {error}"
+    return Section(
+        name=claim.__name__.rpartition(".")[2],
+        title=claim.TITLE,
+        claim=claim.CLAIM,
+        source=claim.SOURCE,
+        alt=claim.ALT,
+        verdicts=verdicts,
+        columns=columns,
+        table=table,
+        figure=figure,
+        cases=len(keys),
+        done=len(done),
+        seconds=sum(record.seconds for record in newest.values()),
+        failures=_failures(record for record in newest.values() if not record.ok),
+        records=tuple(newest.values()),
+        stale=code is not None and code != fingerprint(claim.__name__),
+        broken=broken,
+    )
+
+
+def write(
+    path: Path,
+    sections: Sequence[Section],
+    *,
+    profile: str,
+    damage: Sequence[Damage] = (),
+    extra_sections: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    extra_sections
+        Titles with HTML that goes in as it is, after the claims; it must be safe and refer to nothing outside.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page = render(sections, profile=profile, damage=damage, extra_sections=extra_sections)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(page, encoding="utf-8")
+    os.replace(part, path)
+
+
+def render(
+    sections: Sequence[Section],
+    *,
+    profile: str,
+    damage: Sequence[Damage] = (),
+    extra_sections: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The page as text; see :func:`write`."""
+    import jinja2
+
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"number": number, "duration": duration, "is_number": _is_number}
+    return templates.get_template("report.html").render(
+        sections=sections,
+        profile=profile,
+        damage=damage,
+        extra_sections=extra_sections,
+        environment=environments(record for item in sections for record in item.records),
+        counts=[(o, sum(v.outcome is o for s in sections for v in s.verdicts)) for o in Outcome],
+        written=datetime.now(timezone.utc),
+    )
+
+
+def environments(records: Iterable[Record]) -> dict[str, str]:
+    """Each fact of the records' environments, with all values it took; then the time from first to last."""
+    values: dict[str, dict[str, None]] = {}
+    times: list[str] = []
+    for record in records:
+        for name, value in record.environment.items():
+            values.setdefault(name, {})[value] = None
+        times.append(record.environment.get("recorded", ""))
+    facts = {name: ", ".join(seen) for name, seen in values.items() if name not in _PER_CASE}
+    if times:
+        facts["sources (digest)"] = ", ".join(values.get("fingerprint", {}))
+        facts["recorded (UTC)"] = " to ".join(sorted({min(times), max(times)}))
+    return facts
+
+
+def number(value: Any) -> str:
+    """A cell's text: four significant digits, a dash for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return "∞" if value == math.inf else "−∞" if value == -math.inf else f"{value:.4g}".replace("-", "−")
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cells(table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
+    """Names and Python values of a frame; an index that has a name becomes columns."""
+    flat = table.reset_index() if any(name is not None for name in table.index.names) else table
+    columns = tuple(" ".join(map(str, c)).strip() if isinstance(c, tuple) else str(c) for c in flat.columns)
+    cells = (flat.iloc[:, i].tolist() for i in range(len(columns)))
+    return columns, tuple(zip(*cells, strict=True))
+
+
+def _figure(claim: Claim, records: Sequence[Record]) -> str:
+    """The figure as a data address of an SVG, whose text is outlines: it looks the same everywhere."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    style = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "svg.hashsalt": claim.TITLE}
+    style["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
+    drawn = io.BytesIO()
+    with mpl.rc_context(style):
+        figure = claim.plot(records)
+        figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}"
+
+
+def _failures(records: Iterable[Record]) -> tuple[Failure, ...]:
+    """Failed cases, those with the same first line of their error together."""
+    together: dict[str, list[Record]] = {}
+    for record in records:
+        together.setdefault(str(record.error).partition("\n")[0], []).append(record)
+    return tuple(
+        Failure(str(group[0].error), tuple(_named(record) for record in group)) for group in together.values()
+    )
+
+
+def _named(record: Record) -> str:
+    parameters = ", ".join(f"{name} = {value}" for name, value in record.case.params.items())
+    return f"{parameters}, seed {record.case.seed}" if record.case.seed else parameters

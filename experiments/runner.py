@@ -1,0 +1,243 @@
+"""Runs the cases that the store does not have yet, on Dask, and records each as it ends.
+
+The workers make the records and this process alone writes them. As many cases are under way as there are
+worker threads, so a worker that dies casts suspicion on the case it ran and on no other.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from uuid import uuid4
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed.system import MEMORY_LIMIT
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from experiments import store
+from experiments.contract import Case, Claim, Record, Row
+from experiments.environment import cuda_device, environment, fingerprint
+from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError
+
+WORKER_MEMORY = 1_500_000_000
+"""Bytes a local worker may hold before it is stopped: two of them and this process stay within 4 GB."""
+
+DEATHS = 3
+"""Workers a case may cost on a local cluster before it counts as failed."""
+
+_TRACEBACK_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a run did: cases run now, those of them that failed, and cases the store already had."""
+
+    ran: int
+    failed: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A case on its way to a worker: what to call, and what to write into its record."""
+
+    case: Case
+    run: Callable[[Case], list[Row]]
+    module: str
+    profile: str
+
+    def record(self, rows: Sequence[Row], error: str | None, seconds: float) -> Record:
+        """The record of this case, made in the process that calls."""
+        facts = {
+            "profile": self.profile,
+            "fingerprint": fingerprint(self.module),
+            "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        return Record(self.case, tuple(rows), error, seconds, {**environment(), **facts})
+
+    def execute(self) -> Record:
+        """Run the case; what it raises, or what JSON cannot say of its rows, becomes the record's error."""
+        start = time.perf_counter()
+        try:
+            record = self.record(self.run(self.case), None, time.perf_counter() - start)
+            store.encode(record)
+        except Exception as error:
+            return self.record((), _describe(error), time.perf_counter() - start)
+        return record
+
+
+def run_claims(
+    claims: Sequence[Claim],
+    *,
+    profile: str,
+    path: Path,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    fresh: bool = False,
+    console: Console | None = None,
+) -> Tally:
+    """Run every case of the claims' grids that the store at ``path`` does not hold for the present code.
+
+    Claims that measure time come last, one case at a time. A failed case is tried again by the next run.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a running Dask scheduler; a local cluster of ``workers`` processes without it.
+    fresh
+        Run all cases, also those that are recorded; the newer record counts.
+    console
+        Where the progress bars go; none without it.
+
+    Raises
+    ------
+    StoreLockedError, NoDeviceError, SchedulerError, CodeMismatchError
+        The run cannot start, or cannot go on; what is recorded stays recorded.
+    """
+    with store.appending(path) as append:
+        records, _ = store.read(path)
+        done = {(r.case.key, r.environment.get("fingerprint")) for r in records if r.ok and not fresh}
+        tasks: dict[str, list[_Task]] = {}
+        reused = 0
+        for claim in claims:
+            cases = {case.key: case for case in claim.grid(profile)}
+            new = [case for key, case in cases.items() if (key, fingerprint(claim.__name__)) not in done]
+            tasks[claim.__name__] = [_Task(case, claim.run, claim.__name__, profile) for case in new]
+            reused += len(cases) - len(new)
+        if not any(tasks.values()):
+            return Tally(ran=0, failed=0, reused=reused)
+        with _connected(scheduler, workers, path.parent) as client, _bars(console) as progress:
+            if profile == "gpu" and not any(client.run(cuda_device).values()):
+                raise NoDeviceError(
+                    "profile gpu needs a CUDA device that torch or CuPy can use; no worker has one"
+                )
+            bars = {
+                claim.__name__: progress.add_task(claim.TITLE, total=len(tasks[claim.__name__]))
+                for claim in claims
+            }
+            ran = failed = 0
+            side_by_side = [task for claim in claims if not claim.EXCLUSIVE for task in tasks[claim.__name__]]
+            alone = [task for claim in claims if claim.EXCLUSIVE for task in tasks[claim.__name__]]
+            for queue, at_once in ((side_by_side, None), (alone, 1)):
+                for task, record in _results(client, queue, at_once):
+                    append(record)
+                    progress.advance(bars[task.module])
+                    ran, failed = ran + 1, failed + (not record.ok)
+    return Tally(ran, failed, reused)
+
+
+def _results(client: Client, tasks: Sequence[_Task], at_once: int | None) -> Iterator[tuple[_Task, Record]]:
+    """Each task with its record, in the order they end, while ``at_once`` (or one a thread) are under way."""
+    queue = iter(tasks)
+    under_way: dict[Future, _Task] = {}
+    ended = as_completed(loop=client.loop)
+
+    def fill() -> None:
+        room = (at_once or max(1, sum(client.nthreads().values()))) - len(under_way)
+        for task in islice(queue, max(0, room)):
+            future = client.submit(task.execute, key=f"{task.case.claim}-{task.case.key}-{uuid4().hex[:8]}")
+            under_way[future] = task
+            ended.add(future)
+
+    fill()
+    for future in ended:
+        task = under_way.pop(future)
+        record = _record(future, task)
+        fill()
+        yield task, record
+
+
+def _record(future: Future, task: _Task) -> Record:
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            deaths = error.allowed_failures + 1
+            return task.record(
+                (), f"WorkerDied: this case ended its worker {deaths} times (memory, or a crash)", 0.0
+            )
+        return task.record((), _describe(error), 0.0)
+    if future.status != "finished":
+        raise SchedulerError(
+            f"the scheduler let go of a case ({future.status}); run again to go on from here"
+        )
+    record: Record = future.result()
+    mine, theirs = fingerprint(task.module), record.environment["fingerprint"]
+    if mine != theirs:
+        raise CodeMismatchError(
+            f"a worker runs other sources ({theirs}) than this process ({mine}); restart it"
+        )
+    return record
+
+
+def _describe(error: BaseException) -> str:
+    """Type and message on the first line, then the last frames of the traceback."""
+    head = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.format_tb(error.__traceback__)[-_TRACEBACK_FRAMES:]
+    return f"{head}\n{''.join(frames)}".rstrip()
+
+
+@contextmanager
+def _connected(scheduler: str | None, workers: int | None, results: Path) -> Iterator[Client]:
+    """A client of the scheduler, or of a local cluster of single-threaded processes that ends with it."""
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout="10s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise SchedulerError(f"no scheduler answers at {scheduler}: {error}") from error
+        with client:
+            yield client
+        return
+    count = workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // WORKER_MEMORY))
+    single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
+    options = {
+        "distributed.nanny.pre-spawn-environ": {
+            **single,
+            "NYSTROM_INPUTS": str((results / "inputs").resolve()),
+        },
+        "distributed.scheduler.allowed-failures": DEATHS - 1,
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.admin.log-format": "%(name)s: %(message)s",
+    }
+    with (
+        dask.config.set(options),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=min(WORKER_MEMORY, MEMORY_LIMIT // count),
+            dashboard_address=None,
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _bars(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console is None,
+    )
