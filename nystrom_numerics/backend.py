@@ -27,6 +27,7 @@ __all__ = [
     "compute_dtype",
     "default_block",
     "device_of",
+    "dtype_name",
     "floating",
     "from_numpy",
     "generator",
@@ -154,6 +155,11 @@ def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
             needs = f"leading axes that broadcast with {common}"
             raise ShapeError(name, f"of leading axes {shape}", needs) from None
     return common
+
+
+def dtype_name(dtype: Any) -> str:
+    """The plain name of a dtype of any library, such as ``"float32"`` or ``"bfloat16"``."""
+    return str(getattr(dtype, "__name__", dtype)).rpartition(".")[2]
 
 
 def compute_dtype(xp: Namespace, dtype: Any) -> Any:
