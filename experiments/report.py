@@ -118,7 +118,7 @@ def write(
     Parameters
     ----------
     extra_sections
-        Titles with HTML that goes in as it is, after the claims; it must be safe and refer to nothing outside.
+        Titles with HTML that goes in as it is, after the claims; it must be safe and self-contained.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     page = render(sections, profile=profile, damage=damage, extra_sections=extra_sections)

@@ -6,6 +6,7 @@ worker threads, so a worker that dies casts suspicion on the case it ran and on 
 
 from __future__ import annotations
 
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,6 +44,7 @@ DEATHS = 3
 """Workers a case may cost on a local cluster before it counts as failed."""
 
 _TRACEBACK_FRAMES = 3
+_PATIENCE = "10s"
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class _Task:
             record = self.record(self.run(self.case), None, time.perf_counter() - start)
             store.encode(record)
         except Exception as error:
-            return self.record((), _describe(error), time.perf_counter() - start)
+            inner = error.__traceback__.tb_next if error.__traceback__ else None  # the frames of the claim
+            return self.record((), _describe(error.with_traceback(inner)), time.perf_counter() - start)
         return record
 
 
@@ -197,7 +201,7 @@ def _connected(scheduler: str | None, workers: int | None, results: Path) -> Ite
     """A client of the scheduler, or of a local cluster of single-threaded processes that ends with it."""
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="10s", set_as_default=False)
+            client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise SchedulerError(f"no scheduler answers at {scheduler}: {error}") from error
         with client:
@@ -216,19 +220,29 @@ def _connected(scheduler: str | None, workers: int | None, results: Path) -> Ite
         "distributed.worker.memory.pause": False,
         "distributed.admin.log-format": "%(name)s: %(message)s",
     }
-    with (
-        dask.config.set(options),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=min(WORKER_MEMORY, MEMORY_LIMIT // count),
-            dashboard_address=None,
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with dask.config.set(options):
+        with _interrupts_held():
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=min(WORKER_MEMORY, MEMORY_LIMIT // count),
+                dashboard_address=":0",
+                silence_logs="CRITICAL",
+            )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; threads and processes begun meanwhile, and theirs, never see it."""
+    resource_tracker.ensure_running()  # else the first process starts it, and that lets interrupts through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _bars(console: Console | None) -> Progress:
