@@ -10,7 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
@@ -232,6 +232,8 @@ def _connected(scheduler: str | None, workers: int | None, results: Path) -> Ite
             )
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+            with suppress(TimeoutError):  # a worker that is still being started again resists being stopped
+                client.wait_for_workers(count, timeout=30)
 
 
 @contextmanager
