@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from rich.progress import (
 from experiments import store
 from experiments.contract import Case, Claim, Record, Row
 from experiments.environment import cuda_device, environment, fingerprint
-from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError
+from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError, describe
 
 WORKER_MEMORY = 1_500_000_000
 """Bytes a local worker may hold before it is stopped: two of them and this process stay within 4 GB."""
@@ -43,7 +42,6 @@ WORKER_MEMORY = 1_500_000_000
 DEATHS = 3
 """Workers a case may cost on a local cluster before it counts as failed."""
 
-_TRACEBACK_FRAMES = 3
 _PATIENCE = "10s"
 
 
@@ -82,7 +80,7 @@ class _Task:
             store.encode(record)
         except Exception as error:
             inner = error.__traceback__.tb_next if error.__traceback__ else None  # the frames of the claim
-            return self.record((), _describe(error.with_traceback(inner)), time.perf_counter() - start)
+            return self.record((), describe(error.with_traceback(inner)), time.perf_counter() - start)
         return record
 
 
@@ -175,7 +173,7 @@ def _record(future: Future, task: _Task) -> Record:
             return task.record(
                 (), f"WorkerDied: this case ended its worker {deaths} times (memory, or a crash)", 0.0
             )
-        return task.record((), _describe(error), 0.0)
+        return task.record((), describe(error), 0.0)
     if future.status != "finished":
         raise SchedulerError(
             f"the scheduler let go of a case ({future.status}); run again to go on from here"
@@ -187,13 +185,6 @@ def _record(future: Future, task: _Task) -> Record:
             f"a worker runs other sources ({theirs}) than this process ({mine}); restart it"
         )
     return record
-
-
-def _describe(error: BaseException) -> str:
-    """Type and message on the first line, then the last frames of the traceback."""
-    head = "".join(traceback.format_exception_only(error)).strip()
-    frames = traceback.format_tb(error.__traceback__)[-_TRACEBACK_FRAMES:]
-    return f"{head}\n{''.join(frames)}".rstrip()
 
 
 @contextmanager
@@ -239,7 +230,7 @@ def _connected(scheduler: str | None, workers: int | None, results: Path) -> Ite
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back; threads and processes begun meanwhile, and theirs, never see it."""
-    resource_tracker.ensure_running()  # else the first process starts it, and that lets interrupts through again
+    resource_tracker.ensure_running()  # it lets interrupts through again when it starts
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -86,7 +86,8 @@ def test_outside_sees_what_it_must():
 def test_verdict_numbers_and_counts_are_on_the_page():
     records = [record(x) for x in range(5)] + [record(5, error="OSError: no\n  in run")]
     section = report.section(squares, records, "quick")
-    assert (section.cases, section.done, section.complete, section.stale) == (6, 5, False, False)
+    assert (section.cases, section.done, section.stale) == (6, 5, False)
+    assert section.lacking == "5 of 6 cases have a result"
     page = report.render([section], profile="quick")
     for text in ("SUPPORTED", "least square 0", "5 of 6 cases", "4 min 0 s", "OSError: no", "x = 5", "numpy"):
         assert text in page
@@ -111,7 +112,7 @@ def test_the_newest_record_of_a_case_counts_and_other_cases_do_not():
 def test_a_claim_that_cannot_be_judged_is_reported(monkeypatch):
     monkeypatch.setattr(squares, "verdicts", lambda records: 1 / 0)
     section = report.section(squares, [record(0)], "quick")
-    assert section.broken == "ZeroDivisionError: division by zero"
+    assert section.lacking == "ZeroDivisionError: division by zero"
     assert "ZeroDivisionError" in report.render([section], profile="quick")
 
 
@@ -120,6 +121,11 @@ def test_a_page_of_nothing():
     assert "NO RESULT" in page
     assert "0 of 6 cases have a result" in page
     assert "No case has run yet" in page
+
+
+def test_a_profile_without_cases(monkeypatch):
+    monkeypatch.setenv("TOY_CASES", "0")
+    assert report.section(squares, [record(0)], "quick").lacking == "this profile has no case of it"
 
 
 def test_environments_gather_all_values():
