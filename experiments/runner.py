@@ -63,6 +63,11 @@ class _Task:
     module: str
     profile: str
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """What a record of this case is known by: the case and the code."""
+        return self.case.key, fingerprint(self.module)
+
     def record(self, rows: Sequence[Row], error: str | None, seconds: float) -> Record:
         """The record of this case, made in the process that calls."""
         facts = {
@@ -76,7 +81,8 @@ class _Task:
         """Run the case; what it raises, or what JSON cannot say of its rows, becomes the record's error."""
         start = time.perf_counter()
         try:
-            record = self.record(self.run(self.case), None, time.perf_counter() - start)
+            rows = self.run(self.case)
+            record = self.record(rows, None, time.perf_counter() - start)
             store.encode(record)
         except Exception as error:
             inner = error.__traceback__.tb_next if error.__traceback__ else None  # the frames of the claim
@@ -115,13 +121,9 @@ def run_claims(
     with store.appending(path) as append:
         records, _ = store.read(path)
         done = {(r.case.key, r.environment.get("fingerprint")) for r in records if r.ok and not fresh}
-        tasks: dict[str, list[_Task]] = {}
-        reused = 0
-        for claim in claims:
-            cases = {case.key: case for case in claim.grid(profile)}
-            new = [case for key, case in cases.items() if (key, fingerprint(claim.__name__)) not in done]
-            tasks[claim.__name__] = [_Task(case, claim.run, claim.__name__, profile) for case in new]
-            reused += len(cases) - len(new)
+        grids = {claim: _tasks(claim, profile) for claim in claims}
+        tasks = {claim: [task for task in grid if task.name not in done] for claim, grid in grids.items()}
+        reused = sum(map(len, grids.values())) - sum(map(len, tasks.values()))
         if not any(tasks.values()):
             return Tally(ran=0, failed=0, reused=reused)
         with _connected(scheduler, workers, path.parent) as client, _bars(console) as progress:
@@ -129,19 +131,22 @@ def run_claims(
                 raise NoDeviceError(
                     "profile gpu needs a CUDA device that torch or CuPy can use; no worker has one"
                 )
-            bars = {
-                claim.__name__: progress.add_task(claim.TITLE, total=len(tasks[claim.__name__]))
-                for claim in claims
-            }
+            bars = {c.__name__: progress.add_task(c.TITLE, total=len(tasks[c])) for c in claims}
             ran = failed = 0
-            side_by_side = [task for claim in claims if not claim.EXCLUSIVE for task in tasks[claim.__name__]]
-            alone = [task for claim in claims if claim.EXCLUSIVE for task in tasks[claim.__name__]]
+            side_by_side = [task for claim in claims if not claim.EXCLUSIVE for task in tasks[claim]]
+            alone = [task for claim in claims if claim.EXCLUSIVE for task in tasks[claim]]
             for queue, at_once in ((side_by_side, None), (alone, 1)):
                 for task, record in _results(client, queue, at_once):
                     append(record)
                     progress.advance(bars[task.module])
                     ran, failed = ran + 1, failed + (not record.ok)
     return Tally(ran, failed, reused)
+
+
+def _tasks(claim: Claim, profile: str) -> list[_Task]:
+    """The cases of a claim's grid, each once."""
+    cases = {case.key: case for case in claim.grid(profile)}
+    return [_Task(case, claim.run, claim.__name__, profile) for case in cases.values()]
 
 
 def _results(client: Client, tasks: Sequence[_Task], at_once: int | None) -> Iterator[tuple[_Task, Record]]:
