@@ -6,21 +6,15 @@ worker threads, so a worker that dies casts suspicion on the case it ran and on 
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
-from multiprocessing import resource_tracker
 from pathlib import Path
 from uuid import uuid4
 
-import dask
-from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
-from distributed.system import MEMORY_LIMIT
+from distributed import Client, Future, KilledWorker, as_completed
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,17 +26,10 @@ from rich.progress import (
 )
 
 from experiments import store
+from experiments.cluster import connected
 from experiments.contract import Case, Claim, Record, Row
 from experiments.environment import cuda_device, environment, fingerprint
 from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError, describe
-
-WORKER_MEMORY = 1_500_000_000
-"""Bytes a local worker may hold before it is stopped: two of them and this process stay within 4 GB."""
-
-DEATHS = 3
-"""Workers a case may cost on a local cluster before it counts as failed."""
-
-_PATIENCE = "10s"
 
 
 @dataclass(frozen=True)
@@ -126,7 +113,7 @@ def run_claims(
         reused = sum(map(len, grids.values())) - sum(map(len, tasks.values()))
         if not any(tasks.values()):
             return Tally(ran=0, failed=0, reused=reused)
-        with _connected(scheduler, workers, path.parent) as client, _bars(console) as progress:
+        with connected(scheduler, workers, path.parent) as client, _bars(console) as progress:
             if profile == "gpu" and not any(client.run(cuda_device).values()):
                 raise NoDeviceError(
                     "profile gpu needs a CUDA device that torch or CuPy can use; no worker has one"
@@ -190,57 +177,6 @@ def _record(future: Future, task: _Task) -> Record:
             f"a worker runs other sources ({theirs}) than this process ({mine}); restart it"
         )
     return record
-
-
-@contextmanager
-def _connected(scheduler: str | None, workers: int | None, results: Path) -> Iterator[Client]:
-    """A client of the scheduler, or of a local cluster of single-threaded processes that ends with it."""
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise SchedulerError(f"no scheduler answers at {scheduler}: {error}") from error
-        with client:
-            yield client
-        return
-    count = workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // WORKER_MEMORY))
-    single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
-    options = {
-        "distributed.nanny.pre-spawn-environ": {
-            **single,
-            "NYSTROM_INPUTS": str((results / "inputs").resolve()),
-        },
-        "distributed.scheduler.allowed-failures": DEATHS - 1,
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.admin.log-format": "%(name)s: %(message)s",
-    }
-    with dask.config.set(options):
-        with _interrupts_held():
-            cluster = LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=min(WORKER_MEMORY, MEMORY_LIMIT // count),
-                dashboard_address=":0",
-                silence_logs="CRITICAL",
-            )
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
-            with suppress(TimeoutError):  # a worker that is still being started again resists being stopped
-                client.wait_for_workers(count, timeout=30)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back; threads and processes begun meanwhile, and theirs, never see it."""
-    resource_tracker.ensure_running()  # it lets interrupts through again when it starts
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _bars(console: Console | None) -> Progress:
