@@ -137,7 +137,7 @@ def test_without_its_packages_it_says_what_to_install():
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("nystrom_numerics.cli", ("typer", "rich", "experiments", "numpy")),
+        ("nystrom_numerics.cli", ("typer", "rich", "experiments")),
         ("experiments.commands", ("dask", "distributed", "jinja2", "matplotlib", "pandas", "torch")),
         ("experiments.inputs", ("torch", "transformers", "tokenizers", "pandas")),
     ],

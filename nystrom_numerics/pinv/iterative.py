@@ -28,7 +28,7 @@ from nystrom_numerics.backend import (
     unit_roundoff,
 )
 from nystrom_numerics.errors import RangeError, Status
-from nystrom_numerics.linalg import backward_residual, binary_scale, transpose
+from nystrom_numerics.linalg import all_finite, backward_residual, binary_scale, transpose
 from nystrom_numerics.pinv.norm_bounds import NormBound, one_sup_bound
 from nystrom_numerics.pinv.result import PinvResult
 from nystrom_numerics.pinv.steps import CHEBYSHEV, NEWTON_SCHULZ, RAZAVI, Step, hyperpower_step
@@ -295,7 +295,7 @@ def iterate(
         matmuls = xp.reshape(xp.take(products, xp.reshape(taken, (-1,)), axis=0), taken.shape) + extra
 
     value = restore(z)
-    finite = xp.isfinite(residual) & xp.all(xp.isfinite(value), axis=(-2, -1))
+    finite = xp.isfinite(residual) & all_finite(value)
     return PinvResult(
         value=xp.where(finite[..., None, None], value, xp.nan),
         residual=xp.where(finite, residual, xp.nan),

@@ -201,7 +201,7 @@ def _interval_polynomial(degree: int, t0: float) -> np.ndarray:
     """Coefficients c_0, …, c_{d-1} in x = t/t₀ of (1 − T_d(t)/T_d(t₀))/(1 − x)."""
     chebyshev = np.polynomial.chebyshev.cheb2poly([0] * degree + [1]).astype(np.longdouble)
     scaled = chebyshev * np.longdouble(t0) ** np.arange(degree + 1) / np.longdouble(cosh(degree * acosh(t0)))
-    # the numerator in x is 1 − Σ s_k x^k with Σ s_k = 1, and its quotient by 1 − x has c_k = s_{k+1} + … + s_d
+    # 1 − Σ s_k x^k with Σ s_k = 1, divided by 1 − x, has coefficients c_k = s_{k+1} + … + s_d
     return np.asarray(np.cumsum(scaled[::-1])[::-1][1:], float)
 
 
@@ -228,30 +228,30 @@ def _quartic(c: np.ndarray) -> Callable[[Array], Array]:
 
 
 def _octic(c: np.ndarray) -> Callable[[Array], Array]:
-    r"""c₈x⁸ + … + c₁x as (w + f₂x² + f₁x)(w + g₂x² + g₁x) + hw + k₂x² + k₁x, w = x²(e₁x² + e₂x).
-
-    Matching leaves h free; it is chosen to make the largest coefficient smallest.
-    """
-    e1 = sqrt(c[8])
-    e2 = float(c[7]) / (2 * e1)
-    sum2 = (c[6] - e2**2) / e1  # f₂ + g₂
-    sum1 = (c[5] - e2 * sum2) / e1  # f₁ + g₁
-    size = max(1.0, *np.abs([e1, e2, sum2, sum1]))
-    h = np.concatenate([s * size * np.geomspace(1e-3, 1e3, 4000) for s in (-1, 1)])
-    discriminant = sum2**2 - 4 * (c[4] - e2 * sum1 - h * e1)
-    h = h[discriminant > 1e-12 * size**2]
-    root = np.sqrt(sum2**2 - 4 * (c[4] - e2 * sum1 - h * e1))
-    f2, g2 = (sum2 + root) / 2, (sum2 - root) / 2
-    f1 = (c[3] - h * e2 - f2 * sum1) / (g2 - f2)
-    g1 = sum1 - f1
-    k2 = c[2] - f1 * g1
-    best = int(np.argmin(np.max(np.abs([f2, g2, f1, g1, h, k2]), axis=0)))
-    f2, g2, f1, g1, h, k2 = (float(v[best]) for v in (f2, g2, f1, g1, h, k2))
-    k1 = float(c[1])
+    """c₈x⁸ + … + c₁x as (w + f₂x² + f₁x)(w + g₂x² + g₁x) + hw + k₂x² + c₁x, w = x²(e₁x² + e₂x)."""
+    e1, e2, f1, f2, g1, g2, h, k2 = _octic_coefficients(c)
 
     def evaluate(x: Array) -> Array:
         s = x @ x
         w = s @ (e1 * s + e2 * x)
-        return (w + f2 * s + f1 * x) @ (w + g2 * s + g1 * x) + h * w + k2 * s + k1 * x
+        return (w + f2 * s + f1 * x) @ (w + g2 * s + g1 * x) + h * w + k2 * s + float(c[1]) * x
 
     return evaluate
+
+
+def _octic_coefficients(c: np.ndarray) -> tuple[float, ...]:
+    """e₁, e₂, f₁, f₂, g₁, g₂, h, k₂ by matching; h is free and makes the largest coefficient smallest."""
+    e1 = sqrt(c[8])
+    e2 = float(c[7]) / (2 * e1)
+    sum2 = float(c[6] - e2**2) / e1  # f₂ + g₂
+    sum1 = float(c[5] - e2 * sum2) / e1  # f₁ + g₁
+    size = max(1.0, *np.abs([e1, e2, sum2, sum1]))
+    h = np.concatenate([sign * size * np.geomspace(1e-3, 1e3, 4000) for sign in (-1, 1)])
+    discriminant = sum2**2 - 4 * (c[4] - e2 * sum1 - h * e1)  # of the quadratic whose roots are f₂ and g₂
+    h, discriminant = (v[discriminant > 1e-12 * size**2] for v in (h, discriminant))
+    f2, g2 = (sum2 + np.sqrt(discriminant)) / 2, (sum2 - np.sqrt(discriminant)) / 2
+    f1 = (c[3] - h * e2 - f2 * sum1) / (g2 - f2)
+    g1 = sum1 - f1
+    k2 = c[2] - f1 * g1
+    best = int(np.argmin(np.max(np.abs([f1, f2, g1, g2, h, k2]), axis=0)))
+    return (e1, e2, *(float(v[best]) for v in (f1, f2, g1, g2, h, k2)))
