@@ -33,6 +33,7 @@ __all__ = [
     "dtype_name",
     "floating",
     "from_numpy",
+    "fused_attention",
     "generator",
     "least_squares",
     "namespace",
@@ -280,3 +281,64 @@ def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | Non
     if array_api_compat.is_torch_array(a) and a.device.type == "cpu":
         return xp.linalg.lstsq(a, b, rcond=rtol, driver="gelsy").solution.contiguous()
     return None
+
+
+def fused_attention(
+    q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
+) -> Array | None:
+    """softmax(scale · q kᵀ + bias) v over real keys by Torch's fused kernel, or ``None`` where it has none.
+
+    Arguments are those of :func:`~nystrom_numerics.attention.streaming.stream`, with a bias of keys alone.  The kernel serves one shape: four
+    axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
+    columns and the scale made explicit (a width of its own falls to the kernel that holds all scores), with the
+    queries in blocks where it is they that are widened.  Heads that share keys are folded into the rows of
+    queries where these are few, so that no key is repeated.  Masked keys and values are set to zero first, as
+    0 · NaN is NaN, and an item without any key gives zeros, where the kernel gives NaN.
+
+    16-bit dtypes have none here, as the kernel rounds what it returns and the core would amplify that; nor has
+    float64 on a GPU.
+    """
+    if not array_api_compat.is_torch_array(q) or q.dtype.itemsize == 2:
+        return None
+    if q.device.type != "cpu" and q.dtype.itemsize == 8:
+        return None
+    import torch
+
+    alone = None
+    if mask is not None:
+        alone = ~mask.any(dim=-1)
+        k, v = (torch.where(mask[..., None], x, torch.zeros_like(x[..., :1])) for x in (k, v))
+        mask = mask | alone[..., None]
+    if bias is not None:
+        bias = bias[..., 0, :]
+        mask = bias if mask is None else torch.where(mask, bias, torch.full_like(bias[..., :1], -torch.inf))
+    shared = torch.broadcast_shapes(k.shape[:-2], v.shape[:-2], () if mask is None else mask.shape[:-1])
+    batch = torch.broadcast_shapes(q.shape[:-2], shared)
+    rows, columns = q.shape[-2], v.shape[-1]
+    width = max(q.shape[-1], columns)
+    group = batch[-1] if len(batch) > 1 and (len(shared) < len(batch) or shared[-1] == 1) else 1
+    folded = group > 1 and rows <= k.shape[-2] and len(shared) == len(batch)
+    inner = (*batch[:-1], 1) if folded else batch
+    if folded:
+        q = q.expand(*batch, *q.shape[-2:]).reshape(*inner, group * rows, q.shape[-1])
+
+    def lay(x: Array) -> Array:
+        x = torch.nn.functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
+        x = x if x.stride(-1) == 1 else x.contiguous()  # a solve comes back column-major
+        x = x.expand(*inner, *x.shape[-2:])
+        return x.reshape(prod(inner[:-1]), inner[-1] if inner else 1, *x.shape[-2:])
+
+    keys, values = lay(k), lay(v)
+    if mask is not None:
+        mask = mask.expand(*inner, mask.shape[-1])
+        mask = mask.reshape(*keys.shape[:2], 1, mask.shape[-1])
+    step = q.shape[-2] if q.shape[-1] == width else default_block(q.shape[-2])
+    parts = [
+        torch.nn.functional.scaled_dot_product_attention(
+            lay(q[..., i : i + step, :]), keys, values, attn_mask=mask, scale=scale
+        )[..., :columns]
+        for i in range(0, q.shape[-2], step)
+    ]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+    out = out.reshape(*batch, rows, columns)
+    return out if alone is None else torch.where(alone[..., None, None], torch.zeros_like(out[..., :1]), out)

@@ -2,5 +2,6 @@
 
 from nystrom_numerics.attention.exact import exact
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
+from nystrom_numerics.attention.ridge import ridge
 
-__all__ = ["NystromOperator", "Pinv", "exact", "nystrom", "nystrom_operator"]
+__all__ = ["NystromOperator", "Pinv", "exact", "nystrom", "nystrom_operator", "ridge"]

@@ -1,34 +1,43 @@
-"""What both attentions ask of their arguments."""
+"""What every attention here asks of its arguments, and what a mask comes to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
+
+import numpy as np
 
 from nystrom_numerics.backend import (
     Array,
     broadcast_shapes,
+    compute_dtype,
     floating,
     namespace,
     require_finite,
     require_mask,
     require_matrix,
 )
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 
-__all__ = ["Arguments", "check_arguments"]
+__all__ = ["Arguments", "check_arguments", "expand", "group_heads", "require_product_form", "ungroup"]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Namespace, common batch shape, scale and full-shape masks of a checked call."""
+    """Namespace, common batch shape and scale of a checked call, and what its masks come to.
+
+    Masks have a last axis of full length and leading axes that broadcast; ``bias`` is (..., 1 or n_q, n_k), in the
+    dtype to compute in; ``row_mask`` says which queries may see any key at all.
+    """
 
     xp: Any
     batch: tuple[int, ...]
     scale: float
     key_mask: Array | None
     query_mask: Array | None
+    bias: Array | None
+    row_mask: Array | None
 
 
 def check_arguments(
@@ -39,6 +48,7 @@ def check_arguments(
     scale: float | None,
     key_mask: Array | None,
     query_mask: Array | None = None,
+    attn_mask: Array | None = None,
     check_finite: bool = False,
 ) -> Arguments:
     """Check shapes, dtypes, devices and masks of queries, keys and values.
@@ -48,7 +58,7 @@ def check_arguments(
     DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
     """
-    xp = namespace(q=q, k=k, v=v, key_mask=key_mask, query_mask=query_mask)
+    xp = namespace(q=q, k=k, v=v, key_mask=key_mask, query_mask=query_mask, attn_mask=attn_mask)
     arrays = {"q": q, "k": k} if v is None else {"q": q, "k": k, "v": v}
     floating(xp, **arrays)
     for name, x in arrays.items():
@@ -64,10 +74,94 @@ def check_arguments(
         raise RangeError("scale", f"{scale}", "a finite number, or None for 1/sqrt(d)")
     if check_finite:
         require_finite(xp, **arrays)
-    return Arguments(
-        xp,
-        batch,
-        float(scale),
-        require_mask(xp, "key_mask", key_mask, (*batch, k.shape[-2])),
-        require_mask(xp, "query_mask", query_mask, (*batch, q.shape[-2])),
-    )
+    keys = _token_mask(xp, "key_mask", key_mask, batch, k.shape[-2])
+    queries = _token_mask(xp, "query_mask", query_mask, batch, q.shape[-2])
+    plain = Arguments(xp, batch, float(scale), keys, queries, None, None)
+    if attn_mask is None:
+        return plain
+    return _with_attn_mask(plain, attn_mask, (*batch, q.shape[-2], k.shape[-2]), q.dtype)
+
+
+def _token_mask(xp: Any, name: str, mask: Array | None, batch: tuple[int, ...], n: int) -> Array | None:
+    """The mask with a last axis of n and its own leading axes: what is shared stays shared."""
+    if require_mask(xp, name, mask, (*batch, n)) is None:
+        return None
+    return xp.broadcast_to(mask, (*mask.shape[:-1], n))
+
+
+def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: Any) -> Arguments:
+    """``a`` with a boolean or additive mask taken apart into keys, rows and what remains."""
+    xp, needs = a.xp, f"a shape that broadcasts to {shape}"
+    boolean = xp.isdtype(mask.dtype, "bool")
+    if not boolean and not xp.isdtype(mask.dtype, "real floating"):
+        raise DTypeError("attn_mask", f"of dtype {mask.dtype}", "a boolean mask, True to attend, or an additive one")
+    try:
+        fits = np.broadcast_shapes(tuple(mask.shape), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError("attn_mask", f"of shape {tuple(mask.shape)}", needs)
+    if mask.ndim < 2:
+        mask = xp.reshape(mask, (1, *((1,) * (1 - mask.ndim)), *mask.shape))
+    bias = None
+    if not boolean:
+        seen = mask > float(xp.finfo(mask.dtype).min) / 2
+        bias = xp.astype(xp.where(seen, mask, xp.zeros_like(mask)), compute_dtype(xp, dtype), copy=False)
+        mask = seen
+    n_q, n_k = shape[-2:]
+    if mask.shape[-2] == 1:  # of keys alone
+        keys = xp.broadcast_to(mask[..., 0, :], (*mask.shape[:-2], n_k))
+        keys = keys if a.key_mask is None else keys & a.key_mask
+        if bias is not None and bias.shape[-1] == 1 and n_k > 1:
+            bias = None  # a constant of each item
+        return replace(a, key_mask=keys, bias=bias)
+    if mask.shape[-1] == 1 and n_k > 1:  # of queries alone: a finite constant of a row changes no softmax
+        rows = mask[..., 0]
+        queries = rows if a.query_mask is None else rows & a.query_mask
+        return replace(a, query_mask=queries, row_mask=rows)
+    mask = xp.broadcast_to(mask, (*mask.shape[:-1], n_k))
+    hidden = xp.where(mask, xp.zeros(mask.shape, dtype=compute_dtype(xp, dtype), device=mask.device), -xp.inf)
+    return replace(a, bias=hidden if bias is None else hidden + bias)
+
+
+def require_product_form(a: Arguments) -> Arguments:
+    """Refuse an ``attn_mask`` that ties queries to keys: F, A and B know only one of the two.
+
+    Raises
+    ------
+    ShapeError
+        Naming ``attn_mask``.
+    """
+    if a.bias is not None and a.bias.shape[-2] != 1:
+        raise ShapeError(
+            "attn_mask",
+            f"of {a.bias.shape[-2]} × {a.bias.shape[-1]} entries for pairs of tokens",
+            "one of keys (..., 1, n_k) or of queries (..., n_q, 1), as the approximation never meets a pair; "
+            "`attention.causal` serves the causal one, `attention.exact` any other",
+        )
+    return a
+
+
+def expand(xp: Any, x: Array, *masks: Array | None) -> Array:
+    """``x`` (..., n, d) with leading axes that hold those of the masks (..., n)."""
+    batch = np.broadcast_shapes(tuple(x.shape[:-2]), *(tuple(m.shape[:-1]) for m in masks if m is not None))
+    return x if batch == x.shape[:-2] else xp.broadcast_to(x, (*batch, *x.shape[-2:]))
+
+
+def group_heads(name: str, x: Array, heads: int, groups: int, tokens: int) -> Array:
+    """The axis of heads, before the last ``tokens`` ones, split into (heads that own keys, queries of each)."""
+    axis = x.ndim - tokens - 1
+    if axis < 0:
+        return x
+    if x.shape[axis] in (1, groups):
+        return x[(*(slice(None),) * (axis + 1), None)]
+    if x.shape[axis] != heads:
+        raise ShapeError(name, f"of {x.shape[axis]} heads", f"{heads} heads, {groups} or one")
+    shape = (*x.shape[:axis], groups, heads // groups, *x.shape[axis + 1 :])
+    return namespace(x=x).reshape(x, shape)
+
+
+def ungroup(x: Array) -> Array:
+    """The two axes of heads of (..., groups, members, n, d) made one again."""
+    *batch, groups, members, n, d = x.shape
+    return namespace(x=x).reshape(x, (*batch, groups * members, n, d))

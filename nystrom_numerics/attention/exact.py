@@ -16,6 +16,7 @@ def exact(
     /,
     *,
     key_mask: Array | None = None,
+    attn_mask: Array | None = None,
     scale: float | None = None,
     check_finite: bool = False,
 ) -> Array:
@@ -33,6 +34,8 @@ def exact(
     key_mask : array of bool, broadcastable to (..., n_k), optional
         True for real keys.  Masked ones may hold anything, NaN included.  A query left without any key
         gives a row of zeros.
+    attn_mask : array of bool (True to attend) or real, broadcastable to (..., n_q, n_k), optional
+        As in Torch; an entry below half the least number of its dtype counts as −∞.
     scale : float, optional
         s, in place of :math:`1/\sqrt d`.
     check_finite : bool
@@ -63,5 +66,10 @@ def exact(
            [3.],
            [3.]])
     """
-    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, check_finite=check_finite)
-    return a.xp.astype(stream(a.xp, q, k, v, a.key_mask, a.scale), v.dtype, copy=False)
+    a = check_arguments(
+        q, k, v, scale=scale, key_mask=key_mask, attn_mask=attn_mask, check_finite=check_finite
+    )
+    out = stream(a.xp, q, k, v, a.key_mask, a.bias, a.scale)
+    if a.row_mask is not None:
+        out = a.xp.where(a.row_mask[..., None], out, a.xp.zeros_like(out))
+    return a.xp.astype(out, v.dtype, copy=False)

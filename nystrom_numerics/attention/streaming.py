@@ -1,39 +1,102 @@
-"""softmax(s Q Kᵀ) V over blocks, with running maxima: the one loop under both attentions."""
+"""softmax(s Q Kᵀ + b) V without its matrix: the one loop under every attention here."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nystrom_numerics.backend import Array, compute_dtype, default_block
+from nystrom_numerics.backend import Array, compute_dtype, default_block, device_of, fused_attention
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["stream"]
+__all__ = ["attend", "stream", "stream_scores"]
 
 
-def stream(xp: Any, q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
-    """Rows of softmax(scale · q kᵀ) v over keys where ``mask`` (..., n_k) is true.
+def attend(
+    xp: Any, q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
+) -> Array:
+    """:func:`stream`, by the library's fused kernel where it has one that serves."""
+    same = q.dtype == k.dtype == v.dtype
+    fused = fused_attention(q, k, v, mask, bias, scale) if same else None
+    return stream(xp, q, k, v, mask, bias, scale) if fused is None else fused
+
+
+def stream(
+    xp: Any, q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
+) -> Array:
+    """Rows of softmax(scale · q kᵀ + bias) v over keys where ``mask`` (..., n_k) is true; bias (..., 1 or n_q, n_k).
 
     The result has the dtype to compute in.  A row without any key is zero.  Memory beyond the result:
     one block of at most 1024 × 1024 scores an item.
     """
+    out, top, total = stream_scores(xp, q, k, v, mask, bias, scale)
+    return out / xp.where(total == 0, xp.ones_like(total), total)
+
+
+def stream_scores(
+    xp: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    bias: Array | None,
+    scale: float,
+    *,
+    first: int | None = None,
+) -> tuple[Array, Array, Array]:
+    r"""Numerator, running maximum t and denominator: :math:`\sum_j e^{x_{ij}-t_i}v_j`, :math:`t_i`,
+    :math:`\sum_j e^{x_{ij}-t_i}`, the last two with a column axis.
+
+    With ``first`` the pair is causal: query i sees keys up to ``first + i``.  A row without any key has zeros
+    and t = −∞.
+    """
     n, block = q.shape[-2], default_block(q.shape[-2])
-    rows = [_rows(xp, q[..., i : i + block, :], k, v, mask, scale) for i in range(0, n, block)]
-    return rows[0] if len(rows) == 1 else xp.concat(rows, axis=-2)
+    rows = [
+        _rows(
+            xp,
+            q[..., i : i + block, :],
+            k,
+            v,
+            mask,
+            bias[..., i : i + block, :] if bias is not None and bias.shape[-2] > 1 else bias,
+            scale,
+            None if first is None else first + i,
+        )
+        for i in range(0, n, block)
+    ]
+    if len(rows) == 1:
+        return rows[0]
+    out, top, total = (xp.concat(list(parts), axis=-2) for parts in zip(*rows, strict=True))
+    return out, top, total
 
 
-def _rows(xp: Any, q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
+def _rows(
+    xp: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    bias: Array | None,
+    scale: float,
+    first: int | None,
+) -> tuple[Array, Array, Array]:
     """One block of queries against all blocks of keys."""
     n, block, dtype = k.shape[-2], default_block(k.shape[-2]), compute_dtype(xp, q.dtype)
+    if first is not None:
+        n = min(n, first + q.shape[-2])
     q = xp.astype(q, dtype, copy=False) * scale
     top = total = out = None
     for j in range(0, n, block):
-        part = xp.astype(k[..., j : j + block, :], dtype, copy=False)
-        values = xp.astype(v[..., j : j + block, :], dtype, copy=False)
+        stop = min(j + block, n)
+        part = xp.astype(k[..., j:stop, :], dtype, copy=False)
+        values = xp.astype(v[..., j:stop, :], dtype, copy=False)
         scores = q @ transpose(part)
+        if bias is not None:
+            scores = scores + xp.astype(bias[..., j:stop], dtype, copy=False)
         if mask is not None:
-            real = mask[..., j : j + block]
+            real = mask[..., j:stop]
             scores = xp.where(real[..., None, :], scores, xp.full_like(scores, -xp.inf))
             values = xp.where(real[..., None], values, xp.zeros_like(values))  # 0 · NaN is NaN
+        if first is not None and stop > first + 1:
+            scores = xp.where(_seen(xp, q, first, j, stop), scores, xp.full_like(scores, -xp.inf))
         peak = xp.max(scores, axis=-1, keepdims=True)
         peak = peak if top is None else xp.maximum(top, peak)
         shift = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
@@ -43,4 +106,10 @@ def _rows(xp: Any, q: Array, k: Array, v: Array, mask: Array | None, scale: floa
             decay = xp.exp(top - shift)
             new_total, new_out = new_total + total * decay, new_out + out * decay
         top, total, out = peak, new_total, new_out
-    return out / xp.where(total == 0, xp.ones_like(total), total)
+    return out, top, total
+
+
+def _seen(xp: Any, q: Array, first: int, start: int, stop: int) -> Array:
+    """Which of keys start, …, stop − 1 the queries see, of which the first sees keys up to ``first``."""
+    last = first + xp.arange(q.shape[-2], device=device_of(q))
+    return xp.arange(start, stop, device=device_of(q)) <= last[:, None]

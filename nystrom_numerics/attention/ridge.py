@@ -1,0 +1,62 @@
+r"""What stands for A⁺ unless asked otherwise: the ridge solution, a filter that is seen and chosen."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from nystrom_numerics.backend import Array, device_of, namespace, with_vjp
+from nystrom_numerics.errors import RangeError
+from nystrom_numerics.linalg import transpose
+
+__all__ = ["ridge"]
+
+
+def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
+    r""":math:`X = (A^TA + \lambda I)^{-1}A^TB`, a solver for :func:`nystrom_numerics.pinv.solve`.
+
+    A singular value σ is inverted by the share :math:`\sigma^2/(\sigma^2 + \lambda)`: by half at
+    :math:`\sqrt\lambda \approx 0.03`.  A core has rows that sum to one, so :math:`\sigma_1 \ge 1` and λ needs no
+    scale.  ‖X‖₂ is at most :math:`\|B\|_2/(2\sqrt\lambda)`.
+
+    Parameters
+    ----------
+    a : array (..., p, m)
+    b : array (..., p, r)
+        float32 or float64.
+    strength : float
+        λ > 0.  The default is near the best on real heads, see the claim ``core_filter`` of the experiments: there the
+        attention of A⁺ itself is several times worse, and the paper's six iterations are the same filter
+        by other means (theirs is half at :math:`0.035\sqrt{\|A\|_1\|A\|_\infty}`, and costs 24 products).
+
+    Raises
+    ------
+    RangeError
+        ``strength`` is not a finite number above 0.
+
+    Notes
+    -----
+    Cost: m²p + m³/3 multiplications and 2mpr for the rest, none of it iterative.  Forming AᵀA is harmless here:
+    the system's condition is at most :math:`1 + \sigma_1^2/\lambda`, about 10⁴ for a core.  Derivative in closed
+    form, exact everywhere: one more solve.  With :math:`Y = (A^TA + \lambda I)^{-1}G` and R = B − AX,
+    :math:`\bar B = AY` and :math:`\bar A = RY^T - AYX^T`.
+    """
+    if not (isfinite(strength) and strength > 0):
+        raise RangeError("strength", f"{strength}", "a finite number above 0")
+
+    def forward(a: Array, b: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        x = _regular_solve(a, transpose(a) @ b, strength)
+        return (x,), (a, b, x)
+
+    def vjp(g: Array, a: Array, b: Array, x: Array) -> tuple[Array, Array]:
+        y = _regular_solve(a, g, strength)
+        of_b = a @ y
+        return (b - a @ x) @ transpose(y) - of_b @ transpose(x), of_b
+
+    return with_vjp(forward, vjp, a, b)[0]
+
+
+def _regular_solve(a: Array, b: Array, strength: float) -> Array:
+    """(AᵀA + λI)⁻¹B."""
+    xp = namespace(a=a, b=b)
+    eye = xp.eye(a.shape[-1], dtype=a.dtype, device=device_of(a))
+    return xp.linalg.solve(transpose(a) @ a + strength * eye, b)
