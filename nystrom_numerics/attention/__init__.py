@@ -1,7 +1,9 @@
 """Softmax attention, exact and by Nyström approximation."""
 
+from nystrom_numerics.attention.causal import causal
 from nystrom_numerics.attention.exact import exact
+from nystrom_numerics.attention.normalised import normalised
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.ridge import ridge
 
-__all__ = ["NystromOperator", "Pinv", "exact", "nystrom", "nystrom_operator", "ridge"]
+__all__ = ["NystromOperator", "Pinv", "causal", "exact", "normalised", "nystrom", "nystrom_operator", "ridge"]

@@ -20,7 +20,7 @@ from nystrom_numerics.backend import (
 )
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 
-__all__ = ["Arguments", "check_arguments", "expand", "group_heads", "require_product_form", "ungroup"]
+__all__ = ["Arguments", "check_arguments", "expand", "group_heads", "product_form", "ungroup"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def check_arguments(
 
 def _token_mask(xp: Any, name: str, mask: Array | None, batch: tuple[int, ...], n: int) -> Array | None:
     """The mask with a last axis of n and its own leading axes: what is shared stays shared."""
-    if require_mask(xp, name, mask, (*batch, n)) is None:
+    if mask is None:
         return None
+    require_mask(xp, name, mask, (*batch, n))
     return xp.broadcast_to(mask, (*mask.shape[:-1], n))
 
 
@@ -94,7 +95,9 @@ def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: An
     xp, needs = a.xp, f"a shape that broadcasts to {shape}"
     boolean = xp.isdtype(mask.dtype, "bool")
     if not boolean and not xp.isdtype(mask.dtype, "real floating"):
-        raise DTypeError("attn_mask", f"of dtype {mask.dtype}", "a boolean mask, True to attend, or an additive one")
+        raise DTypeError(
+            "attn_mask", f"of dtype {mask.dtype}", "a boolean mask, True to attend, or an additive one"
+        )
     try:
         fits = np.broadcast_shapes(tuple(mask.shape), shape) == shape
     except ValueError:
@@ -108,7 +111,7 @@ def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: An
         seen = mask > float(xp.finfo(mask.dtype).min) / 2
         bias = xp.astype(xp.where(seen, mask, xp.zeros_like(mask)), compute_dtype(xp, dtype), copy=False)
         mask = seen
-    n_q, n_k = shape[-2:]
+    n_k = shape[-1]
     if mask.shape[-2] == 1:  # of keys alone
         keys = xp.broadcast_to(mask[..., 0, :], (*mask.shape[:-2], n_k))
         keys = keys if a.key_mask is None else keys & a.key_mask
@@ -124,14 +127,29 @@ def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: An
     return replace(a, bias=hidden if bias is None else hidden + bias)
 
 
-def require_product_form(a: Arguments) -> Arguments:
-    """Refuse an ``attn_mask`` that ties queries to keys: F, A and B know only one of the two.
+def product_form(
+    q: Array,
+    k: Array,
+    v: Array | None,
+    *,
+    scale: float | None,
+    key_mask: Array | None,
+    query_mask: Array | None,
+    attn_mask: Array | None,
+    grouped: bool,
+    check_finite: bool,
+) -> tuple[Arguments, Array, Array, Array | None]:
+    """A checked call whose masks know keys or queries and no pair; heads split into groups where asked.
 
     Raises
     ------
     ShapeError
-        Naming ``attn_mask``.
+        Naming ``attn_mask`` where it ties queries to keys: F, A and B know only one of the two.
     """
+    masks = {"key_mask": key_mask, "query_mask": query_mask, "attn_mask": attn_mask}
+    if grouped:
+        q, k, v, masks = _grouped(q, k, v, masks)
+    a = check_arguments(q, k, v, scale=scale, check_finite=check_finite, **masks)
     if a.bias is not None and a.bias.shape[-2] != 1:
         raise ShapeError(
             "attn_mask",
@@ -139,7 +157,26 @@ def require_product_form(a: Arguments) -> Arguments:
             "one of keys (..., 1, n_k) or of queries (..., n_q, 1), as the approximation never meets a pair; "
             "`attention.causal` serves the causal one, `attention.exact` any other",
         )
-    return a
+    return a, q, k, v
+
+
+def _grouped(
+    q: Array, k: Array, v: Array | None, masks: dict[str, Array | None]
+) -> tuple[Array, Array, Array | None, dict[str, Array | None]]:
+    """Queries (..., groups, members, n, d), keys and values (..., groups, 1, n, d), masks likewise."""
+    for name, x in {"q": q, "k": k}.items():
+        if x.ndim < 3:
+            raise ShapeError(name, f"of shape {tuple(x.shape)}", "an axis of heads, as `grouped` says")
+    heads, groups = q.shape[-3], k.shape[-3]
+    if heads % groups:
+        raise ShapeError("k", f"of {groups} heads", f"a divisor of the {heads} heads of `q`")
+    split = {
+        name: None if x is None else group_heads(name, x, heads, groups, 2 if name == "attn_mask" else 1)
+        for name, x in masks.items()
+    }
+    q = group_heads("q", q, heads, groups, 2)
+    k = group_heads("k", k, heads, groups, 2)
+    return q, k, None if v is None else group_heads("v", v, heads, groups, 2), split
 
 
 def expand(xp: Any, x: Array, *masks: Array | None) -> Array:

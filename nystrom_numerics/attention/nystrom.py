@@ -9,24 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
-
-from nystrom_numerics.attention.arguments import (
-    Arguments,
-    check_arguments,
-    expand,
-    group_heads,
-    require_product_form,
-    ungroup,
-)
+from nystrom_numerics.attention.arguments import Arguments, group_heads, product_form, ungroup
+from nystrom_numerics.attention.placing import core_scores, place_landmarks
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, compute_dtype, namespace
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
-from nystrom_numerics.linalg import masked_softmax, transpose
+from nystrom_numerics.linalg import masked_softmax
 from nystrom_numerics.pinv import PinvResult, Solver, solve
 
 __all__ = ["NystromOperator", "Pinv", "nystrom", "nystrom_operator"]
@@ -119,30 +111,18 @@ def nystrom_operator(
 
     Parameters, errors and costs are those of :func:`nystrom`.
     """
-    masks = {"key_mask": key_mask, "query_mask": query_mask, "attn_mask": attn_mask}
-    if grouped:
-        q, k, _, masks = _grouped(q, k, None, masks)
-    a = check_arguments(q, k, None, scale=scale, check_finite=check_finite, **masks)
-    return _build(require_product_form(a), q, k, m, landmarks, solver, pinv, grouped)
-
-
-def _grouped(
-    q: Array, k: Array, v: Array | None, masks: dict[str, Array | None]
-) -> tuple[Array, Array, Array | None, dict[str, Array | None]]:
-    """Queries (..., groups, members, n, d), keys and values (..., groups, 1, n, d), masks likewise."""
-    for name, x in {"q": q, "k": k}.items():
-        if x.ndim < 3:
-            raise ShapeError(name, f"of shape {tuple(x.shape)}", "an axis of heads, as `grouped` says")
-    heads, groups = q.shape[-3], k.shape[-3]
-    if heads % groups:
-        raise ShapeError("k", f"of {groups} heads", f"a divisor of the {heads} heads of `q`")
-    split = {
-        name: None if x is None else group_heads(name, x, heads, groups, 2 if name == "attn_mask" else 1)
-        for name, x in masks.items()
-    }
-    q = group_heads("q", q, heads, groups, 2)
-    k = group_heads("k", k, heads, groups, 2)
-    return q, k, None if v is None else group_heads("v", v, heads, groups, 2), split
+    a, q, k, _ = product_form(
+        q,
+        k,
+        None,
+        scale=scale,
+        key_mask=key_mask,
+        query_mask=query_mask,
+        attn_mask=attn_mask,
+        grouped=grouped,
+        check_finite=check_finite,
+    )
+    return _build(a, q, k, m, landmarks, solver, pinv, grouped)
 
 
 def _build(
@@ -155,14 +135,11 @@ def _build(
     pinv: Pinv | None,
     grouped: bool,
 ) -> NystromOperator:
-    xp, dtype = a.xp, compute_dtype(a.xp, q.dtype)
-    q_points, q_valid, k_points, k_valid, k_bias = place_landmarks(a, q, k, m, landmarks)
-    scores = (q_points * a.scale) @ transpose(k_points)
-    if k_bias is not None:
-        scores = scores + k_bias[..., None, :]
-    core = masked_softmax(scores, None if k_valid is None else k_valid[..., None, :])
-    if q_valid is not None:
-        core = xp.where(q_valid[..., None], core, xp.zeros_like(core))
+    xp = a.xp
+    placed = place_landmarks(a, q, k, m, landmarks)
+    core = masked_softmax(core_scores(placed, a.scale), placed.pair_mask)
+    if placed.query_valid is not None:
+        core = xp.where(placed.query_valid[..., None], core, xp.zeros_like(core))
     return NystromOperator(
         q=q,
         k=k,
@@ -170,48 +147,16 @@ def _build(
         row_mask=a.row_mask,
         bias=a.bias,
         scale=a.scale,
-        query_landmarks=q_points,
-        query_valid=q_valid,
-        key_landmarks=k_points,
-        key_valid=k_valid,
-        key_bias=k_bias,
+        query_landmarks=placed.queries,
+        query_valid=placed.query_valid,
+        key_landmarks=placed.keys,
+        key_valid=placed.key_valid,
+        key_bias=placed.key_bias,
         core=core,
         solver=solver,
         pinv=None if pinv is None else pinv(core),
         grouped=grouped,
     )
-
-
-def place_landmarks(
-    a: Arguments, q: Array, k: Array, m: int | tuple[int, int], landmarks: Strategy
-) -> tuple[Array, Array | None, Array, Array | None, Array | None]:
-    """Query landmarks and which exist, key landmarks and which exist, and the bias of the latter.
-
-    An additive mask is one more coordinate of the keys, which every query meets with 1/scale; so the landmark of
-    a mean has the mean of the biases.
-    """
-    m_q, m_k = m if isinstance(m, tuple) else (m, m)
-    for name, count, x in (("q", m_q, q), ("k", m_k, k)):
-        _require_count(name, count, x.shape[-2])
-    xp, dtype, d = a.xp, compute_dtype(a.xp, q.dtype), k.shape[-1]
-    q = expand(xp, q, a.query_mask)
-    if a.bias is None:
-        k = expand(xp, k, a.key_mask)
-    else:
-        bias = a.bias[..., 0, :]
-        k = expand(xp, k, a.key_mask, bias)
-        column = xp.broadcast_to(xp.astype(bias, k.dtype, copy=False), k.shape[:-1])
-        k = xp.concat([k, column[..., None]], axis=-1)
-    of_q = landmarks(q, m_q, mask=a.query_mask)
-    of_k = landmarks(k, m_k, mask=a.key_mask)
-    q_points, k_points = (xp.astype(of.gather(x), dtype, copy=False) for of, x in ((of_q, q), (of_k, k)))
-    k_bias = None if a.bias is None else k_points[..., d]
-    return q_points, of_q.valid, k_points[..., :d], of_k.valid, k_bias
-
-
-def _require_count(name: str, m: Any, n: int) -> None:
-    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or not 1 <= m <= n:
-        raise RangeError("m", f"{m!r}", f"an integer from 1 to the number of tokens of `{name}`, {n}, or two such")
 
 
 def nystrom(
@@ -303,10 +248,15 @@ def nystrom(
     >>> bool(np.allclose(full, attention.exact(q, k, v)))  # Lemma 2: all tokens are landmarks
     True
     """
-    masks = {"key_mask": key_mask, "query_mask": query_mask, "attn_mask": attn_mask}
-    if grouped:
-        q, k, grouped_v, masks = _grouped(q, k, v, masks)
-    else:
-        grouped_v = v
-    a = check_arguments(q, k, grouped_v, scale=scale, check_finite=check_finite, **masks)
-    return _build(require_product_form(a), q, k, m, landmarks, solver, pinv, grouped).apply(v)
+    a, q, k, _ = product_form(
+        q,
+        k,
+        v,
+        scale=scale,
+        key_mask=key_mask,
+        query_mask=query_mask,
+        attn_mask=attn_mask,
+        grouped=grouped,
+        check_finite=check_finite,
+    )
+    return _build(a, q, k, m, landmarks, solver, pinv, grouped).apply(v)

@@ -27,7 +27,7 @@ def stream(
     The result has the dtype to compute in.  A row without any key is zero.  Memory beyond the result:
     one block of at most 1024 × 1024 scores an item.
     """
-    out, top, total = stream_scores(xp, q, k, v, mask, bias, scale)
+    out, _, total = stream_scores(xp, q, k, v, mask, bias, scale)
     return out / xp.where(total == 0, xp.ones_like(total), total)
 
 

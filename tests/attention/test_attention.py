@@ -73,7 +73,9 @@ def test_cross_attention_and_scale(rng):
     q, k, v = qkv(rng, 10, 4, n_k=23, d_v=7)
     np.testing.assert_allclose(exact(q, k, v, scale=0.3), naive.attention(q, k, v, 0.3), rtol=1e-12)
     expected = naive.nystrom_matrix(q, k, 5, scale=0.3) @ v
-    np.testing.assert_allclose(nystrom(q, k, v, 5, scale=0.3, pinv=pinv.razavi), expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(
+        nystrom(q, k, v, 5, scale=0.3, pinv=pinv.razavi), expected, rtol=1e-9, atol=1e-11
+    )
 
 
 def test_streaming_over_many_blocks(rng):
