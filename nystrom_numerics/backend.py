@@ -288,8 +288,8 @@ def fused_attention(
 ) -> Array | None:
     """softmax(scale · q kᵀ + bias) v over real keys by Torch's fused kernel, or ``None`` where it has none.
 
-    Arguments are those of :func:`~nystrom_numerics.attention.streaming.stream`, with a bias of keys alone.  The
-    kernel serves one shape: four axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
+    Arguments are those of ``attention.streaming.stream``, with a bias of keys alone.  The kernel serves one shape:
+    four axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
     columns and the scale made explicit (a width of its own falls to the kernel that holds all scores), with the
     queries in blocks where it is they that are widened.  Heads that share keys are folded into the rows of
     queries where these are few, so that no key is repeated.  Masked keys and values are set to zero first, as

@@ -1,0 +1,31 @@
+"""Torch modules: Nyström attention with its projections, the Nyströmformer, and the weights of others."""
+
+from nystrom_numerics.nn.attention import NystromAttention
+from nystrom_numerics.nn.checkpoints import (
+    CheckpointError,
+    ExactAttentionWarning,
+    from_hugging_face,
+    from_hugging_face_state,
+    from_nystrom_attention,
+    hugging_face_config,
+)
+from nystrom_numerics.nn.encoder import (
+    Nystromformer,
+    NystromformerConfig,
+    NystromformerForClassification,
+    NystromformerForMaskedLM,
+)
+
+__all__ = [
+    "CheckpointError",
+    "ExactAttentionWarning",
+    "NystromAttention",
+    "Nystromformer",
+    "NystromformerConfig",
+    "NystromformerForClassification",
+    "NystromformerForMaskedLM",
+    "from_hugging_face",
+    "from_hugging_face_state",
+    "from_nystrom_attention",
+    "hugging_face_config",
+]

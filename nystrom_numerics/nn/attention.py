@@ -1,0 +1,158 @@
+"""Multi-head Nyström attention as a Torch module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nystrom_numerics.attention import Pinv, nystrom, ridge
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.landmarks import Strategy, segment_means
+from nystrom_numerics.pinv import Solver
+
+__all__ = ["NystromAttention"]
+
+
+class NystromAttention(nn.Module):
+    r"""Projections, Nyström attention, and the depthwise convolution of the values beside it.
+
+    .. math:: Y = \mathrm{dropout}\big((\hat S V + w * V)\,W_O + b_O\big).
+
+    Parameters
+    ----------
+    dim : int
+        Width of the tokens.
+    heads, dim_head : int
+        Heads, and the width of each; by default ``dim // heads``.
+    landmarks : int
+        m, of queries and of keys.  **Where a sequence of queries or keys has at most m tokens, attention is exact**:
+        it then costs no more.  See also ``exact``.
+    exact : bool
+        Exact attention at every length, for comparison or for weights that were trained with it.
+    rule, solver, pinv
+        As ``landmarks``, ``solver`` and ``pinv`` of :func:`nystrom_numerics.attention.nystrom`.
+    conv_kernel : int, optional
+        Odd length of the convolution w over tokens, one filter a head, centred, zero outside; ``None`` for none.
+        Source: Xiong et al. 2021, §4; an even length would shift or shorten the sequence.
+    bias : tuple of bool
+        Whether the projections of q, k, v and of the output have a bias.
+    dropout : float
+        Probability that an entry of the *output* is dropped in training, the rest being scaled up.  Attention weights
+        cannot be dropped: there are none.
+
+    Raises
+    ------
+    RangeError
+        A number out of its range, naming it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 8,
+        dim_head: int | None = None,
+        landmarks: int = 64,
+        exact: bool = False,
+        rule: Strategy = segment_means,
+        solver: Solver = ridge,
+        pinv: Pinv | None = None,
+        conv_kernel: int | None = 33,
+        bias: tuple[bool, bool] = (True, True),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("dim", dim), ("heads", heads), ("landmarks", landmarks)):
+            if value < 1:
+                raise RangeError(name, f"{value}", "an integer of at least 1")
+        if dim_head is None and dim % heads:
+            raise RangeError("heads", f"{heads}", f"a divisor of `dim`, {dim}, or an explicit `dim_head`")
+        if conv_kernel is not None and (conv_kernel < 1 or conv_kernel % 2 == 0):
+            raise RangeError("conv_kernel", f"{conv_kernel}", "an odd number of at least 1, or None")
+        if not 0 <= dropout < 1:
+            raise RangeError("dropout", f"{dropout}", "a probability in [0, 1)")
+        inner = heads * (dim // heads if dim_head is None else dim_head)
+        self.heads, self.landmarks, self.exact = heads, landmarks, exact
+        self.rule, self.solver, self.pinv = rule, solver, pinv
+        self.query = nn.Linear(dim, inner, bias=bias[0])
+        self.key = nn.Linear(dim, inner, bias=bias[0])
+        self.value = nn.Linear(dim, inner, bias=bias[0])
+        self.out = nn.Linear(inner, dim, bias=bias[1])
+        self.conv = (
+            None
+            if conv_kernel is None
+            else nn.Conv2d(
+                heads, heads, (conv_kernel, 1), padding=(conv_kernel // 2, 0), groups=heads, bias=False
+            )
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def runs_exactly(self, n_q: int, n_k: int) -> bool:
+        """Whether attention between that many tokens is exact."""
+        return self.exact or min(n_q, n_k) <= self.landmarks
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from ``x`` (b, n, dim) to itself or to ``context`` (b, n_k, dim).
+
+        Parameters
+        ----------
+        mask, context_mask : bool (b, n), (b, n_k), optional
+            True for real tokens; padding, wherever it is and whatever it holds, changes no real token.  The second
+            is asked for with a context only.
+
+        Raises
+        ------
+        ShapeError
+            A ``context_mask`` without a context, or a convolution over values of another length than ``x``.
+        """
+        if context is None:
+            if context_mask is not None:
+                raise ShapeError(
+                    "context_mask", "given without a context", "`context`, or `mask` in its place"
+                )
+            context, context_mask = x, mask
+        elif self.conv is not None and context.shape[-2] != x.shape[-2]:
+            needs = f"{x.shape[-2]} tokens as `x`, or conv_kernel=None"
+            raise ShapeError("context", f"of {context.shape[-2]} tokens", needs)
+        q, k, v = self._split(self.query(x)), self._split(self.key(context)), self._split(self.value(context))
+        queries, keys = (None if given is None else given[:, None, :] for given in (mask, context_mask))
+        if keys is not None:
+            v = torch.where(keys[..., None], v, torch.zeros_like(v[..., :1]))
+        if self.runs_exactly(q.shape[-2], k.shape[-2]):
+            y = self._exact(q, k, v, keys)
+        else:
+            y = nystrom(
+                q,
+                k,
+                v,
+                self.landmarks,
+                landmarks=self.rule,
+                solver=self.solver,
+                pinv=self.pinv,
+                query_mask=queries,
+                key_mask=keys,
+            )
+        if self.conv is not None:
+            y = y + self.conv(v)
+        projected: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        dropped: Tensor = self.dropout(projected)
+        return dropped
+
+    def _exact(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return nn.functional.scaled_dot_product_attention(q, k, v)
+        alone = ~mask.any(dim=-1)[..., None, None]  # an item without any key: zeros, and no NaN on the way
+        k = torch.where(mask[..., None], k, torch.zeros_like(k[..., :1]))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, :, None] | alone)
+        return torch.where(alone, torch.zeros_like(y[..., :1]), y)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(b, n, heads · d) as (b, heads, n, d)."""
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)

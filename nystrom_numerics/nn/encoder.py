@@ -1,0 +1,162 @@
+"""The Nyströmformer: embeddings, encoder, and heads for masked language modelling and classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nystrom_numerics.attention import Pinv, ridge
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.landmarks import Strategy, segment_means
+from nystrom_numerics.nn.attention import NystromAttention
+from nystrom_numerics.pinv import Solver
+
+__all__ = [
+    "Nystromformer",
+    "NystromformerConfig",
+    "NystromformerForClassification",
+    "NystromformerForMaskedLM",
+]
+
+
+@dataclass(frozen=True)
+class NystromformerConfig:
+    """Sizes of the model; the defaults are the paper's, which are those of BERT-base.
+
+    ``pad_offset`` is added to positions before they are looked up, and ``pad_id`` is the token whose embedding takes
+    no gradient; ``dropout`` is that of embeddings, attention output and feed-forward output.
+    """
+
+    vocabulary: int
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    feed_forward: int = 3072
+    max_positions: int = 512
+    pad_offset: int = 0
+    types: int = 2
+    pad_id: int | None = None
+    landmarks: int = 64
+    exact: bool = False
+    rule: Strategy = segment_means
+    solver: Solver = ridge
+    pinv: Pinv | None = None
+    conv_kernel: int | None = 33
+    activation: Callable[[Tensor], Tensor] = nn.functional.gelu
+    dropout: float = 0.1
+    eps: float = 1e-5
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, c: NystromformerConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(c.vocabulary, c.dim, padding_idx=c.pad_id)
+        self.positions = nn.Embedding(c.max_positions + c.pad_offset, c.dim)
+        self.types = nn.Embedding(c.types, c.dim)
+        self.norm = nn.LayerNorm(c.dim, eps=c.eps)
+        self.dropout = nn.Dropout(c.dropout)
+        self.offset, self.longest = c.pad_offset, c.max_positions
+
+    def forward(self, ids: Tensor, mask: Tensor | None, types: Tensor | None) -> Tensor:
+        """Positions count real tokens only, so that padding on the left changes nothing either."""
+        n = ids.shape[-1]
+        if mask is None:
+            place = torch.arange(n, device=ids.device).expand_as(ids)
+            if n > self.longest:
+                raise ShapeError("ids", f"of {n} tokens", f"at most {self.longest} tokens")
+        else:
+            place = (mask.long().cumsum(-1) - 1).clamp(0, self.longest - 1)
+        x = self.words(ids) + self.positions(place + self.offset)
+        x = x + self.types(torch.zeros_like(ids) if types is None else types)
+        dropped: Tensor = self.dropout(self.norm(x))
+        return dropped
+
+
+class _Layer(nn.Module):
+    def __init__(self, c: NystromformerConfig) -> None:
+        super().__init__()
+        self.attention = NystromAttention(
+            c.dim,
+            heads=c.heads,
+            landmarks=c.landmarks,
+            exact=c.exact,
+            rule=c.rule,
+            solver=c.solver,
+            pinv=c.pinv,
+            conv_kernel=c.conv_kernel,
+            dropout=c.dropout,
+        )
+        self.attention_norm = nn.LayerNorm(c.dim, eps=c.eps)
+        self.up = nn.Linear(c.dim, c.feed_forward)
+        self.down = nn.Linear(c.feed_forward, c.dim)
+        self.norm = nn.LayerNorm(c.dim, eps=c.eps)
+        self.dropout = nn.Dropout(c.dropout)
+        self.activation = c.activation
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = self.attention_norm(x + self.attention(x, mask=mask))
+        normed: Tensor = self.norm(x + self.dropout(self.down(self.activation(self.up(x)))))
+        return normed
+
+
+class Nystromformer(nn.Module):
+    """Embeddings and ``depth`` layers, each normalised after its sum (Xiong et al. 2021, §4, as in BERT).
+
+    ``model(ids, mask=mask, types=types)`` takes token numbers (b, n), a mask that is True for real tokens and segment
+    numbers, and gives states (b, n, dim).  Those of padding mean nothing.
+    """
+
+    def __init__(self, config: NystromformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = _Embeddings(config)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.depth))
+
+    def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        x: Tensor = self.embeddings(ids, mask, types)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+class NystromformerForMaskedLM(nn.Module):
+    """Scores of every token of the vocabulary at every place, (b, n, vocabulary); output weights are the embeddings."""
+
+    def __init__(self, config: NystromformerConfig) -> None:
+        super().__init__()
+        self.encoder = Nystromformer(config)
+        self.dense = nn.Linear(config.dim, config.dim)
+        self.norm = nn.LayerNorm(config.dim, eps=config.eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+
+    def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        x = self.encoder(ids, mask=mask, types=types)
+        x = self.norm(self.encoder.config.activation(self.dense(x)))
+        return nn.functional.linear(x, self.encoder.embeddings.words.weight, self.bias)
+
+
+class NystromformerForClassification(nn.Module):
+    """Scores of every class, (b, classes), read off the first real token."""
+
+    def __init__(self, config: NystromformerConfig, classes: int) -> None:
+        super().__init__()
+        if classes < 1:
+            raise RangeError("classes", f"{classes}", "an integer of at least 1")
+        self.encoder = Nystromformer(config)
+        self.dense = nn.Linear(config.dim, config.dim)
+        self.out = nn.Linear(config.dim, classes)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        x = self.encoder(ids, mask=mask, types=types)
+        if mask is None:
+            x = x[:, 0]
+        else:
+            first = mask.long().argmax(dim=-1)
+            x = x[torch.arange(len(x), device=x.device), first]
+        x = self.encoder.config.activation(self.dense(self.dropout(x)))
+        scores: Tensor = self.out(self.dropout(x))
+        return scores
