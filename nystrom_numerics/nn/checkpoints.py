@@ -126,7 +126,7 @@ def hugging_face_config(config: Mapping[str, Any], /) -> NystromformerConfig:
 def from_hugging_face(
     location: str | Path, /, *, exact: bool | None = None
 ) -> Nystromformer | NystromformerForMaskedLM | NystromformerForClassification:
-    """The model in a folder of Hugging Face's layout, or on their hub by name, such as ``uw-madison/nystromformer-512``.
+    """The model in a folder of Hugging Face's layout, or on their hub, such as ``uw-madison/nystromformer-512``.
 
     A folder holds ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.  ``exact`` and what is raised
     are those of :func:`from_hugging_face_state`.

@@ -1,0 +1,182 @@
+"""The Torch modules: padding, lengths, dtypes, gradients, compilation, training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nystrom_numerics import attention, pinv
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.nn import (
+    NystromAttention,
+    Nystromformer,
+    NystromformerConfig,
+    NystromformerForClassification,
+    NystromformerForMaskedLM,
+)
+
+CONFIG = NystromformerConfig(
+    50, dim=16, depth=2, heads=2, feed_forward=24, max_positions=64, landmarks=4, conv_kernel=3, dropout=0.0
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def module(**options):
+    return NystromAttention(16, **{"heads": 2, "landmarks": 4, "conv_kernel": 5, **options}).eval()
+
+
+def test_module_is_the_function_between_projections():
+    layer, x = module(), torch.randn(2, 30, 16)
+    q, k, v = (f(x).reshape(2, 30, 2, 8).transpose(1, 2) for f in (layer.query, layer.key, layer.value))
+    y = attention.nystrom(q, k, v, 4)
+    taps = layer.conv.weight[:, 0, :, 0]
+    padded = torch.nn.functional.pad(v, (0, 0, 2, 2))
+    y = y + sum(taps[:, j, None, None] * padded[:, :, j : j + 30] for j in range(5))
+    expected = layer.out(y.transpose(1, 2).reshape(2, 30, 16))
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_of_any_amount_and_side_changes_nothing(side, exact):
+    layer, x = module(exact=exact), torch.randn(2, 21, 16)
+    expected = layer(x)
+    for amount in (1, 4, 40):
+        junk, mask = torch.full((2, amount, 16), 1e3), torch.zeros(2, 21 + amount, dtype=torch.bool)
+        real = slice(amount, None) if side == "left" else slice(0, 21)
+        mask[:, real] = True
+        padded = torch.cat([junk, x] if side == "left" else [x, junk], dim=1)
+        torch.testing.assert_close(layer(padded, mask=mask)[:, real], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_item_of_padding_alone_is_finite(exact):
+    x = torch.randn(2, 12, 16)
+    mask = torch.tensor([[True] * 12, [False] * 12])
+    out = module(exact=exact)(x, mask=mask)
+    assert torch.isfinite(out).all()
+    torch.testing.assert_close(out[1], module(exact=exact).out.bias.expand(12, -1) * 0 + out[1, :1])
+
+
+def test_short_sequences_are_exact_and_said_to_be():
+    layer = module(landmarks=8)
+    assert layer.runs_exactly(8, 100)
+    assert not layer.runs_exactly(9, 9)
+    x = torch.randn(1, 8, 16)
+    torch.testing.assert_close(layer(x), NystromAttentionExact(layer)(x))
+
+
+def NystromAttentionExact(layer):
+    """The same weights with exact attention."""
+    other = module(landmarks=8, exact=True)
+    other.load_state_dict(layer.state_dict())
+    return other
+
+
+def test_cross_attention_takes_a_context_of_another_length():
+    layer = module(conv_kernel=None)
+    x, context = torch.randn(2, 9, 16), torch.randn(2, 33, 16)
+    mask = torch.arange(33) < torch.tensor([[20], [33]])
+    got = layer(x, context, context_mask=mask)
+    torch.testing.assert_close(got[:1], layer(x[:1], context[:1, :20]), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_of_the_output():
+    layer = module(dropout=0.5).train()
+    x = torch.randn(1, 400, 16)
+    out = layer(x)
+    dropped = out == 0
+    assert 0.4 < dropped.float().mean() < 0.6
+    torch.testing.assert_close(out[~dropped], 2 * layer.eval()(x)[~dropped])
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"conv_kernel": 4}, "conv_kernel"),
+        ({"conv_kernel": 0}, "conv_kernel"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"heads": 3}, "heads"),
+        ({"landmarks": 0}, "landmarks"),
+    ],
+)
+def test_bad_options(options, argument):
+    with pytest.raises(RangeError) as caught:
+        module(**options)
+    assert caught.value.argument == argument
+
+
+def test_bad_contexts():
+    x = torch.randn(1, 12, 16)
+    with pytest.raises(ShapeError, match="`context`"):
+        module()(x, x[:, :6])
+    with pytest.raises(ShapeError, match="`context_mask`"):
+        module()(x, context_mask=torch.ones(1, 12, dtype=torch.bool))
+
+
+# ---------------------------------------------------------------- the encoder
+
+
+def test_encoder_does_not_see_padding():
+    model = NystromformerForClassification(CONFIG, 3).eval()
+    ids = torch.randint(0, 50, (2, 30))
+    expected = model(ids)
+    for left, right in ((0, 9), (9, 0), (3, 20)):
+        wide = torch.nn.functional.pad(ids, (left, right), value=7)
+        mask = torch.zeros_like(wide, dtype=torch.bool)
+        mask[:, left : left + 30] = True
+        torch.testing.assert_close(model(wide, mask=mask), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_masked_language_model_ties_its_weights():
+    model = NystromformerForMaskedLM(CONFIG).eval()
+    assert model(torch.randint(0, 50, (2, 12))).shape == (2, 12, 50)
+    assert model.encoder.embeddings.words.weight.shape == (50, 16)
+    assert sum(p.numel() for p in model.parameters() if p.shape == (50, 16)) == 800
+
+
+def test_too_long_is_refused():
+    with pytest.raises(ShapeError, match="`ids`"):
+        Nystromformer(CONFIG)(torch.zeros(1, 65, dtype=torch.long))
+
+
+def test_training_in_bfloat16_stays_finite_and_learns():
+    """Twenty steps of a pure bfloat16 model on one batch: the loss falls and nothing overflows."""
+    model = NystromformerForClassification(CONFIG, 2).to(torch.bfloat16).train()
+    ids, labels = torch.randint(0, 50, (8, 40)), torch.arange(8) % 2
+    mask = torch.arange(40) < torch.randint(10, 41, (8, 1))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.cross_entropy(model(ids, mask=mask).float(), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+        optimiser.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"pinv": pinv.razavi}], ids=["ridge", "six iterations"])
+def test_compiled_is_equal(options):
+    """Forward and backward through torch.compile, traced without generating code."""
+    model = Nystromformer(replace(CONFIG, **options)).train()
+    ids = torch.randint(0, 50, (2, 30))
+    mask = torch.arange(30) < torch.tensor([[30], [22]])
+    compiled = torch.compile(model, backend="aot_eager")
+    gradients = []
+    for call in (model, compiled):
+        model.zero_grad()
+        out = call(ids, mask=mask)
+        out.square().sum().backward()
+        gradients.append((out.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    (out, grads), (compiled_out, compiled_grads) = gradients
+    torch.testing.assert_close(compiled_out, out, rtol=1e-4, atol=1e-5)
+    for a, b in zip(grads, compiled_grads, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
