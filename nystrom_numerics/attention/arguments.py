@@ -191,7 +191,7 @@ def group_heads(name: str, x: Array, heads: int, groups: int, tokens: int) -> Ar
     if axis < 0:
         return x
     if x.shape[axis] in (1, groups):
-        return x[(*(slice(None),) * (axis + 1), None)]
+        return namespace(x=x).expand_dims(x, axis=axis + 1)
     if x.shape[axis] != heads:
         raise ShapeError(name, f"of {x.shape[axis]} heads", f"{heads} heads, {groups} or one")
     shape = (*x.shape[:axis], groups, heads // groups, *x.shape[axis + 1 :])

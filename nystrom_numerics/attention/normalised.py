@@ -43,8 +43,10 @@ def landmark_rows(a: Arguments, placed: Placed, k: Array, v: Array) -> LandmarkR
     if placed.query_valid is not None:
         real = real & placed.query_valid[..., None]
         core = xp.where(placed.query_valid[..., None], core, xp.zeros_like(core))
-    one = xp.ones_like(total)
-    total, own = xp.where(real, total, one), xp.where(real, own, one)
+    one, zero = xp.ones_like(total), xp.zeros_like(total)
+    total, own, peak, top = (
+        xp.where(real, x, rest) for x, rest in ((total, one), (own, one), (peak, zero), (top, zero))
+    )
     log_rho = xp.where(real, peak - top + xp.log(total) - xp.log(own), xp.full_like(total, -xp.inf))
     t = xp.max(log_rho, axis=-2, keepdims=True)
     t = xp.where(t == -xp.inf, xp.zeros_like(t), t)

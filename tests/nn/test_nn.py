@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from nystrom_numerics import attention, pinv
+from nystrom_numerics import attention
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.nn import (
     NystromAttention,
@@ -147,36 +145,31 @@ def test_too_long_is_refused():
 
 
 def test_training_in_bfloat16_stays_finite_and_learns():
-    """Twenty steps of a pure bfloat16 model on one batch: the loss falls and nothing overflows."""
+    """Forty steps of a pure bfloat16 model on one batch: the loss falls and nothing overflows."""
     model = NystromformerForClassification(CONFIG, 2).to(torch.bfloat16).train()
     ids, labels = torch.randint(0, 50, (8, 40)), torch.arange(8) % 2
     mask = torch.arange(40) < torch.randint(10, 41, (8, 1))
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
-    for _ in range(20):
+    for _ in range(40):
         loss = torch.nn.functional.cross_entropy(model(ids, mask=mask).float(), labels)
         optimiser.zero_grad()
         loss.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("options", [{}, {"pinv": pinv.razavi}], ids=["ridge", "six iterations"])
-def test_compiled_is_equal(options):
-    """Forward and backward through torch.compile, traced without generating code."""
-    model = Nystromformer(replace(CONFIG, **options)).train()
-    ids = torch.randint(0, 50, (2, 30))
+@pytest.mark.filterwarnings("ignore:Dynamo detected")
+def test_compiled_is_equal():
+    """Forward and backward through torch.compile with a mask, traced without generating code."""
+    layer, x = module().train(), torch.randn(2, 30, 16)
     mask = torch.arange(30) < torch.tensor([[30], [22]])
-    compiled = torch.compile(model, backend="aot_eager")
-    gradients = []
-    for call in (model, compiled):
-        model.zero_grad()
-        out = call(ids, mask=mask)
+    results = []
+    for call in (layer, torch.compile(layer, backend="aot_eager")):
+        layer.zero_grad()
+        out = call(x, mask=mask)
         out.square().sum().backward()
-        gradients.append((out.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
-    (out, grads), (compiled_out, compiled_grads) = gradients
-    torch.testing.assert_close(compiled_out, out, rtol=1e-4, atol=1e-5)
-    for a, b in zip(grads, compiled_grads, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
+        results.append((out.detach(), [p.grad.clone() for p in layer.parameters()]))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)

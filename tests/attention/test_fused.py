@@ -1,0 +1,105 @@
+"""The fused path of Torch gives what the streamed one gives, in every layout it accepts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nystrom_numerics.attention import nystrom, ridge
+from nystrom_numerics.attention.streaming import stream
+from nystrom_numerics.backend import fused_attention, namespace
+from nystrom_numerics.errors import RangeError
+
+SHAPES = {  # batch of q, batch of k and v, n_q, n_k, d, d_v
+    "plain": ((2, 3), (2, 3), 9, 13, 8, 8),
+    "no batch": ((), (), 9, 13, 8, 8),
+    "one axis": ((3,), (3,), 9, 13, 8, 8),
+    "three axes": ((2, 2, 3), (2, 2, 3), 9, 13, 8, 8),
+    "wide values": ((2, 3), (2, 3), 9, 13, 4, 7),
+    "narrow values": ((2, 3), (2, 3), 9, 13, 7, 4),
+    "long and wide": ((2,), (2,), 2500, 6, 4, 7),
+    "shared keys, few queries": ((2, 3, 4), (2, 3, 1), 5, 13, 8, 8),
+    "shared keys, many queries": ((2, 3, 4), (2, 3, 1), 15, 6, 8, 8),
+    "keys without a batch": ((2, 3), (), 5, 13, 8, 8),
+    "keys of one item": ((2, 3), (1, 3), 5, 13, 8, 8),
+}
+
+
+@pytest.mark.parametrize("masked", ["nothing", "keys", "bias", "both"])
+@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fused_is_streamed(case, masked, dtype, rng):
+    of_q, of_k, n_q, n_k, d, d_v = SHAPES[case]
+    shapes = ((*of_q, n_q, d), (*of_k, n_k, d), (*of_k, n_k, d_v))
+    q, k, v = (torch.tensor(rng.standard_normal(s), dtype=dtype) for s in shapes)
+    mask = bias = None
+    if masked in ("keys", "both"):
+        mask = torch.tensor(rng.random((*of_k, n_k)) < 0.7)
+        mask.reshape(-1, n_k)[0] = False  # an item without any key
+        v = torch.where(mask[..., None], v, torch.nan)
+    if masked in ("bias", "both"):
+        bias = torch.tensor(rng.standard_normal((*of_k, 1, n_k)), dtype=dtype)
+    got = fused_attention(q, k, v, mask, bias, 0.3)
+    expected = stream(namespace(q=q), q, k, v, mask, bias, 0.3)
+    tol = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(got, expected.expand(got.shape), rtol=tol, atol=tol)
+
+
+def test_no_fused_kernel_for_16_bits_and_for_numpy():
+    x = torch.zeros(1, 2, 4, 8, dtype=torch.bfloat16)
+    assert fused_attention(x, x, x, None, None, 1.0) is None
+    y = np.zeros((2, 4, 8))
+    assert fused_attention(y, y, y, None, None, 1.0) is None
+
+
+def test_only_the_fused_kernel_runs(rng):
+    """No product or softmax of n × m entries: nothing falls to the kernel that holds all scores."""
+    q, k, v = (torch.tensor(rng.standard_normal((1, 2, 640, 16)), dtype=torch.float32) for _ in range(3))
+    with torch.profiler.profile(record_shapes=True) as seen:
+        nystrom(q, k, v, 8)
+    names = {event.key for event in seen.key_averages()}
+    assert any("flash_attention" in name for name in names)
+    assert not any("attention_math" in name for name in names)
+    sizes = [
+        np.prod(s, dtype=int) for e in seen.events() for s in e.input_shapes or [] if s and 640 in s[-2:]
+    ]
+    assert max(sizes) == 2 * 640 * 16
+
+
+# ---------------------------------------------------------------- the core
+
+
+def test_ridge_solves_its_normal_equations(lane, rng):
+    a, b = rng.standard_normal((2, 7, 5)), rng.standard_normal((2, 7, 3))
+    gram = np.swapaxes(a, -1, -2) @ a + 0.01 * np.eye(5)
+    expected = np.linalg.solve(gram, np.swapaxes(a, -1, -2) @ b)
+    lane.assert_close(ridge(lane(a), lane(b), strength=0.01), expected, lane(a), rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_ridge_has_its_derivative_at_any_rank(shape, rng):
+    a = torch.tensor(rng.standard_normal(shape))
+    a[-1] = a[0]
+    b = torch.tensor(rng.standard_normal((shape[0], 3)))
+    inputs = (a.requires_grad_(), b.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, y: ridge(x, y, strength=0.1), inputs)
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("inf"), float("nan")])
+def test_ridge_needs_a_strength(strength, rng):
+    with pytest.raises(RangeError, match="`strength`"):
+        ridge(np.eye(2), np.eye(2), strength=strength)
+
+
+def test_gradients_reach_landmarks_and_core_through_every_mask(rng):
+    """gradcheck in float64 through fused passes, ridge, segment means, and masks of keys and queries."""
+    q, k, v = (torch.tensor(rng.standard_normal((2, 9, 4)), requires_grad=True) for _ in range(3))
+    mask = torch.tensor(rng.random((2, 9)) < 0.8)
+    mask[:, :4] = True
+    bias = torch.tensor(rng.standard_normal((2, 1, 9)), requires_grad=True)
+
+    def call(q, k, v, bias):
+        return nystrom(q, k, v, 3, key_mask=mask, query_mask=mask, attn_mask=bias)
+
+    assert torch.autograd.gradcheck(call, (q, k, v, bias))
