@@ -146,15 +146,12 @@ def test_convergence_verdicts_go_either_way(convergence):
         lambda row: {"products": row["products"] * (9 if row["method"] == "Newton–Schulz" else 1)}
     )
     assert claim.verdicts(costly)[2].outcome == SUPPORTED
-    real = [
-        record(
-            Case("pinv_convergence", {"input": "MiniLM", "layer": layer}),
-            [{**row, "head": 0} for row in r.rows],
-        )
-        for layer in range(8)
-        for r in records[:1]
-    ]
-    assert claim.verdicts(real)[1].outcome == SUPPORTED  # κ = 10: six iterations do suffice
+    for residual, outcome in ((1e-3, SUPPORTED), (0.5, REFUTED)):
+        rows = [{**row, "residual": residual} for row in records[0].rows]
+        real = [
+            record(Case("pinv_convergence", {"input": "MiniLM", "layer": layer}), rows) for layer in range(8)
+        ]
+        assert claim.verdicts(real)[1].outcome == outcome
 
 
 def test_products_verdicts_go_either_way():
