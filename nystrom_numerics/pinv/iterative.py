@@ -313,9 +313,9 @@ def _cumulative(counts: Iterable[int]) -> np.ndarray[Any, Any]:
 def _until(
     xp: Any, a: Array, z: Array, steps: Sequence[Step], tol: float, check_every: int
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Iterate each matrix until it meets ``tol``, stagnates or runs out of steps; keep its best iterate.
+    """Iterate until every matrix has met ``tol``, stagnated or run out of steps; keep the best iterate of each.
 
-    A matrix that has stopped is left as it is while its batch-mates go on.
+    What a matrix does after it has stopped, while its batch-mates go on, is not looked at.
     """
     u = unit_roundoff(xp, a.dtype)
     growth = np.cumsum([0.0, *(log(step.growth) for step in steps)])
@@ -339,7 +339,7 @@ def _until(
             active = active & ~stalled & (best > tol)
             if k == len(steps) or not bool(xp.any(active)):
                 break
-        z = xp.where(active[..., None, None], steps[k].apply(z, y), z)
+        z = steps[k].apply(z, y)
         taken = taken + xp.astype(active, xp.int64)
     return _cleanse(xp, a, best_z, best, best_taken, codes, growth + log(u) > log(tol), tol)
 

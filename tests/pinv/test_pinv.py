@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from nystrom_numerics import errors, pinv
+from nystrom_numerics import errors, linalg, pinv
 from nystrom_numerics.backend import to_numpy
 from nystrom_numerics.errors import Status
 from tests import naive
@@ -193,6 +194,8 @@ def test_stagnated_is_reached_and_keeps_the_best_iterate(rng):
     assert result.residual < 1e-7
     assert np.isfinite(result.value).all()
     assert "pinv.svd" in result.status.remedy
+    seen = [linalg.backward_residual(a, z) for z in islice(pinv.iterates(a, pinv.RAZAVI), 40)]
+    assert result.residual == pytest.approx(min(seen), rel=1e-6)
 
 
 def test_what_grows_in_the_null_space_is_removed(rng):
