@@ -16,7 +16,7 @@ def implicit(method: Callable[[Array], PinvResult], /) -> Callable[[Array], Pinv
 
     .. math:: dZ = -Z\,dA\,Z + ZZ^T\,dA^T(I - AZ) + (I - ZA)\,dA^T\,Z^TZ.
 
-    Ten products and O(m²) memory, whatever the number of steps.  Hypotheses: the rank is constant, and Z is A⁺
+    Nine products and O(m²) memory, whatever the number of steps.  Hypotheses: the rank is constant, and Z is A⁺
     to the accuracy wanted of the derivative.  For an unfinished iteration this is **not** the derivative of what
     was computed; leave the method unwrapped for that.
 

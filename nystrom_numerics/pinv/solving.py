@@ -3,7 +3,8 @@ r"""A⁺B without A⁺: solving with a small matrix is cheaper and more accurate
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from nystrom_numerics.backend import (
@@ -38,16 +39,30 @@ class SolveResult:
     ----------
     value : array (..., n, r)
         X, in the dtype of B; NaN where the status is ``NON_FINITE``.
-    residual : array (...)
-        :math:`\|A^T(AX - B)\|_F / (\|A\|_F(\|A\|_F\|X\|_F + \|B\|_F))`, zero for every least-squares solution,
-        and for a square non-singular A small together with the backward error.
     codes : array (...) of int
         ``CONVERGED`` or ``NON_FINITE``, see :class:`~nystrom_numerics.errors.Status`.
+    a, b : arrays
+        What was solved, in the dtype that was computed in.
     """
 
     value: Array
-    residual: Array
     codes: Array
+    a: Array = field(repr=False)
+    b: Array = field(repr=False)
+
+    @cached_property
+    def residual(self) -> Array:
+        r""":math:`\|A^T(AX - B)\|_F / (\|A\|_F(\|A\|_F\|X\|_F + \|B\|_F))`, shape (...).
+
+        Zero for every least-squares solution, and for a square non-singular A small together with the backward
+        error.  Computed when it is asked for: two products with r columns.
+        """
+        xp = namespace(a=self.a)
+        x = xp.astype(self.value, self.a.dtype, copy=False)
+        size = frobenius(self.a)
+        scale = size * (size * frobenius(x) + frobenius(self.b))
+        normal = frobenius(transpose(self.a) @ (self.a @ x - self.b))
+        return normal / xp.where(scale > 0, scale, xp.ones_like(scale))
 
     @property
     def status(self) -> Status:
@@ -126,9 +141,9 @@ def solve(
 
     Notes
     -----
-    Cost: about 4m³/3 + 4m²r multiplications for a square matrix by the default, and two products with r columns
-    for the residual.  Derivative in Torch with the two factorising methods, in closed form at constant rank
-    (Golub and Pereyra 1973): two more solves, O(mr) memory beyond A and B.
+    Cost: about 4m³/3 + 4m²r multiplications for a square matrix by the default.  Derivative in Torch with the two
+    factorising methods, in closed form at constant rank (Golub and Pereyra 1973): two more solves, O(mr) memory
+    beyond A and B.
 
     Examples
     --------
@@ -155,13 +170,7 @@ def solve(
     finite = finite & all_finite(x)
     value = xp.where(finite[..., None, None], x, xp.nan)
     codes = xp.where(finite, xp.zeros(batch, dtype=xp.int64, device=device_of(a)), int(Status.NON_FINITE))
-    return SolveResult(xp.astype(value, b.dtype, copy=False), _residual(xp, work, rhs, value), codes)
-
-
-def _residual(xp: Any, a: Array, b: Array, x: Array) -> Array:
-    size = frobenius(a)
-    scale = size * (size * frobenius(x) + frobenius(b))
-    return frobenius(transpose(a) @ (a @ x - b)) / xp.where(scale > 0, scale, xp.ones_like(scale))
+    return SolveResult(xp.astype(value, b.dtype, copy=False), codes, work, rhs)
 
 
 def _differentiable(method: Solver) -> Solver:
@@ -201,8 +210,7 @@ def pseudoinverse_vjp(g: Array, a: Array, z: Array) -> Array:
     .. math:: \bar A = -Z^TGZ^T + (I - AZ)G^TZZ^T + Z^TZG^T(I - ZA).
     """
     zt, gt = transpose(z), transpose(g)
-    gz = gt @ z
-    zg = z @ gt
-    first = gz - a @ (z @ gz)
-    second = zg - (zg @ z) @ a
-    return first @ zt + zt @ second - zt @ g @ zt
+    left = gt @ z
+    of_a = (left - a @ (z @ left)) @ zt
+    right = z @ gt
+    return of_a + zt @ (right - (right @ z) @ a - g @ zt)

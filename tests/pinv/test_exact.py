@@ -49,9 +49,8 @@ def _two_qr(a, **options):
     from nystrom_numerics.pinv.solving import SolveResult, _by_two_qr
 
     cutoff = options.get("rtol", max(a.shape) * np.finfo(float).eps)
-    return SolveResult(
-        _by_two_qr(array_api_compat.numpy, a, np.eye(len(a)), cutoff), np.zeros(()), np.zeros((), int)
-    )
+    value = _by_two_qr(array_api_compat.numpy, a, np.eye(len(a)), cutoff)
+    return SolveResult(value, np.zeros((), int), a, np.eye(len(a)))
 
 
 MATRICES = {
