@@ -1,0 +1,159 @@
+"""Attention against the package nystrom-attention, exact fused attention and plain products: one table, one run.
+
+Eight heads of 64, batch 1, float32, one thread; calls to be compared alternate, and medians are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from rich.table import Table
+
+from experiments.timing import fit_slope, peak_memory
+from nystrom_numerics import attention, pinv
+from tests.benchmarks.conftest import TABLES
+
+HEADS, D, N = 8, 64, 16384
+LENGTHS = (4096, 8192, 16384, 32768, 65536)
+ARRAY = HEADS * N * D * 4  # bytes of one n × d array of all heads
+FORWARD = {64: 2.2, 256: 3.5}
+BACKWARD = {64: 1.6, 256: 2.5}
+EXACT, SLOPE = 50.0, (0.9, 1.1)
+
+TABLE = Table(
+    title=f"Attention, n = {N}, {HEADS} heads of {D}, float32, one thread — times faster than nystrom-attention",
+    title_justify="left",
+)
+for column in ("case", "method", "median ms", "times faster", "extra memory, arrays n×d"):
+    TABLE.add_column(column, justify="left" if column in ("case", "method") else "right")
+TABLES.append(TABLE)
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+]
+
+
+def qkv(n: int = N, device: str = "cpu", grad: bool = False) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    draws = (torch.randn(1, HEADS, n, D, generator=generator) for _ in range(3))
+    return [x.to(device).requires_grad_(grad) for x in draws]
+
+
+def peer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, m: int) -> Callable[[], torch.Tensor]:
+    """The package's forward on the same q, k, v: its projections are replaced by ones that do nothing."""
+    package = pytest.importorskip("nystrom_attention", reason="the peer package nystrom-attention is absent")
+
+    class Hand(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return stacked
+
+    stacked = torch.cat([x.detach().transpose(1, 2).flatten(2) for x in (q, k, v)], dim=-1)
+    stacked.requires_grad_(q.requires_grad)
+    module = package.NystromAttention(HEADS * D, dim_head=D, heads=HEADS, num_landmarks=m, residual=False).to(
+        q.device
+    )
+    module.to_qkv, module.to_out = Hand(), torch.nn.Identity()
+    x = stacked.detach()[..., : HEADS * D]
+    return lambda: module(x)
+
+
+def products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, m: int) -> torch.Tensor:
+    """The four large products of the method by plain matmul, and nothing between them."""
+    q_points, k_points = q[..., :m, :], k[..., :m, :]
+    return (q @ k_points.mT) @ ((q_points @ k.mT) @ v)
+
+
+def medians(calls: dict[str, Callable[[], Any]], device: str, rounds: int) -> dict[str, float]:
+    """Seconds of each call, the calls taking turns."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            wait()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(x) for name, x in seconds.items()}
+
+
+def enter(case: str, found: dict[str, float], memory: dict[str, float] | None = None) -> None:
+    reference = found.get("nystrom-attention")
+    for i, (name, seconds) in enumerate(found.items()):
+        ratio = f"{reference / seconds:.2f}" if reference else "–"
+        extra = f"{memory[name]:.2f}" if memory and name in memory else ""
+        TABLE.add_row(case if i == 0 else "", name, f"{seconds * 1e3:.1f}", ratio, extra)
+
+
+def held(call: Callable[[], Any], array: torch.Tensor) -> float:
+    """Peak memory beyond inputs and output, in n × d arrays."""
+    return peak_memory(call, array=array).bytes / ARRAY - 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("m", [64, 256])
+@torch.inference_mode()
+def test_forward(m, device):
+    q, k, v = qkv(device=device)
+    calls = {
+        "nystrom": lambda: attention.nystrom(q, k, v, m),
+        "nystrom, A⁺ itself": lambda: attention.nystrom(q, k, v, m, solver=pinv.rank_revealing),
+        "nystrom, six iterations": lambda: attention.nystrom(q, k, v, m, pinv=pinv.razavi),
+        "normalised": lambda: attention.normalised(q, k, v, m),
+        "nystrom-attention": peer(q, k, v, m),
+        "own products by matmul": lambda: products(q, k, v, m),
+    }
+    found = medians(calls, device, 7)
+    memory = {name: held(call, q) for name, call in calls.items()}
+    enter(f"forward, m = {m}, {device}", found, memory)
+    assert found["nystrom-attention"] / found["nystrom"] >= FORWARD[m]
+    assert found["nystrom"] <= found["own products by matmul"]
+    assert memory["nystrom"] <= 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("m", [64, 256])
+def test_forward_and_backward(m, device):
+    q, k, v = qkv(device=device, grad=True)
+    theirs = peer(q, k, v, m)
+
+    def ours():
+        for x in (q, k, v):
+            x.grad = None
+        attention.nystrom(q, k, v, m).sum().backward()
+
+    found = medians({"nystrom": ours, "nystrom-attention": lambda: theirs().sum().backward()}, device, 5)
+    enter(f"forward and backward, m = {m}, {device}", found)
+    assert found["nystrom-attention"] / found["nystrom"] >= BACKWARD[m]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@torch.inference_mode()
+def test_exact_attention(device):
+    q, k, v = qkv(device=device)
+    calls = {
+        "nystrom, m = 64": lambda: attention.nystrom(q, k, v, 64),
+        "exact, torch fused": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v),
+    }
+    found = medians(calls, device, 2)
+    ratio = found["exact, torch fused"] / found["nystrom, m = 64"]
+    enter(f"against exact attention: {ratio:.0f} times, {device}", found)
+    if device == "cpu":
+        assert ratio >= EXACT
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@torch.inference_mode()
+def test_slope(device):
+    lengths = {n: qkv(n, device) for n in LENGTHS}
+    calls = {f"n = {n}": lambda x=x: attention.nystrom(*x, 64) for n, x in lengths.items()}
+    found = medians(calls, device, 5)
+    slope = fit_slope(LENGTHS, list(found.values()))
+    enter(f"time ∝ n^{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f}), m = 64, {device}", found)
+    assert SLOPE[0] <= slope.value <= SLOPE[1]
