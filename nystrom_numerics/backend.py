@@ -37,6 +37,7 @@ __all__ = [
     "generator",
     "least_squares",
     "namespace",
+    "positive_solve",
     "require_finite",
     "require_mask",
     "require_matrix",
@@ -281,6 +282,27 @@ def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | Non
     if array_api_compat.is_torch_array(a) and a.device.type == "cpu":
         return xp.linalg.lstsq(a, b, rcond=rtol, driver="gelsy").solution.contiguous()
     return None
+
+
+def positive_solve(xp: Namespace, a: Array, b: Array) -> Array:
+    """A⁻¹B for symmetric positive definite A, of one batch.
+
+    By Cholesky's factorisation through SciPy, matrix by matrix, for NumPy, and in Torch, which does not check it and so
+    need not wait for the device; by elimination in others.
+    """
+    if array_api_compat.is_torch_array(a):
+        import torch
+
+        factor, _ = torch.linalg.cholesky_ex(a)
+        return torch.cholesky_solve(b, factor)
+    if array_api_compat.is_numpy_array(a) and a.size:
+        from scipy.linalg import cho_factor, cho_solve
+
+        flat_a, flat_b = (np.reshape(x, (-1, *x.shape[-2:])) for x in (a, b))
+        factored = [cho_factor(x, check_finite=False) for x in flat_a]
+        solved = [cho_solve(f, y, check_finite=False) for f, y in zip(factored, flat_b, strict=True)]
+        return np.reshape(np.stack(solved), b.shape)
+    return xp.linalg.solve(a, b)
 
 
 def fused_attention(

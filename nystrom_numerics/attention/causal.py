@@ -63,7 +63,7 @@ def causal(
     -----
     Cost: about :math:`nb + n^2m/(2b) + nm` kernel entries for blocks of b, which is :math:`\sqrt{2n^3m}` at the
     best b, against n²/2 of exact causal attention; n/b cores.  Not linear: the landmarks of each past see all of
-    it.  Error: that of Nyström attention on the past, nothing on the first block; the claim ``core_filter`` of the
+    it.  Error: that of Nyström attention on the past, nothing on the first block; the claim ``estimators`` of the
     experiments measures it on real heads.
 
     Examples

@@ -93,7 +93,7 @@ def normalised(
 
     Exact with A⁺ (``solver=pinv.rank_revealing``) where the kernel has rank m, which the paper's form is not: there
     the row sums of landmarks, :math:`D_AD_B^{-1}`, stay inside.  On real heads it is the worse of the two on most,
-    see the claim ``core_filter`` of the experiments.
+    see the claim ``estimators`` of the experiments.
 
     Parameters
     ----------

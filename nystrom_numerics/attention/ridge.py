@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from nystrom_numerics.backend import Array, device_of, namespace, with_vjp
+from nystrom_numerics.backend import Array, device_of, namespace, positive_solve, with_vjp
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.linalg import transpose
 
@@ -24,7 +24,7 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
     b : array (..., p, r)
         float32 or float64.
     strength : float
-        λ > 0.  The default is near the best on real heads, see the claim ``core_filter`` of the experiments: there the
+        λ > 0.  The default is near the best on real heads, see the claim ``estimators`` of the experiments: there the
         attention of A⁺ itself is several times worse, and the paper's six iterations are the same filter
         by other means (theirs is half at :math:`0.035\sqrt{\|A\|_1\|A\|_\infty}`, and costs 24 products).
 
@@ -59,4 +59,4 @@ def _regular_solve(a: Array, b: Array, strength: float) -> Array:
     """(AᵀA + λI)⁻¹B."""
     xp = namespace(a=a, b=b)
     eye = xp.eye(a.shape[-1], dtype=a.dtype, device=device_of(a))
-    return xp.linalg.solve(transpose(a) @ a + strength * eye, b)
+    return positive_solve(xp, transpose(a) @ a + strength * eye, b)
