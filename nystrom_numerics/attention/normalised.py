@@ -54,19 +54,18 @@ def landmark_rows(a: Arguments, placed: Placed, k: Array, v: Array) -> LandmarkR
 
 
 def floor_of(a: Arguments, placed: Placed, k: Array) -> Array | float:
-    r"""Real keys a landmark, (..., 1, 1): what all keys weigh, in units of the landmarks, is at least that.
+    r"""Whole real keys a landmark, (..., 1, 1): all keys weigh at least that often what the landmarks weigh.
 
-    For means of l keys each, :math:`\sum_j e^{sq^Tk_j} \ge l\sum_s e^{sq^T\tilde k_s}` by Jensen's inequality.
+    For means of l or more keys each, :math:`\sum_j e^{sq^Tk_j} \ge l\sum_s e^{sq^T\tilde k_s}` by Jensen's inequality.
     """
     xp = a.xp
-    keys: Array | float = float(k.shape[-2])
-    points: Array | float = float(placed.keys.shape[-2])
-    if a.key_mask is not None and placed.key_valid is not None:
-        dtype = placed.keys.dtype
-        keys = xp.sum(xp.astype(a.key_mask, dtype), axis=-1)[..., None, None]
-        points = xp.sum(xp.astype(placed.key_valid, dtype), axis=-1)[..., None, None]
-        points = xp.where(points > 0, points, xp.ones_like(points))
-    return keys / points
+    if a.key_mask is None or placed.key_valid is None:
+        return float(k.shape[-2] // placed.keys.shape[-2])
+    dtype = placed.keys.dtype
+    keys, points = (
+        xp.sum(xp.astype(x, dtype), axis=-1)[..., None, None] for x in (a.key_mask, placed.key_valid)
+    )
+    return xp.floor(keys / xp.where(points > 0, points, xp.ones_like(points)))
 
 
 def normalised(
@@ -100,8 +99,8 @@ def normalised(
     q, k, v, m, landmarks, solver, key_mask, query_mask, attn_mask, scale, grouped, check_finite
         As in :func:`nystrom`.
     guard : float
-        Least denominator, at least 0, in units of what the landmarks of the row weigh times the number of keys a
-        landmark.  For segment means the true one is at least 1 of these (Jensen), so the default cuts only
+        Least denominator, at least 0, in units of what the landmarks weigh in the row times the whole number of
+        keys a landmark.  For segment means the true one is at least 1 of these (Jensen), so the default cuts only
         what cannot be; for other landmarks it is a choice.
 
     Raises
