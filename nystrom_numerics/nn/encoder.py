@@ -102,6 +102,16 @@ class _Layer(nn.Module):
         return normed
 
 
+def _start(module: nn.Module) -> None:
+    """BERT's initial weights: normal with deviation 0.02, biases zero."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class Nystromformer(nn.Module):
     """Embeddings and ``depth`` layers, each normalised after its sum (Xiong et al. 2021, §4, as in BERT).
 
@@ -114,6 +124,7 @@ class Nystromformer(nn.Module):
         self.config = config
         self.embeddings = _Embeddings(config)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.depth))
+        self.apply(_start)
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x: Tensor = self.embeddings(ids, mask, types)
@@ -131,6 +142,7 @@ class NystromformerForMaskedLM(nn.Module):
         self.dense = nn.Linear(config.dim, config.dim)
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.dense.apply(_start)
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x = self.encoder(ids, mask=mask, types=types)
@@ -149,6 +161,8 @@ class NystromformerForClassification(nn.Module):
         self.dense = nn.Linear(config.dim, config.dim)
         self.out = nn.Linear(config.dim, classes)
         self.dropout = nn.Dropout(config.dropout)
+        self.dense.apply(_start)
+        self.out.apply(_start)
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x = self.encoder(ids, mask=mask, types=types)
