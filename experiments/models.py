@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from experiments.errors import MissingInputError
-from experiments.inputs import installed
+from experiments.inputs import Heads, installed
 
 Array = np.ndarray
 
@@ -167,6 +167,28 @@ def mel(clip: Clip) -> Any:
 
     extract = WhisperFeatureExtractor(feature_size=_MELS)
     return extract(clip.wave, sampling_rate=16000, return_tensors="pt").input_features
+
+
+def whisper_heads(layers: Sequence[int]) -> Heads:
+    """Queries, keys and values of Whisper's encoder on the recording of all clips: 6 heads, n = 1500, d = 64."""
+    import torch
+
+    model, _ = whisper()
+    found: dict[str, list[Array]] = {"q": [], "k": [], "v": []}
+    for layer in layers:
+        block = model.model.encoder.layers[layer].self_attn
+        for role, kept in found.items():
+            getattr(block, f"{role}_proj").register_forward_hook(
+                lambda _module, _inputs, output, kept=kept: kept.append(
+                    output[0].unflatten(-1, (_HEADS, -1)).transpose(0, 1).numpy().copy()
+                )
+            )
+    with torch.inference_mode():
+        model.model.encoder(mel(speech()[-1]))
+    q, k, v = (np.stack(kept) for kept in found.values())
+    return Heads(
+        q, k, v, q.shape[-1] ** -0.5, f"Whisper tiny.en ({WHISPER_PACKAGE}), speech of {SPEECH_PACKAGE}"
+    )
 
 
 def transcribe(model: Any, tokenizer: Any, states: Any, *, most: int = 60) -> str:

@@ -1,0 +1,164 @@
+"""The paper's estimator and the row-normalised one, under the default filter, six iterations and A⁺; and causality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments import figures, inputs, models
+from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.evidence import majority
+from nystrom_numerics import attention, pinv
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TITLE = "Which estimator, which filter, and what causality costs"
+CLAIM = (
+    "Normalising rows after the approximation, or inverting the core more exactly, gives better attention."
+)
+SOURCE = "Xiong et al. 2021, eq. (13), against the row-normalised kernel; the defaults of attention.nystrom"
+EXCLUSIVE = False
+ALT = (
+    "Relative Frobenius error against the number of landmarks for heads of MiniLM and of Whisper's encoder, medians "
+    "with quartile bands: one line for each estimator and filter; in the last panel, causal attention on MiniLM's "
+    "queries and keys against attention within blocks alone."
+)
+
+DEFAULT, SIX, INVERSE = "paper's form, ridge (default)", "paper's form, six iterations", "paper's form, A⁺"
+ROWS, ROWS_INVERSE = "row-normalised, ridge", "row-normalised, A⁺"
+ESTIMATORS: dict[str, Callable[..., Any]] = {
+    DEFAULT: attention.nystrom,
+    SIX: partial(attention.nystrom, pinv=pinv.razavi),
+    INVERSE: partial(attention.nystrom, solver=pinv.rank_revealing),
+    ROWS: attention.normalised,
+    ROWS_INVERSE: partial(attention.normalised, solver=pinv.rank_revealing),
+}
+CAUSAL, BLOCKS = "causal, past by landmarks", "causal, own block alone"
+BLOCK, JUDGED = 64, 64
+MS = {"quick": [32, 64, 128], "full": [16, 32, 64, 128, 256], "gpu": [16, 32, 64, 128, 256]}
+
+
+def grid(profile: str) -> tuple[Case, ...]:
+    """A case a layer; ``quick`` takes 3 heads of a layer and two layers of Whisper."""
+    quick = profile == "quick"
+    common = {"heads": [0, 2, 5] if quick else None, "ms": MS[profile]}
+    cases = [{"input": "MiniLM", "layer": layer, **common} for layer in range(6)]
+    if models.has_whisper():
+        cases += [{"input": "Whisper", "layer": layer, **common} for layer in ([0, 2] if quick else range(4))]
+    return tuple(Case("estimators", params) for params in cases)
+
+
+def run(case: Case) -> list[Row]:
+    """Errors of Ŝ for every estimator and m, and of the causal forms where the input is text."""
+    p = case.params
+    captured = (
+        inputs.captured_heads(layers=[p["layer"]])
+        if p["input"] == "MiniLM"
+        else models.whisper_heads([p["layer"]])
+    )
+    heads = p["heads"] or range(captured.q.shape[1])
+    rows = []
+    for head in heads:
+        q, k, v = (x[0, head].astype(float) for x in (captured.q, captured.k, captured.v))
+        rows += [{"head": int(head), **row} for row in _full(q, k, v, captured.scale, p["ms"])]
+        if p["input"] == "MiniLM":
+            rows += [{"head": int(head), **row} for row in _causal(q, k, v, captured.scale, p["ms"])]
+    return rows
+
+
+def _relative(got: Any, exact: Any) -> float:
+    return float(np.linalg.norm(got - exact) / np.linalg.norm(exact))
+
+
+def _full(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row]:
+    eye = np.eye(len(k))
+    s = attention.exact(q, k, eye, scale=scale)
+    for m in ms:
+        for name, estimate in ESTIMATORS.items():
+            got = estimate(q, k, eye, m, scale=scale)
+            yield {"estimator": name, "m": m, "S": _relative(got, s), "O": _relative(got @ v, s @ v)}
+
+
+def _causal(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row]:
+    n = len(q)
+    ahead = np.tri(n, dtype=bool)
+    exact = attention.exact(q, k, v, attn_mask=ahead, scale=scale)
+    near = ahead & (np.arange(n)[:, None] // BLOCK == np.arange(n) // BLOCK)
+    alone = _relative(attention.exact(q, k, v, attn_mask=near, scale=scale), exact)
+    for m in ms:
+        yield {"estimator": BLOCKS, "m": m, "O": alone}
+        got = attention.causal(q, k, v, m, block=BLOCK, scale=scale)
+        yield {"estimator": CAUSAL, "m": m, "O": _relative(got, exact)}
+
+
+def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
+    """Judged head by head at 64 landmarks."""
+    data = frame(records)
+    if data.empty:
+        return (Verdict(CLAIM, Outcome.UNDECIDED, "No record."),)
+    found = []
+    for name in data["input"].unique():
+        part = data[(data["input"] == name) & (data["m"] == JUDGED)]
+        errors = part.pivot_table(index=["layer", "head"], columns="estimator", values="S")
+        found += [
+            _better(errors, ROWS, DEFAULT, f"{name}: normalising rows lowers the error of Ŝ"),
+            _better(
+                errors, INVERSE, DEFAULT, f"{name}: A⁺ itself has a lower error of Ŝ than the default filter"
+            ),
+            _better(
+                errors, DEFAULT, SIX, f"{name}: the default filter has a lower error of Ŝ than six iterations"
+            ),
+        ]
+    part = data[data["m"] == JUDGED]
+    causal = part.pivot_table(index=["layer", "head"], columns="estimator", values="O")
+    if CAUSAL in causal:
+        causal = causal.dropna(subset=[CAUSAL])
+        found.append(_better(causal, CAUSAL, BLOCKS, "The past by landmarks is better than the block alone"))
+    return tuple(found)
+
+
+def _better(errors: pd.DataFrame, one: str, other: str, statement: str) -> Verdict:
+    medians = (
+        f"Median error {errors[one].median():.3f} against {errors[other].median():.3f}, largest "
+        f"{errors[one].max():.2f} against {errors[other].max():.2f}."
+    )
+    return majority(f"{statement} (m = {JUDGED})", errors[one] < errors[other], "heads", medians)
+
+
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """Medians and ninth deciles over heads."""
+    data = frame(records)
+    groups = data.groupby(["input", "estimator", "m"])
+    summary = groups[["S", "O"]].median().rename(columns={"S": "Ŝ, median", "O": "ŜV, median"})
+    for column in ("S", "O"):
+        summary[f"Ŝ{'V' if column == 'O' else ''}, 90 %"] = groups[column].quantile(0.9)
+    return summary.reset_index()
+
+
+def plot(records: Iterable[Record]) -> Figure:
+    """Errors against m."""
+    data = frame(records)
+    names = list(data["input"].unique())
+    figure, axes = figures.grid(1, len(names) + 1, height=4.0)
+    colors = figures.palette([*ESTIMATORS, CAUSAL, BLOCKS])
+    panels = [(name, "S", list(ESTIMATORS), "‖Ŝ−S‖ / ‖S‖, Frobenius") for name in names]
+    panels.append(("MiniLM", "O", [CAUSAL, BLOCKS], "‖O−O exact‖ / ‖O exact‖, causal"))
+    for ax, (name, column, shown, label) in zip(axes[0], panels, strict=True):
+        part = data[data["input"] == name]
+        for estimator in shown:
+            line = part[part["estimator"] == estimator]
+            figures.band(ax, line, "m", column, label=estimator, color=colors[estimator])
+        ticks = sorted(part["m"].unique())
+        ax.set(xscale="log", yscale="log", title=name, xlabel="landmarks m", ylabel=label)
+        ax.set_xticks(ticks, [str(m) for m in ticks])
+        ax.minorticks_off()
+    handles = [
+        pair for ax in (axes[0][0], axes[0][-1]) for pair in zip(*ax.get_legend_handles_labels(), strict=True)
+    ]
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3, frameon=False)
+    return figure
