@@ -40,7 +40,7 @@ def run(case: Case) -> list[Row]:
     captured = inputs.captured_heads(layers=[case.params["layer"]])
     q, k = (x[0].astype(float) for x in (captured.q, captured.k))
     eye = np.eye(k.shape[-2])
-    operator = attention.nystrom_operator(q, k, M, scale=captured.scale)
+    operator = attention.nystrom_operator(q, k, M, scale=captured.scale, pinv=pinv.razavi)
     cores, s = operator.core, attention.exact(q, k, eye, scale=captured.scale)
     alone = operator.pinv.value
     coupled = _with_batch_maximum(cores, case.params["steps"])

