@@ -10,6 +10,7 @@ from nystrom_numerics.attention import nystrom, ridge
 from nystrom_numerics.attention.streaming import stream
 from nystrom_numerics.backend import fused_attention, namespace
 from nystrom_numerics.errors import RangeError
+from tests import naive
 
 SHAPES = {  # batch of q, batch of k and v, n_q, n_k, d, d_v
     "plain": ((2, 3), (2, 3), 9, 13, 8, 8),
@@ -103,3 +104,33 @@ def test_gradients_reach_landmarks_and_core_through_every_mask(rng):
         return nystrom(q, k, v, 3, key_mask=mask, query_mask=mask, attn_mask=bias)
 
     assert torch.autograd.gradcheck(call, (q, k, v, bias))
+
+
+@pytest.mark.parametrize(("d", "d_v"), [(64, 64), (64, 48)])
+def test_extra_memory_is_at_most_one_array_of_the_values(d, d_v):
+    """Beyond inputs and output, at n = 16,384: no n × m array, and no second copy of n × d."""
+    from experiments.timing import peak_memory
+
+    q, k = (torch.randn(1, 4, 16384, d) for _ in range(2))
+    v = torch.randn(1, 4, 16384, d_v)
+    with torch.inference_mode():
+        peak = peak_memory(lambda: nystrom(q, k, v, 64), array=q)
+    array = q.numel() * q.element_size()
+    assert peak.bytes - v.numel() * v.element_size() <= array
+
+
+def test_query_landmarks_do_not_see_what_the_keys_mask(rng):
+    """Cross-attention: nothing is guessed from equal lengths, each mask is of its own tokens."""
+    q, k, v = (torch.tensor(rng.standard_normal((2, 12, 4))) for _ in range(3))
+    keys = torch.arange(12) < 9
+    got = nystrom(q, k, v, 3, key_mask=keys)
+    torch.testing.assert_close(got, nystrom(q, k[:, :9], v[:, :9], 3))
+
+
+def test_the_default_core_is_the_ridge_solution(rng):
+    """F ((AᵀA + λI)⁻¹Aᵀ(BV)), written out."""
+    q, k, v = rng.standard_normal((3, 24, 4))
+    qt, kt = naive.segment_means(q, 6), naive.segment_means(k, 6)
+    f, a, b = (naive.softmax(x @ y.T / 2) for x, y in ((q, kt), (qt, kt), (qt, k)))
+    expected = f @ np.linalg.solve(a.T @ a + 1e-3 * np.eye(6), a.T @ (b @ v))
+    np.testing.assert_allclose(nystrom(q, k, v, 6), expected, rtol=1e-9, atol=1e-12)
