@@ -313,7 +313,7 @@ def fused_attention(
     Arguments are those of ``attention.streaming.stream``, with a bias of keys alone.  The kernel serves one shape:
     four axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
     columns and the scale made explicit (a width of its own falls to the kernel that holds all scores), with the
-    queries in blocks where it is they that are widened.  Heads that share keys are folded into the rows of
+    queries and the result in blocks.  Heads that share keys are folded into the rows of
     queries where these are few, so that no key is repeated.  Masked keys and values are set to zero first, as
     0 · NaN is NaN, and an item without any key gives zeros, where the kernel gives NaN.
 
@@ -354,13 +354,19 @@ def fused_attention(
     if mask is not None:
         mask = mask.expand(*inner, mask.shape[-1])
         mask = mask.reshape(*keys.shape[:2], 1, mask.shape[-1])
-    step = q.shape[-2] if q.shape[-1] == width else default_block(q.shape[-2])
-    parts = [
-        torch.nn.functional.scaled_dot_product_attention(
-            lay(q[..., i : i + step, :]), keys, values, attn_mask=mask, scale=scale
+    length = q.shape[-2]
+
+    def rows_from(start: int, stop: int) -> Array:
+        return torch.nn.functional.scaled_dot_product_attention(
+            lay(q[..., start:stop, :]), keys, values, attn_mask=mask, scale=scale
         )[..., :columns]
-        for i in range(0, q.shape[-2], step)
-    ]
-    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    if q.shape[-1] == columns:
+        out = rows_from(0, length)
+    else:
+        step = default_block(length)
+        out = q.new_empty(*keys.shape[:2], length, columns)
+        for i in range(0, length, step):
+            out[..., i : i + step, :] = rows_from(i, i + step)
     out = out.reshape(*batch, rows, columns)
     return out if alone is None else torch.where(alone[..., None, None], torch.zeros_like(out[..., :1]), out)

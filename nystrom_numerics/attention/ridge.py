@@ -26,7 +26,7 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
     strength : float
         λ > 0.  The default is near the best on real heads, see the claim ``estimators`` of the experiments: there the
         attention of A⁺ itself is several times worse, and the paper's six iterations are the same filter
-        by other means (theirs is half at :math:`0.035\sqrt{\|A\|_1\|A\|_\infty}`, and costs 24 products).
+        by other means (theirs is half at :math:`0.024\sqrt{\|A\|_1\|A\|_\infty}`, and costs 24 products).
 
     Raises
     ------
