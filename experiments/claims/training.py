@@ -49,8 +49,8 @@ class Task:
 
 TASKS = {
     "IMDB, words, 512 tokens": Task(tasks.imdb_words, 512, 32, 400),
-    "IMDB, bytes, 2,048 tokens": Task(tasks.imdb_bytes, 2048, 64, 150),
-    "ListOps, 2,048 tokens": Task(tasks.listops, 2048, 64, 150),
+    "IMDB, bytes, 2,048 tokens": Task(tasks.imdb_bytes, 2048, 64, 100),
+    "ListOps, 2,048 tokens": Task(tasks.listops, 2048, 64, 100),
 }
 QUICK_STEPS = 50
 
