@@ -34,7 +34,9 @@ __all__ = [
     "require_finite",
     "require_mask",
     "require_matrix",
+    "solve_lower",
     "status_tells",
+    "strip_rows",
     "to_numpy",
     "unit_roundoff",
 ]
@@ -169,6 +171,34 @@ def unit_roundoff(xp: Namespace, dtype: Any) -> float:
 def default_block(length: int) -> int:
     """Rows to handle at once where an array of ``length`` rows is streamed."""
     return min(length, 1024)
+
+
+def strip_rows(like: Array, width: int) -> int:
+    """Rows to handle at once where each takes ``width`` entries: what a cache holds, more on a GPU."""
+    on_host = isinstance(like, np.ndarray) or str(device_of(like)).lower().startswith(("cpu", "device1"))
+    return max(32, (2**18 if on_host else 2**25) // max(1, width))
+
+
+def solve_lower(lower: Array, rows: Array) -> Array:
+    r"""The rows x of :math:`X L^T = B`, for a lower triangular L (m, m) and B ``rows`` (..., m).
+
+    Triangular substitution where the library has one (SciPy's for NumPy and CuPy's, Torch's); the
+    standard has none, and a general solve takes its place.
+    """
+    xp = array_api_compat.array_namespace(rows)
+    if isinstance(rows, np.ndarray):
+        from scipy.linalg import solve_triangular
+
+        return solve_triangular(lower, rows.T, lower=True, check_finite=False).T
+    if array_api_compat.is_torch_array(rows):
+        import torch
+
+        return torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False)
+    if array_api_compat.is_cupy_array(rows):
+        from cupyx.scipy.linalg import solve_triangular as on_device
+
+        return on_device(lower, rows.T, lower=True, check_finite=False).T
+    return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))
 
 
 def generator(rng: np.random.Generator | int) -> tuple[np.random.Generator, int | None]:

@@ -1,0 +1,612 @@
+r"""Kernel matrices by entries: what is asked for is evaluated and counted, and nothing n × n is formed.
+
+A :class:`Kernel` stands for the matrix :math:`K_{ij} = k(x_i, y_j)` of n and p points.  Rules that pick
+landmarks and factors built from them ask it for its diagonal, for columns, rows or blocks, and
+:attr:`Kernel.entries` is the exact number of entries it has evaluated since it was made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nystrom_numerics.backend import (
+    Array,
+    compute_dtype,
+    floating,
+    from_numpy,
+    namespace,
+    require_finite,
+    require_matrix,
+    strip_rows,
+)
+from nystrom_numerics.errors import DTypeError, NamespaceError, RangeError, ShapeError
+from nystrom_numerics.linalg import transpose
+
+__all__ = [
+    "EntryCounter",
+    "Index",
+    "Kernel",
+    "MatrixKernel",
+    "PointFunction",
+    "PointKernel",
+    "custom",
+    "gaussian",
+    "laplacian",
+    "matern",
+    "polynomial",
+    "precomputed",
+    "softmax",
+]
+
+Index: TypeAlias = Any
+"""Which rows or columns: a 1-D integer array (NumPy's is moved to the kernel's device) or a slice."""
+
+
+@dataclass
+class EntryCounter:
+    """A running total of kernel entries."""
+
+    total: int = 0
+
+
+class Kernel(ABC):
+    """A kernel matrix of shape (n, p), known by its entries.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n, p).
+    symmetric : bool
+        Rows and columns stand for the same points; a positive semidefinite (PSD) method asks for it.
+    points : array (n, d) or None
+        The points of the rows; ``None`` where only entries are known.
+    dtype
+        Of the entries: that of the points or matrix, or float32 where these are of 16 bits.
+    entries : int
+        Entries evaluated so far, repetitions included; the diagonal counts as n.
+    """
+
+    shape: tuple[int, int]
+    symmetric: bool
+    points: Array | None
+    counter: EntryCounter
+
+    @property
+    def entries(self) -> int:
+        return self.counter.total
+
+    @property
+    @abstractmethod
+    def like(self) -> Array:
+        """An array whose library, device and dtype the entries have."""
+
+    @property
+    def dtype(self) -> Any:
+        return self.like.dtype
+
+    def diagonal(self) -> Array:
+        """The entries (i, i), shape (n,); n entries, unless the docstring of the kernel says more.
+
+        Raises
+        ------
+        ShapeError
+            The kernel is rectangular.
+        """
+        self.require_symmetric()
+        return self._diagonal()
+
+    def columns(self, indices: Index, /) -> Array:
+        """The columns at ``indices``, shape (n, m); nm entries."""
+        return self.block(slice(None), indices)
+
+    def rows(self, indices: Index, /) -> Array:
+        """The rows at ``indices``, shape (m, p); mp entries."""
+        return self.block(indices, slice(None))
+
+    def block(self, rows: Index, columns: Index, /) -> Array:
+        """The entries at ``rows`` × ``columns``; as many as the result has.
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+            Naming the index set.  Bounds are checked for sets on the host only.
+        """
+        found = self._block(
+            self._index("rows", rows, self.shape[0]), self._index("columns", columns, self.shape[1])
+        )
+        self.counter.total += found.shape[0] * found.shape[1]
+        return found
+
+    def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
+        """Entries of the points at ``rows`` with other points ``z`` (m, d), shape (rows, m).
+
+        Raises
+        ------
+        NamespaceError
+            The kernel was given by its matrix and knows no points.
+        """
+        raise NamespaceError("z", "a set of points", "none: this kernel was given by its matrix")
+
+    def between(self, x: Array, z: Array, /) -> Array:
+        """Entries of any points ``x`` (l, d) with any points ``z`` (m, d), shape (l, m).
+
+        Raises
+        ------
+        NamespaceError
+            The kernel was given by its matrix and knows no points.
+        """
+        raise NamespaceError("x", "a set of points", "none: this kernel was given by its matrix")
+
+    def apply(self, v: Array, /) -> Array:
+        """The product K v for v (p,) or (p, c), by strips of rows; np entries, memory one strip.
+
+        Raises
+        ------
+        ShapeError
+            ``v`` has another number of rows than p.
+        """
+        xp = namespace(kernel=self.like, v=v)
+        if v.ndim not in (1, 2) or v.shape[0] != self.shape[1]:
+            raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape ({self.shape[1]},) or (…, columns)")
+        return xp.concat([self.block(part, slice(None)) @ v for part in self.strips(self.shape[1])], axis=0)
+
+    def strips(self, width: int, /) -> Iterator[slice]:
+        """Consecutive slices of rows, each of a size to hold ``width`` entries a row at once."""
+        step = strip_rows(self.like, width)
+        for start in range(0, self.shape[0], step):
+            yield slice(start, min(start + step, self.shape[0]))
+
+    def require_symmetric(self) -> None:
+        """Refuse a rectangular kernel.
+
+        Raises
+        ------
+        ShapeError
+        """
+        if not self.symmetric:
+            raise ShapeError("kernel", f"rectangular, of shape {self.shape}", "the same points on both sides")
+
+    def _index(self, name: str, index: Index, length: int) -> Index:
+        if isinstance(index, slice):
+            return index
+        if isinstance(index, (list, tuple, range)):
+            index = np.asarray(index, dtype=np.int64)
+        if isinstance(index, np.ndarray):
+            if index.dtype.kind not in "iu":
+                raise DTypeError(name, f"of dtype {index.dtype}", "integers")
+            if index.size and not (index.min() >= 0 and index.max() < length):
+                raise RangeError(name, f"from {index.min()} to {index.max()}", f"indices in [0, {length})")
+            index = from_numpy(namespace(kernel=self.like), index, self.like)
+        xp = namespace(kernel=self.like, **{name: index})
+        if not xp.isdtype(index.dtype, "integral"):
+            raise DTypeError(name, f"of dtype {index.dtype}", "integers")
+        if index.ndim != 1:
+            raise ShapeError(name, f"of shape {tuple(index.shape)}", "one axis")
+        return index
+
+    @abstractmethod
+    def _block(self, rows: Index, columns: Index) -> Array: ...
+
+    @abstractmethod
+    def _diagonal(self) -> Array: ...
+
+
+@dataclass(frozen=True)
+class PointFunction:
+    """A kernel function k, in three parts.
+
+    Attributes
+    ----------
+    prepare : callable
+        Points (n, d) to what each point contributes, a tuple of arrays (n, ...), done once.
+    evaluate : callable
+        Two such tuples, of n and of p points, to the entries (n, p).
+    diagonal : callable or None
+        Such a tuple to the entries (i, i); ``None`` reads them off small blocks.
+    """
+
+    prepare: Callable[[Array], tuple[Array, ...]]
+    evaluate: Callable[[tuple[Array, ...], tuple[Array, ...]], Array]
+    diagonal: Callable[[tuple[Array, ...]], Array] | None
+
+
+@dataclass(frozen=True, eq=False)
+class PointKernel(Kernel):
+    """The kernel matrix of points under a :class:`PointFunction`."""
+
+    function: PointFunction
+    points: Array
+    left: tuple[Array, ...]
+    right: tuple[Array, ...]
+    symmetric: bool
+    counter: EntryCounter = field(default_factory=EntryCounter)
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.left[0].shape[0], self.right[0].shape[0]
+
+    @property
+    def like(self) -> Array:
+        return self.left[0]
+
+    def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
+        rows = self._index("rows", rows, self.shape[0])
+        found = self.function.evaluate(_part(self.left, rows), self._prepared("z", z))
+        self.counter.total += found.shape[0] * found.shape[1]
+        return found
+
+    def between(self, x: Array, z: Array, /) -> Array:
+        found = self.function.evaluate(self._prepared("x", x), self._prepared("z", z))
+        self.counter.total += found.shape[0] * found.shape[1]
+        return found
+
+    def _prepared(self, name: str, z: Array) -> tuple[Array, ...]:
+        namespace(points=self.points, **{name: z})
+        floating(namespace(points=self.points), **{name: z})
+        if z.ndim != 2 or z.shape[1] != self.points.shape[1]:
+            raise ShapeError(name, f"of shape {tuple(z.shape)}", f"shape (m, {self.points.shape[1]})")
+        return self.function.prepare(z)
+
+    def _block(self, rows: Index, columns: Index) -> Array:
+        return self.function.evaluate(_part(self.left, rows), _part(self.right, columns))
+
+    def _diagonal(self) -> Array:
+        if self.function.diagonal is not None:
+            self.counter.total += self.shape[0]
+            return self.function.diagonal(self.left)
+        xp = namespace(kernel=self.like)
+        size, found = 8, []
+        for start in range(0, self.shape[0], size):
+            part = slice(start, min(start + size, self.shape[0]))
+            found.append(xp.linalg.diagonal(self.block(part, part)))
+        return xp.concat(found)
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixKernel(Kernel):
+    """A matrix that is at hand, read through the same door and counted alike."""
+
+    matrix: Array
+    dtype_of: Any
+    counter: EntryCounter = field(default_factory=EntryCounter)
+    points: None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def symmetric(self) -> bool:  # type: ignore[override]
+        return self.matrix.shape[0] == self.matrix.shape[1]
+
+    @property
+    def like(self) -> Array:
+        return namespace(a=self.matrix).astype(self.matrix[:1, :1], self.dtype_of)
+
+    def _block(self, rows: Index, columns: Index) -> Array:
+        xp = namespace(a=self.matrix)
+        (found,) = _part((self.matrix,), rows)
+        if isinstance(columns, slice):
+            found = found[:, columns]
+        else:
+            found = xp.take(found, columns, axis=1)
+        return xp.astype(found, self.dtype_of)  # a copy, so that nobody writes into the matrix
+
+    def _diagonal(self) -> Array:
+        xp = namespace(a=self.matrix)
+        self.counter.total += self.shape[0]
+        return xp.astype(xp.linalg.diagonal(self.matrix), self.dtype_of)
+
+
+def _part(prepared: tuple[Array, ...], index: Index) -> tuple[Array, ...]:
+    if isinstance(index, slice):
+        return tuple(x[index, ...] for x in prepared)
+    return tuple(namespace(x=x).take(x, index, axis=0) for x in prepared)
+
+
+def _check_points(check_finite: bool, x: Array, y: Array | None, names: str = "xy") -> None:
+    """Refuse what is not one or two sets of points of equal width."""
+    given = {names[0]: x} if y is None else {names[0]: x, names[1]: y}
+    xp = namespace(**given)
+    floating(xp, **given)
+    for name, points in given.items():
+        if points.ndim != 2:
+            raise ShapeError(name, f"of shape {tuple(points.shape)}", "shape (n, d); a kernel has no batch")
+        require_matrix(name, points)
+        if points.shape[1] != x.shape[1]:
+            raise ShapeError(name, f"of shape {tuple(points.shape)}", f"shape (p, {x.shape[1]})")
+    if check_finite:
+        require_finite(xp, **given)
+
+
+def _of_points(function: PointFunction, x: Array, y: Array | None) -> Kernel:
+    """The points prepared once; ``y`` None means the same points on both sides."""
+    left = function.prepare(x)
+    right = left if y is None else function.prepare(y)
+    return PointKernel(function, x, left, right, symmetric=y is None)
+
+
+def _wide(x: Array) -> Array:
+    xp = namespace(x=x)
+    return xp.astype(x, compute_dtype(xp, x.dtype), copy=False)
+
+
+def _positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 < value < float("inf"):
+            raise RangeError(name, f"{value}", "a positive number")
+
+
+def _ones(prepared: tuple[Array, ...]) -> Array:
+    return namespace(x=prepared[0]).ones_like(prepared[0][:, 0])
+
+
+def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite: bool = False) -> Kernel:
+    r"""The Gaussian kernel :math:`k(x, y) = \exp(-\gamma\|x - y\|_2^2)`.
+
+    Parameters
+    ----------
+    x : array (n, d)
+        Real floating; 16-bit dtypes are computed in float32.
+    y : array (p, d), optional
+        Points of the columns; without them the kernel is symmetric, and PSD.
+    gamma : float
+        Above 0.
+    check_finite : bool
+        Raise on NaN and infinity.
+
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    One product and one exponential an entry.  Distances come from
+    :math:`\|x\|^2 + \|y\|^2 - 2x^Ty` about the mean of ``x``, so an entry errs by some
+    :math:`u\gamma(\|x\|^2 + \|y\|^2)`; where :math:`\gamma\|x\|^2` exceeds 32 they come from
+    differences, in d passes over the entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.gaussian(np.array([[0.0], [1.0], [2.0]]), gamma=1.0)
+    >>> kernel.columns([0]).round(3)
+    array([[1.   ],
+           [0.368],
+           [0.018]])
+    >>> kernel.entries
+    3
+    """
+    _positive(gamma=gamma)
+    _check_points(check_finite, x, y)
+    origin = _centre(x)
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        xp = namespace(points=points)
+        moved = (_wide(points) - origin) * sqrt(2 * gamma)
+        return moved, xp.sum(moved * moved, axis=-1) / 2
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        exponent = a[0] @ transpose(b[0])
+        exponent -= a[1][:, None]
+        exponent -= b[1][None, :]
+        return xp.exp(xp.clip(exponent, max=0.0))
+
+    def evaluate_far(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        return namespace(a=a[0]).exp(_accumulate(a[0], b[0], namespace(a=a[0]).square) / -2)
+
+    xp = namespace(x=x)
+    if float(xp.max(prepare(x)[1])) > _FAR:
+        evaluate = evaluate_far
+    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+
+
+_FAR = 32.0
+"""γ‖x‖² about the mean beyond which expanded squares lose too many digits of a Gaussian."""
+
+
+def _centre(x: Array) -> Array:
+    xp = namespace(x=x)
+    mean = xp.mean(_wide(x), axis=0)
+    return xp.where(xp.isfinite(mean), mean, xp.zeros_like(mean))
+
+
+def laplacian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite: bool = False) -> Kernel:
+    r"""The Laplacian kernel :math:`k(x, y) = \exp(-\gamma\|x - y\|_1)`; d passes over the entries.
+
+    Parameters, result and errors are those of :func:`gaussian`.
+    """
+    _positive(gamma=gamma)
+    _check_points(check_finite, x, y)
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        return xp.exp(-_accumulate(a[0], b[0], xp.abs))
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points) * gamma,)
+
+    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+
+
+def _accumulate(a: Array, b: Array, of: Callable[[Array], Array]) -> Array:
+    """Σ_k of(a_ik − b_jk), from differences: zero for equal points."""
+    total = of(a[:, :1] - b[None, :, 0])
+    for k in range(1, a.shape[1]):
+        total += of(a[:, k : k + 1] - b[None, :, k])
+    return total
+
+
+def matern(
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    nu: float,
+    length_scale: float,
+    check_finite: bool = False,
+) -> Kernel:
+    r"""The Matérn kernel of smoothness ν = 1/2, 3/2 or 5/2; d passes over the entries.
+
+    .. math:: e^{-s},\quad (1 + s)e^{-s},\quad (1 + s + s^2/3)e^{-s},\qquad s = \sqrt{2\nu}\|x - y\|_2/\ell.
+
+    Parameters, result and errors are those of :func:`gaussian`.  Distances come from differences, for an
+    error in the square of a distance would be an error of its square root in :math:`e^{-s}`.
+    Source: Rasmussen and Williams 2006, eq. (4.17).
+    """
+    _positive(length_scale=length_scale)
+    if nu not in (0.5, 1.5, 2.5):
+        raise RangeError("nu", f"{nu}", "0.5, 1.5 or 2.5, the ones with a short closed form")
+    _check_points(check_finite, x, y)
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        s = xp.sqrt(_accumulate(a[0], b[0], xp.square))
+        if nu == 0.5:
+            return xp.exp(-s)
+        return (1 + s if nu == 1.5 else 1 + s + s * s / 3) * xp.exp(-s)
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points) * (sqrt(2 * nu) / length_scale),)
+
+    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+
+
+def polynomial(
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    degree: int = 3,
+    gamma: float = 1.0,
+    coef0: float = 1.0,
+    check_finite: bool = False,
+) -> Kernel:
+    r"""The polynomial kernel :math:`k(x, y) = (\gamma x^Ty + c_0)^p`, p a whole number and c₀ at least 0.
+
+    Parameters, result and errors are those of :func:`gaussian`.  Its rank is at most
+    :math:`\binom{d + p}{p}`.
+    """
+    _positive(gamma=gamma)
+    if isinstance(degree, bool) or not isinstance(degree, (int, np.integer)) or degree < 1:
+        raise RangeError("degree", f"{degree!r}", "an integer of at least 1")
+    if not 0 <= coef0 < float("inf"):
+        raise RangeError("coef0", f"{coef0}", "a number of at least 0, or the kernel is not PSD")
+    _check_points(check_finite, x, y)
+
+    def diagonal(a: tuple[Array, ...]) -> Array:
+        return (namespace(a=a[0]).sum(a[0] * a[0], axis=-1) + coef0) ** degree
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        return (a[0] @ transpose(b[0]) + coef0) ** degree
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points) * sqrt(gamma),)
+
+    return _of_points(PointFunction(prepare, evaluate, diagonal), x, y)
+
+
+def softmax(
+    q: Array, k: Array | None = None, /, *, scale: float | None = None, check_finite: bool = False
+) -> Kernel:
+    r"""The softmax kernel :math:`k(q, k) = \exp(s\,q^Tk)`, attention before its rows are normalised.
+
+    Parameters
+    ----------
+    q : array (n, d)
+    k : array (p, d), optional
+        Without it the kernel is symmetric, and PSD.
+    scale : float, optional
+        s, :math:`1/\sqrt d` by default.
+    check_finite : bool
+        Raise on NaN and infinity.
+
+    Notes
+    -----
+    The unnormalised entries overflow for :math:`s\,q^Tk` above 88 (float32) or 709 (float64).  Then take
+    :func:`gaussian` with ``gamma=scale / 2``: softmax(QKᵀ) is its row-normalised form up to a scaling of
+    the columns by :math:`e^{s\|k\|^2/2}`.  Result and errors are those of :func:`gaussian`.
+    """
+    if scale is not None:
+        _positive(scale=scale)
+    _check_points(check_finite, q, k, "qk")
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        s = points.shape[1] ** -0.5 if scale is None else scale
+        return (_wide(points) * sqrt(s),)
+
+    def diagonal(a: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        return xp.exp(xp.sum(a[0] * a[0], axis=-1))
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        return namespace(a=a[0]).exp(a[0] @ transpose(b[0]))
+
+    return _of_points(PointFunction(prepare, evaluate, diagonal), q, k)
+
+
+def custom(
+    function: Callable[[Array, Array], Array],
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    diagonal: Callable[[Array], Array] | None = None,
+    check_finite: bool = False,
+) -> Kernel:
+    """A kernel of the user's: ``function(x, y)`` gives the entries (n, p) of points (n, d) and (p, d).
+
+    Parameters
+    ----------
+    diagonal : callable, optional
+        ``diagonal(x)`` gives the n entries (i, i).  Without it they are read off blocks of eight points,
+        and cost 8n entries.
+
+    Other parameters, result and errors are those of :func:`gaussian`.  That it is symmetric and PSD is the
+    user's word; methods that need it raise where they see that it is not.
+    """
+
+    _check_points(check_finite, x, y)
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points),)
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        found = function(a[0], b[0])
+        if tuple(found.shape) != (a[0].shape[0], b[0].shape[0]):
+            needs = f"a result of shape {(a[0].shape[0], b[0].shape[0])}"
+            raise ShapeError("function", f"one that gave shape {tuple(found.shape)}", needs)
+        return found
+
+    parts = PointFunction(prepare, evaluate, None if diagonal is None else lambda a: diagonal(a[0]))
+    return _of_points(parts, x, y)
+
+
+def precomputed(a: Array, /, *, check_finite: bool = False) -> Kernel:
+    """The kernel whose matrix (n, p) is at hand; entries read are counted, and the matrix is not copied.
+
+    It counts as symmetric if it is square: a PSD method that meets a pair of entries that differ raises.
+    Raises what :func:`gaussian` raises.
+    """
+    xp = namespace(a=a)
+    floating(xp, a=a)
+    require_matrix("a", a)
+    if a.ndim != 2:
+        raise ShapeError("a", f"of shape {tuple(a.shape)}", "shape (n, p); a kernel has no batch")
+    if check_finite:
+        require_finite(xp, a=a)
+    return MatrixKernel(a, compute_dtype(xp, a.dtype))
+
