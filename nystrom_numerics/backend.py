@@ -195,7 +195,7 @@ def solve_lower(lower: Array, rows: Array) -> Array:
 
         return torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False)
     if array_api_compat.is_cupy_array(rows):
-        from cupyx.scipy.linalg import solve_triangular as on_device
+        from cupyx.scipy.linalg import solve_triangular as on_device  # type: ignore[import-not-found]
 
         return on_device(lower, rows.T, lower=True, check_finite=False).T
     return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))

@@ -283,7 +283,7 @@ class MatrixKernel(Kernel):
 
     @property
     def symmetric(self) -> bool:  # type: ignore[override]
-        return self.matrix.shape[0] == self.matrix.shape[1]
+        return bool(self.matrix.shape[0] == self.matrix.shape[1])
 
     @property
     def like(self) -> Array:
@@ -609,4 +609,3 @@ def precomputed(a: Array, /, *, check_finite: bool = False) -> Kernel:
     if check_finite:
         require_finite(xp, a=a)
     return MatrixKernel(a, compute_dtype(xp, a.dtype))
-

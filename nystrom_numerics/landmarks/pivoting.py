@@ -35,7 +35,13 @@ from nystrom_numerics.landmarks.draws import draw, require_count
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["accelerated_rpcholesky", "block_rpcholesky", "pivoted_cholesky", "rpcholesky"]
+__all__ = [
+    "accelerated_rpcholesky",
+    "block_rpcholesky",
+    "complete_factor",
+    "pivoted_cholesky",
+    "rpcholesky",
+]
 
 _ALARM = 64.0
 """How many times the rounding level a residual must be negative to speak of an indefinite matrix."""
@@ -94,6 +100,16 @@ def pivoted_cholesky(
         return xp.reshape(xp.argmax(residual), (1,))
 
     return _one_by_one(kernel, m, largest, rtol, check_every, None)
+
+
+def complete_factor(kernel: Kernel) -> Array:
+    """F with A = FFᵀ up to rounding, of as many columns as the numerical rank; memory n times that.
+
+    For the few rules that are exact only with the whole spectrum at hand.  The pivots are drawn in blocks,
+    which has no bearing on FFᵀ and makes the work matrix products.
+    """
+    n = kernel.shape[0]
+    return _in_blocks(kernel, n, max(32, n // 16), 0, None, reject=False, capacity=64).factor
 
 
 def rpcholesky(
@@ -245,7 +261,7 @@ def _asymmetric(pivot: int, size: float) -> NoReturn:
     raise IndefiniteError("kernel", got, pivot, size)
 
 
-def _start(kernel: Kernel, m: int, rtol: float | None) -> _Partial:
+def _start(kernel: Kernel, m: int, rtol: float | None, capacity: int | None = None) -> _Partial:
     kernel.require_symmetric()
     n = kernel.shape[0]
     m = require_count("m", m, n)
@@ -265,7 +281,7 @@ def _start(kernel: Kernel, m: int, rtol: float | None) -> _Partial:
         xp=xp,
         kernel=kernel,
         before=before,
-        factor=xp.zeros((n, m), dtype=kernel.dtype, device=device),
+        factor=xp.zeros((n, min(m, capacity or m)), dtype=kernel.dtype, device=device),
         residual=xp.where(diagonal > floor, diagonal, xp.zeros_like(diagonal)),
         pivots=xp.zeros((0,), dtype=xp.int64, device=device),
         top=top,
@@ -337,10 +353,14 @@ def _in_blocks(
     rtol: float | None,
     *,
     reject: bool,
+    capacity: int | None = None,
 ) -> ColumnSubset:
-    """Rounds of proposals, accepted by rejection or as they come."""
+    """Rounds of proposals, accepted by rejection or as they come.
+
+    With a ``capacity`` the factor starts with that many columns and doubles as needed.
+    """
     source, seed = generator(rng)
-    a = _start(kernel, m, rtol)
+    a = _start(kernel, m, rtol, capacity)
     if block is None:
         block = min(m, max(8, isqrt(kernel.shape[0] * m // 100)))
     elif isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
@@ -371,6 +391,10 @@ def _round(a: _Partial, proposals: Array, hurdles: Any, room: int) -> float:
     triangle = xp.astype(from_numpy(xp, lower, proposals), a.factor.dtype)
     at_pivots = transpose(xp.take(a.factor, pivots, axis=0)[:, :rank])
     new = slice(rank, rank + len(places))
+    if new.stop > a.factor.shape[1]:
+        room = max(new.stop, min(2 * rank, a.kernel.shape[0])) - a.factor.shape[1]
+        more = xp.zeros((a.kernel.shape[0], room), dtype=a.factor.dtype, device=device_of(a.factor))
+        a.factor = xp.concat([a.factor, more], axis=1)
     parts = []
     for strip in a.kernel.strips(len(places)):
         columns = a.kernel.block(strip, pivots)

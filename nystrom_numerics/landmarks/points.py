@@ -1,4 +1,4 @@
-"""Landmarks that are made: segment means and k-means."""
+"""Landmarks by the geometry of the points: segment means, k-means, farthest point."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nystrom_numerics.backend import (
     generator,
 )
 from nystrom_numerics.errors import RangeError
-from nystrom_numerics.landmarks.result import LandmarkPoints, take_rows
+from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, take_rows
 from nystrom_numerics.landmarks.tokens import check_arguments, real_tokens, segments
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["kmeans", "segment_means"]
+__all__ = ["farthest", "kmeans", "segment_means"]
 
 
 def segment_means(
@@ -188,3 +188,38 @@ def _lloyd(xp: Any, x: Array, mask: Array | None, centres: Array, valid: Array) 
         total = total + weight @ part
         count = count + xp.sum(weight, axis=-1, keepdims=True)
     return xp.where(count > 0, total / xp.where(count > 0, count, xp.ones_like(count)), centres)
+
+
+def farthest(x: Array, m: int, /, *, mask: Array | None = None, check_finite: bool = False) -> ColumnSubset:
+    r"""Farthest-point sampling: the first real token, then each time the one farthest from those before.
+
+    Parameters and errors are those of :func:`segment_means`.  Indices come in the order picked; fewer
+    distinct tokens than m leave the rest not valid.
+
+    Cost: nmd, memory O(nd); no kernel entries, no synchronisation.  The cover radius is at most twice the
+    best possible with m centres (Gonzalez 1985).  Over a kernel see :func:`farthest_point`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> landmarks.farthest(np.array([[0.0], [1.0], [5.0], [3.0]]), 3).indices
+    array([0, 2, 3])
+    """
+    xp, mask = check_arguments(x, m, mask, check_finite)
+    dtype = compute_dtype(xp, x.dtype)
+    points = xp.astype(x, dtype, copy=False)
+    distance = xp.full_like(points[..., 0], xp.inf)
+    if mask is not None:  # whatever padding holds, NaN included, must not reach a distance
+        points = xp.where(mask[..., None], points, xp.zeros_like(points))
+        distance = xp.where(mask, distance, xp.zeros_like(distance))
+    indices, valid = [], []
+    for _ in range(m):
+        chosen = xp.argmax(distance, axis=-1, keepdims=True)
+        apart = xp.take_along_axis(distance, chosen, axis=-1) > 0
+        # differences, not the expanded square: a duplicate then has distance exactly zero
+        away = xp.sum((points - take_rows(points, chosen)) ** 2, axis=-1)
+        distance = xp.minimum(distance, away)
+        indices.append(xp.where(apart, chosen, xp.zeros_like(chosen)))
+        valid.append(apart)
+    return ColumnSubset(xp.concat(indices, axis=-1), xp.concat(valid, axis=-1), entries=0, seed=None)

@@ -1,0 +1,250 @@
+"""Landmarks drawn by scores of a PSD matrix: length-squared, leverage and ridge leverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, log, log2
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nystrom_numerics.backend import (
+    Array,
+    from_numpy,
+    generator,
+    namespace,
+    require_finite,
+    to_numpy,
+    unit_roundoff,
+)
+from nystrom_numerics.errors import IndefiniteError, RangeError
+from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.landmarks.draws import require_count, without_replacement
+from nystrom_numerics.landmarks.pivoting import complete_factor
+from nystrom_numerics.landmarks.result import ColumnSubset
+from nystrom_numerics.linalg import transpose
+
+__all__ = ["Basis", "exact_basis", "length_squared", "leverage", "ridge_leverage", "sketched_basis"]
+
+Basis: TypeAlias = Callable[..., Array]
+"""``basis(kernel, rank, rng=rng)``: orthonormal columns (n, at most rank), leading eigenvectors or near."""
+
+
+def length_squared(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> ColumnSubset:
+    r"""m columns drawn without replacement by :math:`k_{ii}^2`; uniform where the diagonal is constant.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Symmetric PSD, of n points.
+    m : int
+        Landmarks, 1 <= m <= n.
+    rng : numpy.random.Generator or int
+
+    Returns
+    -------
+    ColumnSubset
+        Ascending; fewer than m where fewer diagonal entries are positive.
+
+    Raises
+    ------
+    IndefiniteError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: n kernel entries.  With replacement and rescaling, :math:`m \ge 64k/\varepsilon^4` gives
+    :math:`E\|R\|_F \le \|A - A_k\|_F + \varepsilon\sum_i k_{ii}^2` (Drineas and Mahoney 2005, Theorem 3;
+    recalled, not re-derived here).  Departure: distinct columns, not rescaled.
+    """
+    source, seed = generator(rng)
+    m, before = _check(kernel, m), kernel.entries
+    diagonal = _diagonal(kernel)
+    chosen = without_replacement((diagonal / max(diagonal.max(), 1e-300)) ** 2, m, source)
+    return _subset(kernel, chosen, before, seed)
+
+
+def leverage(
+    kernel: Kernel,
+    m: int,
+    /,
+    *,
+    rank: int | None = None,
+    basis: Basis | None = None,
+    rng: np.random.Generator | int = 0,
+) -> ColumnSubset:
+    r"""m columns drawn without replacement by the leverage scores :math:`\|e_i^TU_k\|^2`.
+
+    Parameters
+    ----------
+    kernel, m
+        As in :func:`length_squared`.
+    rank : int, optional
+        k, from 1 to n; by default m.
+    basis : callable, optional
+        :func:`exact_basis` by default, or :func:`sketched_basis`.
+    rng : numpy.random.Generator or int
+        Handed to ``basis`` first.
+
+    Result and errors are those of :func:`length_squared`.
+
+    Notes
+    -----
+    Cost: that of the basis.  :math:`m \ge 3200\varepsilon^{-1}k\ln(4k/\delta)` bounds the trace error by
+    :math:`(1 + \varepsilon^2)\,\mathrm{tr}(A - A_k)` with probability 1 − δ (Gittens and Mahoney 2016, Lemma
+    3; recalled).  Departure: distinct columns.
+    """
+    source, seed = generator(rng)
+    m, before = _check(kernel, m), kernel.entries
+    rank = m if rank is None else require_count("rank", rank, kernel.shape[0])
+    u = (exact_basis if basis is None else basis)(kernel, rank, rng=source)
+    xp = namespace(u=u)
+    scores = to_numpy(xp.sum(u * u, axis=1)).astype(np.float64)
+    return _subset(kernel, without_replacement(scores, m, source), before, seed)
+
+
+def exact_basis(kernel: Kernel, rank: int, /, *, rng: np.random.Generator | int = 0) -> Array:
+    r"""The leading eigenvectors, shape (n, k), k the smaller of ``rank`` and the numerical rank r.
+
+    From the complete pivoted Cholesky factor F, A = FFᵀ, and its singular vectors.  Cost: (r+1)n kernel
+    entries, nr² multiplications, memory nr: for a full-rank matrix as much as the matrix itself, which no
+    exact method avoids.  ``rng`` is not used; the signature is that of a :data:`Basis`.
+    """
+    left, _ = spectrum(complete_factor(kernel))
+    return left[:, :rank]
+
+
+def sketched_basis(
+    kernel: Kernel, rank: int, /, *, oversampling: int = 10, rng: np.random.Generator | int = 0
+) -> Array:
+    r"""Nearly the leading eigenvectors, from one pass: :math:`Y = A\Omega` with Ω Gaussian, n × (k + p).
+
+    The randomised Nyström approximation :math:`Y(\Omega^TY)^+Y^T = FF^T` gives them as the left singular
+    vectors of F.  Cost: n² kernel entries in strips, n(k+p)² multiplications, memory n(k+p).  Source: Tropp,
+    Yurtsever, Udell and Cevher 2017, Algorithm 3, whose shift ν keeps rounding from spoiling the core.
+    """
+    source, _ = generator(rng)
+    n = kernel.shape[0]
+    width = min(n, rank + oversampling)
+    xp = namespace(kernel=kernel.like)
+    gaussian = from_numpy(xp, source.standard_normal((n, width)), kernel.like)
+    test, _ = xp.linalg.qr(xp.astype(gaussian, kernel.dtype))
+    sketch = kernel.apply(test)
+    shift = 2 * unit_roundoff(xp, kernel.dtype) * n**0.5 * float(xp.max(xp.abs(sketch)))
+    sketch = sketch + shift * test
+    core = transpose(test) @ sketch
+    values, vectors = xp.linalg.eigh((core + transpose(core)) / 2)
+    kept = values > 4 * unit_roundoff(xp, kernel.dtype) * width * values[-1]
+    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
+    left, singular = spectrum(sketch @ (vectors * scale[None, :]))
+    count = int(xp.count_nonzero(singular * singular > 2 * shift))
+    return left[:, : min(rank, max(1, count))]
+
+
+def spectrum(factor: Array) -> tuple[Array, Array]:
+    """Left singular vectors and singular values of F, through its triangular factor."""
+    xp = namespace(factor=factor)
+    if factor.shape[1] == 0:
+        return factor, xp.zeros((0,), dtype=factor.dtype)
+    q, r = xp.linalg.qr(factor)
+    left, singular, _ = xp.linalg.svd(r, full_matrices=False)
+    return q @ left, singular
+
+
+def ridge_leverage(
+    kernel: Kernel, m: int, /, *, oversampling: float | None = None, rng: np.random.Generator | int = 0
+) -> ColumnSubset:
+    r"""m columns drawn by ridge leverage scores, estimated recursively on halves of the points.
+
+    .. math:: \ell_i(\lambda) = (A(A + \lambda I)^{-1})_{ii} \lesssim
+              \tfrac1\lambda\bigl(A - AS(S^TAS + \lambda I)^{-1}S^TA\bigr)_{ii},
+
+    with S the weighted landmarks of the level below.
+
+    Parameters
+    ----------
+    kernel, m, rng
+        As in :func:`length_squared`.
+    oversampling : float, optional
+        c ≥ 1: the ridge is the mean of the eigenvalues past the k = ⌈m/(4c)⌉ leading ones, and levels below
+        the last keep each point with probability min(1, c·ℓ).  By default max(1, ln m).
+
+    Result and errors are those of :func:`length_squared`.
+
+    Notes
+    -----
+    Cost: O(nm) kernel entries, O(nm²) multiplications.  With high probability
+    :math:`\hat A \preceq A \preceq \hat A + \lambda I` for
+    :math:`m = O(d_{\mathrm{eff}}\ln(d_{\mathrm{eff}}/\delta))` (Musco and Musco 2017, Theorem 3, Algorithm 3;
+    recalled).  Departures: the last level draws m distinct columns, in place of a random number, and
+    the small systems are solved on the host in float64.
+    """
+    source, seed = generator(rng)
+    m, before = _check(kernel, m), kernel.entries
+    n = kernel.shape[0]
+    c = max(1.0, log(m)) if oversampling is None else oversampling
+    if not 1 <= c < float("inf"):
+        raise RangeError("oversampling", f"{oversampling}", "a number of at least 1")
+    k = ceil(m / (4 * c))
+    diagonal = _diagonal(kernel)
+    order = source.permutation(n)
+    sizes = [n]
+    for _ in range(ceil(log2(n / m))):
+        sizes.append(ceil(sizes[-1] / 2))
+    chosen, weights = order[: sizes[-1]], np.ones(sizes[-1])
+    if len(sizes) == 1:
+        sizes.append(n)  # few points: one level, with all points to estimate from
+    for size in reversed(sizes[:-1]):
+        points = order[:size]
+        scores = _ridge_scores(kernel, points, chosen, weights, diagonal, k)
+        if size == n:
+            break
+        chance = np.minimum(1.0, c * scores)
+        kept = source.random(size) < chance
+        if not kept.any():  # all scores vanish: any point is as good
+            kept[source.integers(size)] = True
+        chosen, weights = points[kept], np.sqrt(1 / np.maximum(chance[kept], 1e-12))
+    full = np.zeros(n)
+    full[points] = np.minimum(1.0, scores)
+    return _subset(kernel, without_replacement(full, m, source), before, seed)
+
+
+def _ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
+    """Estimated scores of ``points`` from weighted landmarks, as a NumPy array; strips of rows."""
+    core = to_numpy(kernel.block(chosen, chosen)).astype(np.float64)
+    weighted = (core + core.T) / 2 * weights[:, None] * weights[None, :]
+    values, vectors = np.linalg.eigh(weighted)
+    values = np.maximum(values, 0.0)
+    level = 1e3 * unit_roundoff(namespace(kernel=kernel.like), kernel.dtype)
+    ridge = max(values[: max(0, len(values) - k)].sum() / k, level * max(values[-1], 1e-300))
+    # A S (SᵀAS + λ)⁻¹ SᵀA row by row: the squared length of the row in the eigenbasis, scaled
+    scaled = weights[:, None] * vectors / np.sqrt(values + ridge)
+    found = []
+    step = max(64, 2**20 // len(chosen))
+    for start in range(0, len(points), step):
+        part = points[start : start + step]
+        rows = to_numpy(kernel.block(part, chosen)).astype(np.float64) @ scaled
+        found.append(np.maximum(diagonal[part] - (rows * rows).sum(axis=1), 0.0) / ridge)
+    return np.concatenate(found)
+
+
+def _check(kernel: Kernel, m: int) -> int:
+    kernel.require_symmetric()
+    return require_count("m", m, kernel.shape[0])
+
+
+def _diagonal(kernel: Kernel) -> Any:
+    """The diagonal on the host in float64; refused where it is not finite or is negative."""
+    diagonal = kernel.diagonal()
+    require_finite(namespace(kernel=diagonal), kernel=diagonal)
+    found = to_numpy(diagonal).astype(np.float64)
+    least = int(found.argmin())
+    if found[least] < 0:
+        got = f"not PSD, with diagonal entry {found[least]:.3g} at {least}"
+        raise IndefiniteError("kernel", got, least, float(found[least]))
+    return found
+
+
+def _subset(kernel: Kernel, chosen: Any, before: int, seed: int | None) -> ColumnSubset:
+    indices = from_numpy(namespace(kernel=kernel.like), np.asarray(chosen, dtype=np.int64), kernel.like)
+    return ColumnSubset(indices, None, kernel.entries - before, seed)
