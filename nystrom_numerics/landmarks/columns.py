@@ -66,7 +66,7 @@ def pivoted_qr(a: Array, m: int, /, *, rtol: float | None = None) -> ColumnSubse
     >>> import numpy as np
     >>> from nystrom_numerics import landmarks
     >>> landmarks.pivoted_qr(np.array([[1.0, 3.0, 3.0], [0.0, 0.0, 1.0]]), 2).indices
-    array([2, 0])
+    array([2, 1])
     """
     xp = namespace(a=a)
     floating(xp, a=a)

@@ -6,13 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, floating, generator, namespace, require_matrix, to_numpy
+from nystrom_numerics.backend import (
+    Array,
+    floating,
+    from_numpy,
+    generator,
+    namespace,
+    require_matrix,
+    to_numpy,
+)
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Kernel, polynomial
 from nystrom_numerics.landmarks.draws import require_count
 from nystrom_numerics.landmarks.pivoting import accelerated_rpcholesky, complete_factor
 from nystrom_numerics.landmarks.result import ColumnSubset
-from nystrom_numerics.landmarks.scores import spectrum
+from nystrom_numerics.landmarks.scores import eigenvectors, spectrum
 
 __all__ = ["adaptive_randomized_pivoting", "kdpp"]
 
@@ -51,21 +59,22 @@ def kdpp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> Co
     """
     source, seed = generator(rng)
     m, before = require_count("m", m, kernel.shape[0]), kernel.entries
-    left, singular = spectrum(complete_factor(kernel))
-    xp = namespace(left=left)
-    if left.shape[1] == 0:
-        return ColumnSubset(xp.zeros((0,), dtype=xp.int64), None, kernel.entries - before, seed)
-    eigenvalues = to_numpy(singular).astype(np.float64) ** 2
-    chosen = _draw_eigenvectors(eigenvalues, min(m, len(eigenvalues)), source)
-    basis = xp.take(left, xp.asarray(chosen, device=left.device), axis=1)
+    factor = complete_factor(kernel)
+    xp = namespace(factor=factor)
+    values, vectors = spectrum(factor)
+    if values.shape[0] == 0:
+        nothing = from_numpy(xp, np.zeros(0, dtype=np.int64), factor)
+        return ColumnSubset(nothing, None, kernel.entries - before, seed)
+    logs = np.log(to_numpy(values).astype(np.float64))
+    chosen = from_numpy(xp, _draw_eigenvectors(logs, min(m, len(logs)), source), factor)
+    basis = eigenvectors(factor, xp.take(values, chosen), xp.take(vectors, chosen, axis=1))
     found = adaptive_randomized_pivoting(basis, rng=source)
     return ColumnSubset(xp.sort(found.indices), None, kernel.entries - before, seed)
 
 
-def _draw_eigenvectors(eigenvalues: Any, m: int, source: np.random.Generator) -> Any:
-    """m of the eigenvalues, a set J with probability ∏_J λ / e_m(λ)."""
-    r = len(eigenvalues)
-    logs = np.log(eigenvalues)
+def _draw_eigenvectors(logs: Any, m: int, source: np.random.Generator) -> Any:
+    """m of the eigenvalues, given by their logarithms: a set J with probability ∏_J λ / e_m(λ)."""
+    r = len(logs)
     table = np.full((r + 1, m + 1), -np.inf)  # log e_j of the first i eigenvalues
     table[:, 0] = 0.0
     for i in range(1, r + 1):

@@ -106,12 +106,13 @@ def leverage(
 def exact_basis(kernel: Kernel, rank: int, /, *, rng: np.random.Generator | int = 0) -> Array:
     r"""The leading eigenvectors, shape (n, k), k the smaller of ``rank`` and the numerical rank r.
 
-    From the complete pivoted Cholesky factor F, A = FFᵀ, and its singular vectors.  Cost: (r+1)n kernel
+    From the complete pivoted Cholesky factor F, A = FFᵀ, and the eigenvectors of FᵀF.  Cost: (r+1)n kernel
     entries, nr² multiplications, memory nr: for a full-rank matrix as much as the matrix itself, which no
     exact method avoids.  ``rng`` is not used; the signature is that of a :data:`Basis`.
     """
-    left, _ = spectrum(complete_factor(kernel))
-    return left[:, :rank]
+    factor = complete_factor(kernel)
+    values, vectors = spectrum(factor)
+    return eigenvectors(factor, values[:rank], vectors[:, :rank])
 
 
 def sketched_basis(
@@ -136,19 +137,36 @@ def sketched_basis(
     values, vectors = xp.linalg.eigh((core + transpose(core)) / 2)
     kept = values > 4 * unit_roundoff(xp, kernel.dtype) * width * values[-1]
     scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
-    left, singular = spectrum(sketch @ (vectors * scale[None, :]))
-    count = int(xp.count_nonzero(singular * singular > 2 * shift))
-    return left[:, : min(rank, max(1, count))]
+    factor = sketch @ (vectors * scale[None, :])
+    values, vectors = spectrum(factor)
+    count = min(rank, max(1, int(xp.count_nonzero(values > 2 * shift))))
+    return eigenvectors(factor, values[:count], vectors[:, :count])
 
 
 def spectrum(factor: Array) -> tuple[Array, Array]:
-    """Left singular vectors and singular values of F, through its triangular factor."""
+    r"""Eigenvalues of :math:`FF^T`, descending, and the eigenvectors of :math:`F^TF` (r, r), of those that
+    rounding leaves: above :math:`2ur` times the largest."""
     xp = namespace(factor=factor)
-    if factor.shape[1] == 0:
-        return factor, xp.zeros((0,), dtype=factor.dtype)
-    q, r = xp.linalg.qr(factor)
-    left, singular, _ = xp.linalg.svd(r, full_matrices=False)
-    return q @ left, singular
+    gram = transpose(factor) @ factor
+    values, vectors = xp.linalg.eigh((gram + transpose(gram)) / 2)
+    count = 0
+    if factor.shape[1]:
+        level = 2 * unit_roundoff(xp, factor.dtype) * factor.shape[1]
+        count = int(xp.count_nonzero(values > level * values[-1]))
+    return xp.flip(values)[:count], xp.flip(vectors, axis=1)[:, :count]
+
+
+def eigenvectors(factor: Array, values: Array, vectors: Array) -> Array:
+    r"""Orthonormal eigenvectors :math:`FV\Lambda^{-1/2}` of :math:`FF^T` for some of its spectrum, (n, k).
+
+    Small eigenvalues cost them orthogonality, which a QR factorisation restores.
+    """
+    xp = namespace(factor=factor)
+    if not values.shape[0]:
+        return factor[:, :0]
+    q, r = xp.linalg.qr(factor @ (vectors / xp.sqrt(values)[None, :]))
+    signs = xp.sign(xp.linalg.diagonal(r))
+    return q * xp.where(signs == 0, xp.ones_like(signs), signs)[None, :]
 
 
 def ridge_leverage(
