@@ -321,9 +321,8 @@ def _step(a: _Partial, place: int, pivot: Array, order: Array) -> tuple[Array, .
     """Write one column.  Tells, (1,) each: the pivot, whether it counts, its size, the lowest residual it
     left and where, the worst difference of mirrored entries, and the largest residual it left."""
     xp = a.xp
-    done = a.factor[:, :place]
     column = a.kernel.columns(pivot)[:, 0]
-    column -= done @ xp.reshape(xp.take(done, pivot, axis=0), (-1,))
+    column -= a.factor[:, :place] @ xp.take(a.factor, pivot, axis=0)[0, :place]
     size, expected = xp.take(column, pivot), xp.take(a.residual, pivot)
     accepted = (size > a.floor / 4) & (expected > 0)
     scaled = column / xp.sqrt(xp.where(accepted, size, xp.ones_like(size)))
