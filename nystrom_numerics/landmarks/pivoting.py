@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isqrt, sqrt
+from math import isqrt, sqrt
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -165,7 +165,8 @@ def block_rpcholesky(
     -----
     Cost: as :func:`accelerated_rpcholesky`, with nearly all proposals kept.  A block is cut to the pivots
     still wanted in the order of the draws, so that no index is favoured.  Source: Chen et al. 2024,
-    Algorithm 2; departure: repeated and dependent draws are dropped, in place of a shifted core.
+    Algorithm 2; departure: in place of a shifted core, draws are dropped that repeat others or whose residual
+    after the others of the block is below √u times what they were drawn by.
     """
     return _in_blocks(kernel, m, block, rng, rtol, reject=False)
 
@@ -237,19 +238,32 @@ class _Partial:
         entries = self.kernel.entries - self.before
         return ColumnSubset(self.pivots, None, entries, seed, factor=factor, residual=self.residual)
 
-    def judge(self, pivot: int, size: float, lowest: float, where: int, defect: float) -> None:
-        """Raise if what a pivot left cannot be of a PSD matrix, rounding allowed for.
-
-        An error e of the entries shifts g²/h by 2e·g/h at most, and g² ≤ d·h.
-        """
-        if not np.isfinite([size, lowest, defect]).all():
+    def judge(self, pivot: int, size: float, lowest: float, where: int, pivots: Array, width: int) -> None:
+        """Raise if a residual cannot be of a PSD matrix: ``lowest`` at ``where``, after these pivots."""
+        if not np.isfinite([size, lowest]).all():
             raise NonFiniteError("kernel", f"not finite in the column of pivot {pivot}", "finite entries")
-        if defect > self.alarm:
-            _asymmetric(pivot, defect)
-        if size < -self.alarm:
-            _indefinite(pivot, size)
-        if lowest < -self.alarm * (1 + 2 * sqrt(self.top / max(size, self.floor, self.alarm / _ALARM))):
+        if lowest < -self.floor - self.alarm and self.confirmed(lowest, where, pivots, width):
             _indefinite(where, lowest)
+
+    def confirmed(self, residual: float, where: int, pivots: Array, width: int) -> bool:
+        """Whether a negative residual is more than rounding can make.
+
+        With w the weights of the pivots at ``where`` and x = (−w, 1) the residual is xᵀAx, and errors e of
+        the entries shift it by e‖x‖₁², which is large where the pivots were small.
+        """
+        xp = self.xp
+        index = from_numpy(xp, np.asarray([where], dtype=np.int64), pivots)
+        rows = to_numpy(xp.take(self.factor, xp.concat([pivots, index]), axis=0))[:, :width].astype(float)
+        weights = np.linalg.lstsq(rows[:-1].T, rows[-1], rcond=None)[0]
+        return residual < -self.alarm / _ALARM * float(1 + np.abs(weights).sum()) ** 2
+
+    def compare(self, pivot: int, defect: float, other: int) -> None:
+        """Raise if the entries (pivot, other) and (other, pivot) differ, where the factor suggests it."""
+        if defect > self.alarm:
+            there, back = ([pivot], [other]), ([other], [pivot])
+            differ = abs(float((self.kernel.block(*there) - self.kernel.block(*back))[0, 0]))
+            if differ > self.alarm:
+                _asymmetric(pivot, differ)
 
 
 def _indefinite(pivot: int, size: float) -> NoReturn:
@@ -304,10 +318,13 @@ def _one_by_one(
         seen = [_step(a, a.rank + i, pick(a.residual, s), order) for i, s in enumerate(window)]
         step += len(window)
         pivots, accepted, *numbers = (xp.concat(part) for part in zip(*seen, strict=True))
-        told = [to_numpy(part) for part in numbers]
-        for pivot, size, lowest, where, defect in zip(to_numpy(pivots), *told[:4], strict=True):
-            a.judge(int(pivot), float(size), float(lowest), int(where), float(defect))
-        left = float(told[4][-1])
+        names, sizes, lowest, where, defects, others, lefts = map(to_numpy, (pivots, *numbers))
+        for i, name in enumerate(names):
+            if others[i] >= 0:
+                a.compare(int(name), float(defects[i]), int(to_numpy(a.pivots)[others[i]]))
+            so_far = xp.concat([a.pivots, pivots[: i + 1]])
+            a.judge(int(name), float(sizes[i]), float(lowest[i]), int(where[i]), so_far, a.rank + i + 1)
+        left = float(lefts[-1])
         kept = xp.nonzero(accepted)[0]
         if kept.shape[0] < len(seen):  # a pivot that had vanished left a zero column: close the gap
             window_columns = a.factor[:, a.rank : a.rank + len(seen)]
@@ -319,27 +336,30 @@ def _one_by_one(
 
 def _step(a: _Partial, place: int, pivot: Array, order: Array) -> tuple[Array, ...]:
     """Write one column.  Tells, (1,) each: the pivot, whether it counts, its size, the lowest residual it
-    left and where, the worst difference of mirrored entries, and the largest residual it left."""
+    left and where, the worst entry at an earlier pivot and which, and the largest residual it left."""
     xp = a.xp
     column = a.kernel.columns(pivot)[:, 0]
     column -= a.factor[:, :place] @ xp.take(a.factor, pivot, axis=0)[0, :place]
-    size, expected = xp.take(column, pivot), xp.take(a.residual, pivot)
-    accepted = (size > a.floor / 4) & (expected > 0)
+    size = xp.take(column, pivot)
+    accepted = (size > a.floor / 4) & (xp.take(a.residual, pivot) > 0)
     scaled = column / xp.sqrt(xp.where(accepted, size, xp.ones_like(size)))
     scaled = xp.where(accepted, scaled, xp.zeros_like(scaled))
     a.factor[:, place] = scaled
     reduced = xp.where(order == pivot, xp.zeros_like(scaled), a.residual - scaled * scaled)
     a.residual = xp.where(reduced > a.floor, reduced, xp.zeros_like(reduced))
     where = xp.reshape(xp.argmin(reduced), (1,))
-    # a symmetric matrix has been reproduced at the earlier pivots, and its diagonal agrees with its columns
-    mirrored = xp.concat([xp.take(column, a.pivots), xp.where(expected > 0, size - expected, 0 * size)])
+    # a symmetric matrix has been reproduced at the earlier pivots
+    mirrored = xp.abs(xp.concat([xp.take(column, a.pivots), xp.zeros_like(size)]))
+    worst = xp.reshape(xp.argmax(mirrored), (1,))
+    earlier = xp.where(worst < a.pivots.shape[0], worst, xp.full_like(worst, -1))
     return (
         pivot,
         accepted,
         size,
         xp.take(reduced, where),
         where,
-        xp.reshape(xp.max(xp.abs(mirrored)), (1,)),
+        xp.take(mirrored, worst),
+        earlier,
         xp.reshape(xp.max(a.residual), (1,)),
     )
 
@@ -364,10 +384,11 @@ def _in_blocks(
         block = min(m, max(8, isqrt(kernel.shape[0] * m // 100)))
     elif isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
         raise RangeError("block", f"{block!r}", "an integer of at least 1")
-    left = a.top
+    u, left = unit_roundoff(a.xp, kernel.dtype), a.top
     while a.rank < m and left > 0:
         proposals = draw(a.residual, source.random(block))
-        hurdles = source.random(block) if reject else np.zeros(block)
+        # a pivot of a block may be tiny beside what it was drawn by; dividing by it would undo the others
+        hurdles = source.random(block) if reject else np.full(block, sqrt(u))
         left = _round(a, proposals, hurdles, m - a.rank)
     return a.result(seed)
 
@@ -402,19 +423,17 @@ def _round(a: _Partial, proposals: Array, hurdles: Any, room: int) -> float:
         a.factor[strip, new] = columns
         parts.append(a.residual[strip] - xp.sum(columns * columns, axis=1))
     reduced = xp.concat(parts)
-    mirrored = xp.take(a.factor, a.pivots, axis=0)[:, new] @ transpose(triangle)
+    if rank:  # a symmetric matrix has been reproduced at the earlier pivots
+        mirrored = xp.abs(xp.take(a.factor, a.pivots, axis=0)[:, new] @ transpose(triangle))
+        i, j = divmod(int(xp.argmax(mirrored)), len(places))
+        a.compare(int(chosen[j]), float(mirrored[i, j]), int(to_numpy(a.pivots)[i]))
     where = int(xp.argmin(reduced))
-    a.judge(
-        int(chosen[-1]),
-        float(lower.diagonal().min()) ** 2,
-        float(reduced[where]),
-        where,
-        float(xp.max(xp.abs(mirrored))) if rank else 0.0,
-    )
+    all_pivots = xp.concat([a.pivots, pivots])
+    a.judge(int(chosen[-1]), 0.0, float(reduced[where]), where, all_pivots, rank + len(places))
     untouched[chosen] = False
     kept = from_numpy(xp, untouched, proposals) & (reduced > a.floor)
     a.residual = xp.where(kept, reduced, xp.zeros_like(reduced))
-    a.pivots = xp.concat([a.pivots, pivots])
+    a.pivots = all_pivots
     a.rank += len(places)
     return float(xp.max(a.residual))
 
@@ -422,12 +441,11 @@ def _round(a: _Partial, proposals: Array, hurdles: Any, room: int) -> float:
 def _accept(a: _Partial, core: Any, names: Any, hurdles: Any, room: int) -> tuple[list[int], Any]:
     """Places of the accepted proposals, at most ``room``, and the Cholesky factor of their core.
 
-    Proposal i stands if hurdle · (its residual when drawn) < its residual now, so that a hurdle of 0
-    refuses only what has vanished.
+    Proposal i stands if hurdle · (its residual when drawn) < its residual now.
     """
     drawn = core.diagonal().copy()
     if not np.isfinite(core).all():
-        a.judge(int(names[0]), np.nan, inf, 0, 0.0)
+        raise NonFiniteError("kernel", f"not finite at the pivots {names.tolist()}", "finite entries")
     worst = np.abs(core - core.T)
     if worst.max() > a.alarm:
         _asymmetric(int(names[worst.max(axis=1).argmax()]), float(worst.max()))
@@ -438,13 +456,10 @@ def _accept(a: _Partial, core: Any, names: Any, hurdles: Any, room: int) -> tupl
         k = len(places)
         if k == room:
             break
-        if not (now[i] > a.floor / 4 and hurdle * drawn[i] < now[i]):
+        if not (now[i] > a.floor and hurdle * drawn[i] < now[i]):
             continue
         column = (core[:, i] - lower[:, :k] @ lower[i, :k]) / sqrt(now[i])
         lower[:, k] = column
-        size = float(now[i])
         now -= column * column
         places.append(i)
-        worst_now = int(now.argmin())
-        a.judge(int(names[i]), size, float(now[worst_now]), int(names[worst_now]), 0.0)
     return places, np.tril(lower[places, : len(places)])
