@@ -265,10 +265,7 @@ def nystrom_factor(
 
     core, evaluate = _core(xp, kernel, landmarks)
     n = kernel.shape[0]
-    picked = pivoted_cholesky(precomputed(core), core.shape[0], rtol=rtol)
-    kept = picked.indices
-    assert picked.factor is not None
-    triangle = xp.take(picked.factor, kept, axis=0)
+    kept, triangle = _pivots(xp, core, rtol)
     rank = int(kept.shape[0])
     factor = xp.zeros((n, rank), dtype=kernel.dtype, device=device_of(kernel.like))
     if rank:
@@ -279,6 +276,14 @@ def nystrom_factor(
         # rounding alone makes it negative
         residual = xp.clip(kernel.diagonal() - xp.sum(factor * factor, axis=1), min=0.0)
     return NystromFactor(factor, landmarks, kept, triangle, residual, kernel.entries - before)
+
+
+def _pivots(xp: Any, core: Array, rtol: float | None) -> tuple[Array, Array]:
+    """The landmarks that a core (m, m) keeps, in the order of its pivots, and its Cholesky factor."""
+    if core.shape[0] == 0:
+        return xp.zeros((0,), dtype=xp.int64, device=device_of(core)), core
+    found = pivoted_cholesky(precomputed(core), core.shape[0], rtol=rtol)
+    return found.indices, xp.take(found.factor, found.indices, axis=0)
 
 
 def _core(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, generator
+from nystrom_numerics.backend import Array, from_numpy, generator, namespace
 from nystrom_numerics.errors import NamespaceError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.landmarks.columns import pivoted_qr
@@ -34,10 +34,11 @@ def on_points(rule: Strategy, /) -> KernelStrategy:
         found = rule(kernel.points, m, rng=rng) if takes_rng else rule(kernel.points, m)
         if found.valid is None:
             return found
-        kept = found.valid
+        xp = namespace(valid=found.valid)
+        kept = xp.nonzero(found.valid)[0]
         if isinstance(found, ColumnSubset):
-            return replace(found, indices=found.indices[kept], valid=None)
-        return replace(found, points=found.points[kept, :], valid=None)
+            return replace(found, indices=xp.take(found.indices, kept), valid=None)
+        return replace(found, points=xp.take(found.points, kept, axis=0), valid=None)
 
     return over_kernel
 
@@ -53,7 +54,11 @@ def on_basis(rule: Callable[..., ColumnSubset], /, *, basis: Basis = sketched_ba
     def over_kernel(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> ColumnSubset:
         source, seed = generator(rng)
         before = kernel.entries
+        kernel.require_symmetric()
         u = basis(kernel, require_count("m", m, kernel.shape[0]), rng=source)
+        if u.shape[1] == 0:  # a zero kernel
+            nothing = from_numpy(namespace(u=u), np.zeros(0, dtype=np.int64), u)
+            return ColumnSubset(nothing, None, kernel.entries - before, seed)
         found = rule(u, rng=source) if takes_rng else rule(u)
         return replace(found, entries=kernel.entries - before, seed=seed)
 

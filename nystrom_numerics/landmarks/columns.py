@@ -115,7 +115,7 @@ def _residual_squares(a: Array, q: Array) -> Array:
     xp = namespace(a=a)
     found = []
     for start in range(0, a.shape[1], 4096):
-        part = a[:, start : start + 4096]
+        part = a[:, start : min(start + 4096, a.shape[1])]
         part = part - q @ (transpose(q) @ part)
         found.append(xp.sum(part * part, axis=0))
     return xp.concat(found)

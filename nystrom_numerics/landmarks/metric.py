@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace, require_finite, to_numpy
-from nystrom_numerics.errors import RangeError
+from nystrom_numerics.errors import IndefiniteError, RangeError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.landmarks.draws import draw, require_count
 from nystrom_numerics.landmarks.result import ColumnSubset
@@ -99,17 +99,29 @@ def _spread(kernel: Kernel, m: int, pick: Callable[[Array, int], Array], seed: i
     before = kernel.entries
     diagonal = kernel.diagonal()
     require_finite(xp, kernel=diagonal)
+    _require_positive(diagonal, "diagonal entry")
     floor = 8 * float(xp.finfo(kernel.dtype).eps) * xp.max(diagonal)
     distance = xp.full_like(diagonal, xp.inf)
-    picked, apart = [], []
+    picked, apart, lowest = [], [], xp.zeros_like(diagonal)
     for step in range(m):
         chosen = pick(distance, step)
         picked.append(chosen)
         apart.append(xp.take(distance, chosen) > 0)
         moved = diagonal + xp.take(diagonal, chosen) - 2 * kernel.columns(chosen)[:, 0]
+        lowest = xp.minimum(lowest, moved)
         distance = xp.minimum(distance, xp.where(moved > floor, moved, xp.zeros_like(moved)))
     require_finite(xp, kernel=distance)
+    _require_positive(xp.where(lowest < -64 * floor, lowest, xp.zeros_like(lowest)), "squared distance")
     count = int(np.logical_and.accumulate(to_numpy(xp.concat(apart))).sum())
     if float(xp.max(diagonal)) == 0:
         count = 0  # all points are zero in feature space
     return ColumnSubset(xp.concat(picked)[:count], None, kernel.entries - before, seed)
+
+
+def _require_positive(numbers: Array, what: str) -> None:
+    """Refuse what no PSD matrix has, naming the lowest."""
+    xp = namespace(numbers=numbers)
+    least = int(xp.argmin(numbers))
+    size = float(numbers[least])
+    if size < 0:
+        raise IndefiniteError("kernel", f"not PSD, with {what} {size:.3g} at {least}", least, size)

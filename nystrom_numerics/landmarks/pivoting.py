@@ -109,7 +109,7 @@ def complete_factor(kernel: Kernel) -> Array:
     which has no bearing on FFᵀ and makes the work matrix products.
     """
     n = kernel.shape[0]
-    return _in_blocks(kernel, n, max(32, n // 16), 0, None, reject=False, capacity=64).factor
+    return _in_blocks(kernel, n, max(32, n // 16), 0, None, hurdle=0.1, capacity=64).factor
 
 
 def rpcholesky(
@@ -166,9 +166,9 @@ def block_rpcholesky(
     Cost: as :func:`accelerated_rpcholesky`, with nearly all proposals kept.  A block is cut to the pivots
     still wanted in the order of the draws, so that no index is favoured.  Source: Chen et al. 2024,
     Algorithm 2; departure: in place of a shifted core, draws are dropped that repeat others or whose residual
-    after the others of the block is below √u times what they were drawn by.
+    after the others of the block is below 1 % of what they were drawn by.
     """
-    return _in_blocks(kernel, m, block, rng, rtol, reject=False)
+    return _in_blocks(kernel, m, block, rng, rtol, hurdle=0.01)
 
 
 def accelerated_rpcholesky(
@@ -212,7 +212,7 @@ def accelerated_rpcholesky(
     rows; one synchronisation with the device a round, with the b × b core handled on the host.  Guarantee
     as :func:`rpcholesky`.  Source: Epperly, Tropp and Webber 2024, arXiv 2410.03969, Algorithm 2.1.
     """
-    return _in_blocks(kernel, m, block, rng, rtol, reject=True)
+    return _in_blocks(kernel, m, block, rng, rtol, hurdle=None)
 
 
 _Pick: TypeAlias = Callable[[Array, int], Array]
@@ -255,7 +255,7 @@ class _Partial:
         index = from_numpy(xp, np.asarray([where], dtype=np.int64), pivots)
         rows = to_numpy(xp.take(self.factor, xp.concat([pivots, index]), axis=0))[:, :width].astype(float)
         weights = np.linalg.lstsq(rows[:-1].T, rows[-1], rcond=None)[0]
-        return residual < -self.alarm / _ALARM * float(1 + np.abs(weights).sum()) ** 2
+        return residual < -self.alarm * float(1 + np.abs(weights).sum()) ** 2
 
     def compare(self, pivot: int, defect: float, other: int) -> None:
         """Raise if the entries (pivot, other) and (other, pivot) differ, where the factor suggests it."""
@@ -371,10 +371,13 @@ def _in_blocks(
     rng: np.random.Generator | int,
     rtol: float | None,
     *,
-    reject: bool,
+    hurdle: float | None,
     capacity: int | None = None,
 ) -> ColumnSubset:
-    """Rounds of proposals, accepted by rejection or as they come.
+    """Rounds of proposals, accepted by rejection or past a fixed hurdle; see :func:`_accept`.
+
+    A hurdle keeps a pivot from being tiny beside what it was drawn by: each such pivot costs the later ones
+    the square root of that ratio in digits.
 
     With a ``capacity`` the factor starts with that many columns and doubles as needed.
     """
@@ -384,11 +387,10 @@ def _in_blocks(
         block = min(m, max(8, isqrt(kernel.shape[0] * m // 100)))
     elif isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
         raise RangeError("block", f"{block!r}", "an integer of at least 1")
-    u, left = unit_roundoff(a.xp, kernel.dtype), a.top
+    left = a.top
     while a.rank < m and left > 0:
         proposals = draw(a.residual, source.random(block))
-        # a pivot of a block may be tiny beside what it was drawn by; dividing by it would undo the others
-        hurdles = source.random(block) if reject else np.full(block, sqrt(u))
+        hurdles = source.random(block) if hurdle is None else np.full(block, hurdle)
         left = _round(a, proposals, hurdles, m - a.rank)
     return a.result(seed)
 

@@ -112,7 +112,8 @@ def exact_basis(kernel: Kernel, rank: int, /, *, rng: np.random.Generator | int 
     """
     factor = complete_factor(kernel)
     values, vectors = spectrum(factor)
-    return eigenvectors(factor, values[:rank], vectors[:, :rank])
+    count = min(rank, values.shape[0])
+    return eigenvectors(factor, values[:count], vectors[:, :count])
 
 
 def sketched_basis(
@@ -125,12 +126,14 @@ def sketched_basis(
     Yurtsever, Udell and Cevher 2017, Algorithm 3, whose shift ν keeps rounding from spoiling the core.
     """
     source, _ = generator(rng)
+    kernel.require_symmetric()
     n = kernel.shape[0]
     width = min(n, rank + oversampling)
     xp = namespace(kernel=kernel.like)
     gaussian = from_numpy(xp, source.standard_normal((n, width)), kernel.like)
     test, _ = xp.linalg.qr(xp.astype(gaussian, kernel.dtype))
     sketch = kernel.apply(test)
+    require_finite(xp, kernel=sketch)
     shift = 2 * unit_roundoff(xp, kernel.dtype) * n**0.5 * float(xp.max(xp.abs(sketch)))
     sketch = sketch + shift * test
     core = transpose(test) @ sketch
@@ -139,7 +142,7 @@ def sketched_basis(
     scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
     factor = sketch @ (vectors * scale[None, :])
     values, vectors = spectrum(factor)
-    count = min(rank, max(1, int(xp.count_nonzero(values > 2 * shift))))
+    count = min(rank, int(xp.count_nonzero(values > 2 * shift)))
     return eigenvectors(factor, values[:count], vectors[:, :count])
 
 
