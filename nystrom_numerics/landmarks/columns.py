@@ -270,12 +270,13 @@ def rectangular_maxvol(basis: Array, m: int, /, *, tol: float = 0.05, iterations
         free = free & (order != i)
     while len(rows) < m:
         i = int(xp.argmax(xp.where(free, squares, xp.full_like(squares, -1.0))))
-        # with row c_i appended, C⁺ changes by a rank-one update (Sherman and Morrison)
+        # CCᵀ = U(U_IᵀU_I)⁻¹Uᵀ loses the rank one of Sherman and Morrison, and C a square root of it
         row = c[i, :]
-        growth = 1 + float(xp.sum(row * row))
+        length = float(xp.sum(row * row))
         along = c @ row
-        c = c - (along / growth)[:, None] * row[None, :]
-        squares = squares - along * along / growth
+        squares = squares - along * along / (1 + length)
+        shrink = 1 / (1 + length + sqrt(1 + length))  # (1 − 1/√(1 + l))/l, without cancellation
+        c = c - (shrink * along)[:, None] * row[None, :]
         rows.append(i)
         free = free & (order != i)
     return ColumnSubset(from_numpy(xp, np.asarray(rows, dtype=np.int64), basis), None, entries=0, seed=None)
