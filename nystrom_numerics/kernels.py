@@ -70,12 +70,16 @@ class Kernel(ABC):
         Of the entries: that of the points or matrix, or float32 where these are of 16 bits.
     entries : int
         Entries evaluated so far, repetitions included; the diagonal counts as n.
+    noise : float
+        How far an entry may be from that of the PSD matrix meant, relative to the largest diagonal entry,
+        where it is more than the rounding of a few operations.  Residuals below it count as zero.
     """
 
     shape: tuple[int, int]
     symmetric: bool
     points: Array | None
     counter: EntryCounter
+    noise: float = 0.0
 
     @property
     def entries(self) -> int:
@@ -226,6 +230,7 @@ class PointKernel(Kernel):
     right: tuple[Array, ...]
     symmetric: bool
     counter: EntryCounter = field(default_factory=EntryCounter)
+    noise: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
@@ -325,11 +330,11 @@ def _check_points(check_finite: bool, x: Array, y: Array | None, names: str = "x
         require_finite(xp, **given)
 
 
-def _of_points(function: PointFunction, x: Array, y: Array | None) -> Kernel:
+def _of_points(function: PointFunction, x: Array, y: Array | None, noise: float = 0.0) -> Kernel:
     """The points prepared once; ``y`` None means the same points on both sides."""
     left = function.prepare(x)
     right = left if y is None else function.prepare(y)
-    return PointKernel(function, x, left, right, symmetric=y is None)
+    return PointKernel(function, x, left, right, symmetric=y is None, noise=noise)
 
 
 def _wide(x: Array) -> Array:
@@ -565,6 +570,7 @@ def custom(
     /,
     *,
     diagonal: Callable[[Array], Array] | None = None,
+    noise: float = 0.0,
     check_finite: bool = False,
 ) -> Kernel:
     """A kernel of the user's: ``function(x, y)`` gives the entries (n, p) of points (n, d) and (p, d).
@@ -574,11 +580,15 @@ def custom(
     diagonal : callable, optional
         ``diagonal(x)`` gives the n entries (i, i).  Without it they are read off blocks of eight points,
         and cost 8n entries.
+    noise : float
+        At least 0 and below 1: see :class:`Kernel`.
 
     Other parameters, result and errors are those of :func:`gaussian`.  That it is symmetric and PSD is the
     user's word; methods that need it raise where they see that it is not.
     """
 
+    if not 0 <= noise < 1:
+        raise RangeError("noise", f"{noise}", "a number in [0, 1)")
     _check_points(check_finite, x, y)
 
     def prepare(points: Array) -> tuple[Array, ...]:
@@ -592,7 +602,7 @@ def custom(
         return found
 
     parts = PointFunction(prepare, evaluate, None if diagonal is None else lambda a: diagonal(a[0]))
-    return _of_points(parts, x, y)
+    return _of_points(parts, x, y, noise)
 
 
 def precomputed(a: Array, /, *, check_finite: bool = False) -> Kernel:

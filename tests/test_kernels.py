@@ -192,6 +192,7 @@ def test_softmax_is_a_scaled_gaussian(rng):
         (lambda x: kernels.gaussian(x, gamma=1.0).cross(x[:, :1]), errors.ShapeError, "z"),
         (lambda x: kernels.gaussian(x, gamma=1.0).apply(x[:2]), errors.ShapeError, "v"),
         (lambda x: kernels.custom(lambda a, b: a, x).columns([0]), errors.ShapeError, "function"),
+        (lambda x: kernels.custom(lambda a, b: a @ b.T, x, noise=1.0), errors.RangeError, "noise"),
     ],
 )
 def test_bad_input(call, error, argument, rng):

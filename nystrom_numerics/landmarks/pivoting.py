@@ -5,7 +5,8 @@ After k pivots :math:`A \approx FF^T` with F (n × k), and the diagonal d of the
 d.  Memory is F, d and one strip; the matrix is known by a :class:`~nystrom_numerics.kernels.Kernel`.
 
 A residual of at most ``rtol`` times the largest diagonal entry counts as zero.  The default,
-:math:`16u\sqrt m` with u the unit roundoff, is what rounding leaves of a zero.  When all are zero the
+:math:`16u\sqrt m` with u the unit roundoff, or the noise of the kernel if that is more, is what rounding
+leaves of a zero.  When all are zero the
 matrix is exhausted and the pivots found are returned: their number is its numerical rank.
 """
 
@@ -286,7 +287,7 @@ def _start(kernel: Kernel, m: int, rtol: float | None, capacity: int | None = No
     diagonal = kernel.diagonal()
     require_finite(xp, kernel=diagonal)
     top, least = float(xp.max(diagonal)), int(xp.argmin(diagonal))
-    level = 16 * unit_roundoff(xp, kernel.dtype) * sqrt(m)
+    level = max(16 * unit_roundoff(xp, kernel.dtype) * sqrt(m), kernel.noise)
     size = float(diagonal[least])
     if size < -_ALARM * level * top:
         _indefinite(least, size)

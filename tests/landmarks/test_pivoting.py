@@ -408,6 +408,25 @@ def test_good_matrices_are_never_called_indefinite(rule, dtype):
 
 
 @pytest.mark.parametrize("rule", CHOLESKY)
+def test_noise_of_a_kernel_is_allowed_for(rule, rng):
+    """Entries good to 1e-6: an error without the word of the user, the rank above the noise with it."""
+    b = rng.standard_normal((40, 5))
+    a = b @ b.T
+    e = 1e-6 * rng.standard_normal((40, 40))
+    a = a + e + e.T
+
+    def kernel(noise):
+        index = np.arange(40.0)[:, None]
+        return kernels.custom(
+            lambda i, j: a[np.ix_(i[:, 0].astype(int), j[:, 0].astype(int))], index, noise=noise
+        )
+
+    with pytest.raises(errors.IndefiniteError):
+        KERNEL_RULES[rule](kernel(0.0), 40, rng=0)
+    assert len(KERNEL_RULES[rule](kernel(1e-5), 40, rng=0).indices) == 5
+
+
+@pytest.mark.parametrize("rule", CHOLESKY)
 def test_non_finite_entries_are_reported(rule, rng):
     b = rng.standard_normal((10, 10))
     a = b @ b.T
