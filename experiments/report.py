@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.contract import Claim, Outcome, Record, Verdict
 from experiments.environment import fingerprint
+from experiments.errors import describe
 from experiments.store import Damage
 
 if TYPE_CHECKING:
@@ -56,8 +57,13 @@ class Section:
     broken: str
 
     @property
-    def complete(self) -> bool:
-        return self.done == self.cases and not self.broken
+    def lacking(self) -> str:
+        """Why the verdicts are none, or not the last word; empty if nothing is amiss."""
+        if self.broken:
+            return self.broken.partition("\n")[0]
+        if not self.cases:
+            return "this profile has no case of it"
+        return "" if self.done == self.cases else f"{self.done} of {self.cases} cases have a result"
 
 
 def last_profile(records: Sequence[Record], default: str = "quick") -> str:
@@ -84,7 +90,7 @@ def section(claim: Claim, records: Iterable[Record], profile: str) -> Section:
         except (
             Exception
         ) as error:  # a claim's own code, on records that may be few: the page says what failed
-            broken = f"{type(error).__name__}: {error}"
+            broken = describe(error)
     return Section(
         name=claim.__name__.rpartition(".")[2],
         title=claim.TITLE,
@@ -118,7 +124,7 @@ def write(
     Parameters
     ----------
     extra_sections
-        Titles with HTML that goes in as it is, after the claims; it must be safe and refer to nothing outside.
+        Titles with HTML that goes in as it is, after the claims; it must be safe and self-contained.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     page = render(sections, profile=profile, damage=damage, extra_sections=extra_sections)
@@ -209,6 +215,7 @@ def _figure(claim: Claim, records: Sequence[Record]) -> str:
     import seaborn as sns
 
     style = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "svg.hashsalt": claim.TITLE}
+    style["figure.constrained_layout.use"] = True
     style["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
     drawn = io.BytesIO()
     with mpl.rc_context(style):

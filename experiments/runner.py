@@ -7,19 +7,14 @@ worker threads, so a worker that dies casts suspicion on the case it ran and on 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
-import dask
-from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
-from distributed.system import MEMORY_LIMIT
+from distributed import Client, Future, KilledWorker, as_completed
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,17 +26,10 @@ from rich.progress import (
 )
 
 from experiments import store
+from experiments.cluster import connected
 from experiments.contract import Case, Claim, Record, Row
 from experiments.environment import cuda_device, environment, fingerprint
-from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError
-
-WORKER_MEMORY = 1_500_000_000
-"""Bytes a local worker may hold before it is stopped: two of them and this process stay within 4 GB."""
-
-DEATHS = 3
-"""Workers a case may cost on a local cluster before it counts as failed."""
-
-_TRACEBACK_FRAMES = 3
+from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError, describe
 
 
 @dataclass(frozen=True)
@@ -62,6 +50,11 @@ class _Task:
     module: str
     profile: str
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """What a record of this case is known by: the case and the code."""
+        return self.case.key, fingerprint(self.module)
+
     def record(self, rows: Sequence[Row], error: str | None, seconds: float) -> Record:
         """The record of this case, made in the process that calls."""
         facts = {
@@ -75,10 +68,12 @@ class _Task:
         """Run the case; what it raises, or what JSON cannot say of its rows, becomes the record's error."""
         start = time.perf_counter()
         try:
-            record = self.record(self.run(self.case), None, time.perf_counter() - start)
+            rows = self.run(self.case)
+            record = self.record(rows, None, time.perf_counter() - start)
             store.encode(record)
         except Exception as error:
-            return self.record((), _describe(error), time.perf_counter() - start)
+            inner = error.__traceback__.tb_next if error.__traceback__ else None  # the frames of the claim
+            return self.record((), describe(error.with_traceback(inner)), time.perf_counter() - start)
         return record
 
 
@@ -113,33 +108,32 @@ def run_claims(
     with store.appending(path) as append:
         records, _ = store.read(path)
         done = {(r.case.key, r.environment.get("fingerprint")) for r in records if r.ok and not fresh}
-        tasks: dict[str, list[_Task]] = {}
-        reused = 0
-        for claim in claims:
-            cases = {case.key: case for case in claim.grid(profile)}
-            new = [case for key, case in cases.items() if (key, fingerprint(claim.__name__)) not in done]
-            tasks[claim.__name__] = [_Task(case, claim.run, claim.__name__, profile) for case in new]
-            reused += len(cases) - len(new)
+        grids = {claim: _tasks(claim, profile) for claim in claims}
+        tasks = {claim: [task for task in grid if task.name not in done] for claim, grid in grids.items()}
+        reused = sum(map(len, grids.values())) - sum(map(len, tasks.values()))
         if not any(tasks.values()):
             return Tally(ran=0, failed=0, reused=reused)
-        with _connected(scheduler, workers, path.parent) as client, _bars(console) as progress:
+        with connected(scheduler, workers, path.parent) as client, _bars(console) as progress:
             if profile == "gpu" and not any(client.run(cuda_device).values()):
                 raise NoDeviceError(
                     "profile gpu needs a CUDA device that torch or CuPy can use; no worker has one"
                 )
-            bars = {
-                claim.__name__: progress.add_task(claim.TITLE, total=len(tasks[claim.__name__]))
-                for claim in claims
-            }
+            bars = {c.__name__: progress.add_task(c.TITLE, total=len(tasks[c])) for c in claims}
             ran = failed = 0
-            side_by_side = [task for claim in claims if not claim.EXCLUSIVE for task in tasks[claim.__name__]]
-            alone = [task for claim in claims if claim.EXCLUSIVE for task in tasks[claim.__name__]]
+            side_by_side = [task for claim in claims if not claim.EXCLUSIVE for task in tasks[claim]]
+            alone = [task for claim in claims if claim.EXCLUSIVE for task in tasks[claim]]
             for queue, at_once in ((side_by_side, None), (alone, 1)):
                 for task, record in _results(client, queue, at_once):
                     append(record)
                     progress.advance(bars[task.module])
                     ran, failed = ran + 1, failed + (not record.ok)
     return Tally(ran, failed, reused)
+
+
+def _tasks(claim: Claim, profile: str) -> list[_Task]:
+    """The cases of a claim's grid, each once."""
+    cases = {case.key: case for case in claim.grid(profile)}
+    return [_Task(case, claim.run, claim.__name__, profile) for case in cases.values()]
 
 
 def _results(client: Client, tasks: Sequence[_Task], at_once: int | None) -> Iterator[tuple[_Task, Record]]:
@@ -171,7 +165,7 @@ def _record(future: Future, task: _Task) -> Record:
             return task.record(
                 (), f"WorkerDied: this case ended its worker {deaths} times (memory, or a crash)", 0.0
             )
-        return task.record((), _describe(error), 0.0)
+        return task.record((), describe(error), 0.0)
     if future.status != "finished":
         raise SchedulerError(
             f"the scheduler let go of a case ({future.status}); run again to go on from here"
@@ -183,52 +177,6 @@ def _record(future: Future, task: _Task) -> Record:
             f"a worker runs other sources ({theirs}) than this process ({mine}); restart it"
         )
     return record
-
-
-def _describe(error: BaseException) -> str:
-    """Type and message on the first line, then the last frames of the traceback."""
-    head = "".join(traceback.format_exception_only(error)).strip()
-    frames = traceback.format_tb(error.__traceback__)[-_TRACEBACK_FRAMES:]
-    return f"{head}\n{''.join(frames)}".rstrip()
-
-
-@contextmanager
-def _connected(scheduler: str | None, workers: int | None, results: Path) -> Iterator[Client]:
-    """A client of the scheduler, or of a local cluster of single-threaded processes that ends with it."""
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout="10s", set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise SchedulerError(f"no scheduler answers at {scheduler}: {error}") from error
-        with client:
-            yield client
-        return
-    count = workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // WORKER_MEMORY))
-    single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
-    options = {
-        "distributed.nanny.pre-spawn-environ": {
-            **single,
-            "NYSTROM_INPUTS": str((results / "inputs").resolve()),
-        },
-        "distributed.scheduler.allowed-failures": DEATHS - 1,
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.admin.log-format": "%(name)s: %(message)s",
-    }
-    with (
-        dask.config.set(options),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=min(WORKER_MEMORY, MEMORY_LIMIT // count),
-            dashboard_address=None,
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def _bars(console: Console | None) -> Progress:

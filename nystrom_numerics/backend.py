@@ -6,6 +6,8 @@ standard code.  Whatever is particular to one library stands here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -13,6 +15,7 @@ import array_api_compat
 import numpy as np
 
 from nystrom_numerics.errors import (
+    DerivativeError,
     DeviceError,
     DTypeError,
     NamespaceError,
@@ -27,9 +30,11 @@ __all__ = [
     "compute_dtype",
     "default_block",
     "device_of",
+    "dtype_name",
     "floating",
     "from_numpy",
     "generator",
+    "least_squares",
     "namespace",
     "require_finite",
     "require_mask",
@@ -39,6 +44,7 @@ __all__ = [
     "strip_rows",
     "to_numpy",
     "unit_roundoff",
+    "with_vjp",
 ]
 
 Array: TypeAlias = Any
@@ -158,6 +164,11 @@ def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:
     return common
 
 
+def dtype_name(dtype: Any) -> str:
+    """The plain name of a dtype of any library, such as ``"float32"`` or ``"bfloat16"``."""
+    return str(getattr(dtype, "__name__", dtype)).rpartition(".")[2]
+
+
 def compute_dtype(xp: Namespace, dtype: Any) -> Any:
     """The dtype to compute in: float32 for 16-bit storage, else the dtype itself."""
     return xp.float32 if xp.finfo(dtype).bits == 16 else dtype
@@ -236,3 +247,66 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if xp.__name__ == "array_api_strict":
         x = array_api_compat.to_device(x, xp.Device("CPU_DEVICE"))
     return np.asarray(x)
+
+
+# ---------------------------------------------------------------- what only some libraries have
+
+
+def with_vjp(
+    forward: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]],
+    vjp: Callable[..., tuple[Array, ...]],
+    *inputs: Array,
+) -> tuple[Array, ...]:
+    """A function with a derivative of its own, where the library differentiates (Torch).
+
+    ``forward(*inputs)`` gives its outputs, of which the first is differentiable, and what the derivative
+    needs; ``vjp(cotangent, *saved)`` gives a cotangent for each input.  Nothing inside ``forward`` is recorded.
+    A second derivative is refused (:class:`~nystrom_numerics.errors.DerivativeError`).
+    """
+    if not any(array_api_compat.is_torch_array(x) for x in inputs):
+        return forward(*inputs)[0]
+    return tuple(_torch_with_vjp().apply(forward, vjp, *inputs))
+
+
+@cache
+def _torch_with_vjp() -> Any:
+    import torch
+
+    class WithVjp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, forward: Any, vjp: Any, *inputs: Array) -> tuple[Array, ...]:
+            outputs, saved = forward(*inputs)
+            ctx.save_for_backward(*saved)
+            ctx.vjp = vjp
+            ctx.mark_non_differentiable(*outputs[1:])
+            return outputs  # type: ignore[no-any-return]
+
+        @staticmethod
+        def backward(ctx: Any, cotangent: Array, *_: Array) -> tuple[Any, ...]:
+            if torch.is_grad_enabled():  # create_graph=True: saved factors would count as constants
+                raise DerivativeError("this derivative is in closed form and can be taken only once")
+            return (None, None, *ctx.vjp(cotangent, *ctx.saved_tensors))
+
+    return WithVjp
+
+
+def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | None:
+    """A⁺B by the library's own complete orthogonal factorisation, or ``None`` where it has none.
+
+    NumPy: LAPACK ``gelsy`` through SciPy, matrix by matrix.  Torch on a CPU: ``gelsy`` through
+    ``torch.linalg.lstsq`` (made contiguous: it comes back column-major, which halves the speed of what
+    follows).  Others, Torch and CuPy on a GPU included, have none.
+    """
+    if array_api_compat.is_numpy_array(a):
+        from scipy.linalg import lstsq
+
+        flat_a, flat_b = (np.reshape(x, (-1, *x.shape[-2:])) for x in (a, b))
+        solved = [
+            lstsq(x, y, cond=rtol, lapack_driver="gelsy", check_finite=False)[0]
+            for x, y in zip(flat_a, flat_b, strict=True)
+        ]
+        shape = (*a.shape[:-2], a.shape[-1], b.shape[-1])
+        return np.reshape(np.stack(solved), shape) if solved else np.zeros(shape, a.dtype)
+    if array_api_compat.is_torch_array(a) and a.device.type == "cpu":
+        return xp.linalg.lstsq(a, b, rcond=rtol, driver="gelsy").solution.contiguous()
+    return None

@@ -11,6 +11,7 @@ from enum import IntEnum
 __all__ = [
     "ArgumentError",
     "DTypeError",
+    "DerivativeError",
     "DeviceError",
     "IndefiniteError",
     "NamespaceError",
@@ -43,6 +44,10 @@ class ArgumentError(NystromError):
 
     def __str__(self) -> str:
         return f"`{self.argument}` is {self.got}; it needs {self.needs}"
+
+
+class DerivativeError(NystromError, RuntimeError):
+    """A second derivative of something whose first one is given in closed form."""
 
 
 class ShapeError(ArgumentError, ValueError):

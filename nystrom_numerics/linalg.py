@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.backend import Array, device_of, namespace
 
 __all__ = [
+    "all_finite",
     "backward_residual",
     "binary_scale",
     "frobenius",
     "masked_softmax",
     "one_norm",
+    "pivoted_qr",
     "sup_norm",
     "transpose",
 ]
@@ -23,6 +25,16 @@ __all__ = [
 def transpose(x: Array) -> Array:
     """The last two axes exchanged."""
     return namespace(x=x).matrix_transpose(x)
+
+
+def all_finite(x: Array) -> Array:
+    """Whether a matrix has neither NaN nor infinity, shape (...).
+
+    Read off max|x_ij|, which is NaN if an entry is, in every library served; several times faster than
+    testing each entry.
+    """
+    xp = namespace(x=x)
+    return xp.isfinite(xp.max(xp.abs(x), axis=(-2, -1)))
 
 
 def binary_scale(x: Array) -> Array:
@@ -85,3 +97,42 @@ def masked_softmax(scores: Array, mask: Array | None = None) -> Array:
     weights = xp.exp(scores - top)
     total = xp.sum(weights, axis=-1, keepdims=True)
     return weights / xp.where(total == 0, xp.ones_like(total), total)
+
+
+def pivoted_qr(a: Array) -> tuple[Array, Array, Array]:
+    r"""Column-pivoted QR by Householder reflections, in products and reductions alone.
+
+    For a (..., m, n) and k = min(m, n) gives Q (..., m, k) with orthonormal columns, R (..., k, n) upper
+    trapezoidal with :math:`|r_{11}| \ge |r_{22}| \ge \dots`, and the permutation (..., n) with
+    :math:`A_{:,\pi} = QR`.  Per matrix of the stack, without synchronisation; for libraries without LAPACK's.
+    Cost: k rank-one updates.  Source: Golub and Van Loan, §5.4.2.
+    """
+    xp: Any = namespace(a=a)
+    m, n = a.shape[-2:]
+    k = min(m, n)
+    rows = xp.arange(m, device=device_of(a))[:, None]
+    columns = xp.arange(n, device=device_of(a))
+    order = xp.broadcast_to(columns, (*a.shape[:-2], n))
+    r, reflectors = a, []
+    for j in range(k):
+        below = xp.where(rows >= j, r, xp.zeros_like(r))
+        size = xp.where(columns >= j, xp.sum(below * below, axis=-2), -xp.ones_like(r[..., 0, :]))
+        pivot = xp.argmax(size, axis=-1, keepdims=True)
+        swap = xp.where(columns == j, pivot, xp.where(columns == pivot, j, columns))
+        order = xp.take_along_axis(order, swap, axis=-1)
+        r = xp.take_along_axis(r, xp.broadcast_to(swap[..., None, :], r.shape), axis=-1)
+        x = xp.where(rows >= j, r[..., :, j : j + 1], xp.zeros_like(r[..., :, :1]))
+        length = xp.sqrt(xp.sum(x * x, axis=-2, keepdims=True))
+        corner = x[..., j : j + 1, :]
+        shift = xp.where(corner < 0, -length, length)
+        v = x + xp.where(rows == j, shift, xp.zeros_like(x))
+        square = xp.sum(v * v, axis=-2, keepdims=True)
+        v = v * xp.sqrt(2 / xp.where(square > 0, square, xp.ones_like(square)))
+        reflectors.append(v)
+        r = r - v @ (transpose(v) @ r)
+    q = xp.broadcast_to(xp.eye(m, k, dtype=a.dtype, device=device_of(a)), (*a.shape[:-2], m, k))
+    for v in reversed(reflectors):
+        q = q - v @ (transpose(v) @ q)
+    keep = xp.arange(k, device=device_of(a))[:, None] <= columns
+    top = r[..., :k, :]
+    return q, xp.where(keep, top, xp.zeros_like(top)), order

@@ -1,7 +1,54 @@
 """Pseudoinverses of small (core) matrices, each returning a :class:`PinvResult` with its story."""
 
-from nystrom_numerics.pinv.exact import svd
-from nystrom_numerics.pinv.iterative import NEWTON_SCHULZ, RAZAVI, Step, iterates, newton_schulz, razavi
+from nystrom_numerics.pinv.exact import complete_orthogonal, hermitian, svd, tikhonov, truncated
+from nystrom_numerics.pinv.filters import filter_response
+from nystrom_numerics.pinv.implicit import implicit
+from nystrom_numerics.pinv.iterative import chebyshev, hyperpower, iterate, iterates, newton_schulz, razavi
+from nystrom_numerics.pinv.norm_bounds import NormBound, known_norm, one_sup_bound, perron_bound
 from nystrom_numerics.pinv.result import PinvResult
+from nystrom_numerics.pinv.schedules import Schedule, interval_optimal, plan
+from nystrom_numerics.pinv.solving import Solver, SolveResult, by_product, lu, rank_revealing, solve
+from nystrom_numerics.pinv.steps import (
+    CHEBYSHEV,
+    NEWTON_SCHULZ,
+    RAZAVI,
+    Step,
+    hyperpower_step,
+    interval_step,
+)
 
-__all__ = ["NEWTON_SCHULZ", "RAZAVI", "PinvResult", "Step", "iterates", "newton_schulz", "razavi", "svd"]
+__all__ = [
+    "CHEBYSHEV",
+    "NEWTON_SCHULZ",
+    "RAZAVI",
+    "NormBound",
+    "PinvResult",
+    "Schedule",
+    "SolveResult",
+    "Solver",
+    "Step",
+    "by_product",
+    "chebyshev",
+    "complete_orthogonal",
+    "filter_response",
+    "hermitian",
+    "hyperpower",
+    "hyperpower_step",
+    "implicit",
+    "interval_optimal",
+    "interval_step",
+    "iterate",
+    "iterates",
+    "known_norm",
+    "lu",
+    "newton_schulz",
+    "one_sup_bound",
+    "perron_bound",
+    "plan",
+    "rank_revealing",
+    "razavi",
+    "solve",
+    "svd",
+    "tikhonov",
+    "truncated",
+]

@@ -1,24 +1,26 @@
-r"""Pseudoinverses by products alone: :math:`Z_{j+1} = Z_j\,p(AZ_j)` for a polynomial p.
+r"""Pseudoinverses by products alone: :math:`Z_{j+1} = Z_j\,p_j(AZ_j)` for polynomials p_j.
 
-Every iteration starts from :math:`Z_0 = A^T/(\|A\|_1\|A\|_\infty)`, taken per matrix.  Then
-:math:`R(Z_0) = R(A^T)` and :math:`N(Z_0) = N(A^T)`, the condition under which Lemma 1 of the paper
-holds for singular A as well, and since :math:`\|A\|_2^2 \le \|A\|_1\|A\|_\infty` the non-zero
-eigenvalues of :math:`AZ_0` lie in (0, 1].  A maximum over the batch, found in several public
-implementations, would make one matrix depend on its batch-mates.
+Every iteration starts from :math:`Z_0 = A^T/\beta^2` with :math:`\beta \ge \|A\|_2` taken per matrix (see
+:mod:`~nystrom_numerics.pinv.norm_bounds`).  Then :math:`R(Z_0) = R(A^T)` and :math:`N(Z_0) = N(A^T)`, the
+condition under which Lemma 1 of the paper holds for singular A as well.  A maximum over the batch, found in
+several public implementations, would make one matrix depend on its batch-mates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from math import ceil, log
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+from math import log
 from typing import Any
+
+import numpy as np
 
 from nystrom_numerics.backend import (
     Array,
     compute_dtype,
     device_of,
     floating,
+    from_numpy,
     namespace,
     require_finite,
     require_matrix,
@@ -26,42 +28,82 @@ from nystrom_numerics.backend import (
     unit_roundoff,
 )
 from nystrom_numerics.errors import RangeError, Status
-from nystrom_numerics.linalg import backward_residual, binary_scale, one_norm, sup_norm, transpose
+from nystrom_numerics.linalg import all_finite, backward_residual, binary_scale, transpose
+from nystrom_numerics.pinv.norm_bounds import NormBound, one_sup_bound
 from nystrom_numerics.pinv.result import PinvResult
+from nystrom_numerics.pinv.steps import CHEBYSHEV, NEWTON_SCHULZ, RAZAVI, Step, hyperpower_step
 
-__all__ = ["NEWTON_SCHULZ", "RAZAVI", "Step", "iterates", "newton_schulz", "razavi"]
+__all__ = ["chebyshev", "hyperpower", "iterate", "iterates", "newton_schulz", "razavi"]
 
 
-@dataclass(frozen=True)
-class Step:
-    r"""One step :math:`Z \mapsto Z\,p(Y)`, with :math:`Y = AZ` at hand.
+def razavi(
+    a: Array,
+    /,
+    *,
+    iterations: int = 6,
+    tol: float | None = None,
+    norm_bound: NormBound = one_sup_bound,
+    check_every: int = 1,
+    check_finite: bool = False,
+) -> PinvResult:
+    r"""The paper's iteration, eq. (14), after Razavi et al. 2014.
 
-    Attributes
+    .. math:: Z_{j+1} = \tfrac14 Z_j(13I - AZ_j(15I - AZ_j(7I - AZ_j))).
+
+    Residual eigenvalues follow :math:`e \mapsto \tfrac34e^3 + \tfrac14e^4`; four products a step; a
+    small :math:`\sigma^2` grows by 13/4 a step.  Six steps, the paper's number, are an unfinished
+    iteration: a filter that keeps :math:`\sigma \gtrsim 0.045\,\beta`.
+
+    Parameters
     ----------
-    apply : callable
-        ``(z, y) -> z``.
-    matmuls : int
-        Products a step, the one that forms Y included.
-    growth : float
-        p(0): what a step multiplies a small eigenvalue of AZ by, and rounding error in the null space.
+    a : array (..., m, n)
+        Real floating, any rank; 16-bit dtypes are computed in float32.  Each matrix is first divided
+        by a power of two, which is exact, so that huge and tiny entries are harmless.
+    iterations : int
+        Steps to take, at least 0.
+    tol : float, optional
+        Stop a matrix as soon as its relative backward residual is at most ``tol``, or as soon as it
+        stagnates.  Without it every step is taken, nothing is checked on the way (no synchronisation
+        with the device), and the final residual is judged against the square root of the unit roundoff.
+    norm_bound : callable
+        β of :math:`Z_0 = A^T/\beta^2`; the default is the paper's :math:`\sqrt{\|A\|_1\|A\|_\infty}`.
+    check_every : int
+        With ``tol``: steps between checks.  A check costs one product and one synchronisation.
+    check_finite : bool
+        Raise on NaN and infinity, in place of a NaN value with status ``NON_FINITE``.
+
+    Returns
+    -------
+    PinvResult
+        With ``tol``, the value is the best iterate checked.  Status ``STAGNATED`` (only with ``tol``) means
+        that the residual rose, or that the growth of the steps taken exceeds 1/u: by then every singular
+        value that products can tell from rounding (:math:`\sigma^2 > u\beta^2`) has been resolved, and
+        rounding error in the null space has grown as much.  Where a matrix converged after a growth g with
+        :math:`gu > \mathrm{tol}`, a final :math:`Z \leftarrow ZAZ` (two products) removes what has grown in
+        the null space, if the residual allows.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> a = np.diag([1.0, 0.5, 0.01])
+    >>> six = pinv.razavi(a)
+    >>> six.status.name, int(six.matmuls), round(float(six.value[2, 2] * 0.01), 2)
+    ('MAX_ITERATIONS', 24, 0.11)
     """
-
-    apply: Callable[[Array, Array], Array]
-    matmuls: int
-    growth: float
-
-
-def _newton_schulz_step(z: Array, y: Array) -> Array:
-    return 2.0 * z - z @ y
-
-
-def _razavi_step(z: Array, y: Array) -> Array:
-    inner = 15.0 * y - y @ (7.0 * y - y @ y)
-    return 0.25 * (13.0 * z - z @ inner)
-
-
-NEWTON_SCHULZ = Step(_newton_schulz_step, matmuls=2, growth=2.0)
-RAZAVI = Step(_razavi_step, matmuls=4, growth=13 / 4)
+    return iterate(
+        a,
+        [RAZAVI] * _count(iterations),
+        tol=tol,
+        norm_bound=norm_bound,
+        check_every=check_every,
+        check_finite=check_finite,
+    )
 
 
 def newton_schulz(
@@ -70,6 +112,7 @@ def newton_schulz(
     *,
     iterations: int = 32,
     tol: float | None = None,
+    norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
 ) -> PinvResult:
@@ -89,81 +132,104 @@ def newton_schulz(
     >>> result.status.name, bool(result.residual < 1e-10)
     ('CONVERGED', True)
     """
-    return _run(a, NEWTON_SCHULZ, iterations, tol, check_every, check_finite)
+    return iterate(
+        a,
+        [NEWTON_SCHULZ] * _count(iterations),
+        tol=tol,
+        norm_bound=norm_bound,
+        check_every=check_every,
+        check_finite=check_finite,
+    )
 
 
-def razavi(
+def chebyshev(
     a: Array,
     /,
     *,
-    iterations: int = 6,
+    iterations: int = 20,
     tol: float | None = None,
+    norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
 ) -> PinvResult:
-    r"""The paper's iteration, eq. (14), after Razavi et al. 2014.
+    r"""Chebyshev's iteration :math:`Z_{j+1} = Z_j(3I - 3AZ_j + (AZ_j)^2)`.
 
-    .. math:: Z_{j+1} = \tfrac14 Z_j(13I - AZ_j(15I - AZ_j(7I - AZ_j))).
+    Residual eigenvalues follow :math:`e \mapsto e^3`; three products a step.
+    Parameters, result and errors are those of :func:`razavi`.
+    Source: Li, Huang, Zhang, Liu and Gu 2011, eq. (2.3).
+    """
+    return iterate(
+        a,
+        [CHEBYSHEV] * _count(iterations),
+        tol=tol,
+        norm_bound=norm_bound,
+        check_every=check_every,
+        check_finite=check_finite,
+    )
 
-    Residual eigenvalues follow :math:`e \mapsto \tfrac34e^3 + \tfrac14e^4`; four products a step; a
-    small :math:`\sigma^2` grows by 13/4 a step.  Six steps, the paper's number, are an unfinished
-    iteration: a filter that keeps :math:`\sigma \gtrsim 0.045\sqrt{\|A\|_1\|A\|_\infty}`.
 
-    Parameters
-    ----------
-    a : array (..., m, n)
-        Real floating, any rank; 16-bit dtypes are computed in float32.  Each matrix is first divided
-        by a power of two, which is exact, so that huge and tiny entries are harmless.
-    iterations : int
-        Steps to take, at least 0.
-    tol : float, optional
-        Stop a matrix as soon as its relative backward residual is at most ``tol``, or as soon as it
-        stagnates.  Without it every step is taken, nothing is checked on the way (no synchronisation
-        with the device), and the final residual is judged against the square root of the unit roundoff.
-    check_every : int
-        With ``tol``: steps between checks.  A check costs one product and one synchronisation.
-    check_finite : bool
-        Raise on NaN and infinity, in place of a NaN value with status ``NON_FINITE``.
+def hyperpower(
+    a: Array,
+    /,
+    *,
+    order: int = 9,
+    iterations: int = 10,
+    tol: float | None = None,
+    norm_bound: NormBound = one_sup_bound,
+    check_every: int = 1,
+    check_finite: bool = False,
+) -> PinvResult:
+    r"""The hyperpower iteration of order p: :math:`e \mapsto e^p`, in the fewest products known.
 
-    Returns
-    -------
-    PinvResult
-        Status ``STAGNATED`` (only with ``tol``) means that the residual rose, in which case the value
-        is the best one checked, or that
-        :math:`\lceil\log(1/u)/\log g\rceil + 4` steps have passed, g the growth: by then every singular
-        value that products can tell from rounding (:math:`\sigma^2 > u\sigma_1^2`) has been resolved, and
-        rounding error in the null space has grown as much.
-
-    Raises
-    ------
-    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
-        Naming the argument.
+    ``order`` is 2, …, 9; products a step are 2, 3, 4, 4, 5, 5, 6, 5, so that orders 5 and 9 dominate.
+    Other parameters, result and errors are those of :func:`razavi`.
+    Source: Altman 1960; see :func:`~nystrom_numerics.pinv.steps.hyperpower_step`.
 
     Examples
     --------
     >>> import numpy as np
     >>> from nystrom_numerics import pinv
-    >>> a = np.diag([1.0, 0.5, 0.01])
-    >>> six = pinv.razavi(a)
-    >>> six.status.name, int(six.matmuls), round(float(six.value[2, 2] * 0.01), 2)
-    ('MAX_ITERATIONS', 24, 0.11)
+    >>> int(pinv.hyperpower(np.diag([1.0, 0.1]), order=9, tol=1e-9).matmuls)
+    20
     """
-    return _run(a, RAZAVI, iterations, tol, check_every, check_finite)
+    return iterate(
+        a,
+        [hyperpower_step(order)] * _count(iterations),
+        tol=tol,
+        norm_bound=norm_bound,
+        check_every=check_every,
+        check_finite=check_finite,
+    )
 
 
-def iterates(a: Array, step: Step, /) -> Iterator[Array]:
-    """The endless sequence Z_0, Z_1, … of an iteration, for a look inside; no stopping, no checks.
+def _count(iterations: int) -> int:
+    if iterations < 0:
+        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
+    return iterations
 
-    Starts and scales as :func:`razavi` does.  Raises what it raises.
+
+def iterates(
+    a: Array, steps: Step | Iterable[Step], /, *, norm_bound: NormBound = one_sup_bound
+) -> Iterator[Array]:
+    """The sequence Z_0, Z_1, … of an iteration, for a look inside; no stopping, no checks.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+    steps : Step or iterable of Step
+        A single step is repeated without end.
+    norm_bound : callable
+        As in :func:`razavi`, which also says what is raised.
     """
     xp = namespace(a=a)
     floating(xp, a=a)
     require_matrix("a", a)
     work, restore = _prepare(xp, a)
-    z = _start(xp, work)
-    while True:
-        yield restore(z)
+    z = _start(xp, a, work, norm_bound)
+    yield restore(z)
+    for step in repeat(steps) if isinstance(steps, Step) else steps:
         z = step.apply(z, work @ z)
+        yield restore(z)
 
 
 def _prepare(xp: Any, a: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -180,78 +246,122 @@ def _prepare(xp: Any, a: Array) -> tuple[Array, Callable[[Array], Array]]:
     return (transpose(work) if tall else work), restore
 
 
-def _start(xp: Any, a: Array) -> Array:
-    """Z_0 = A^T/(‖A‖₁‖A‖_∞), zero for a zero matrix."""
-    product = (one_norm(a) * sup_norm(a))[..., None, None]
-    return transpose(a) / xp.where(product > 0, product, xp.ones_like(product))
+def _start(xp: Any, a: Array, work: Array, norm_bound: NormBound) -> Array:
+    """Z_0 = A^T/β², zero for a zero matrix, in the units of ``work``."""
+    wide = xp.astype(a, work.dtype, copy=False)
+    bound = norm_bound(wide)[..., None, None] / binary_scale(wide)
+    bound = xp.where(bound > 0, bound, xp.ones_like(bound))
+    return transpose(work) / bound / bound
 
 
 @status_tells
-def _run(
-    a: Array, step: Step, iterations: int, tol: float | None, check_every: int, check_finite: bool
+def iterate(
+    a: Array,
+    steps: Sequence[Step],
+    /,
+    *,
+    tol: float | None = None,
+    norm_bound: NormBound = one_sup_bound,
+    check_every: int = 1,
+    check_finite: bool = False,
 ) -> PinvResult:
+    """Any sequence of steps, such as a mixture of orders or a planned schedule.
+
+    ``steps`` is a sequence of :class:`~nystrom_numerics.pinv.steps.Step`; the rest is as in :func:`razavi`.
+    """
     xp = namespace(a=a)
     floating(xp, a=a)
     require_matrix("a", a)
     if check_finite:
         require_finite(xp, a=a)
-    if iterations < 0:
-        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
     if check_every < 1:
         raise RangeError("check_every", f"{check_every}", "an integer of at least 1")
     if tol is not None and not tol > 0:
         raise RangeError("tol", f"{tol}", "a number above 0, or None to take every step")
 
     work, restore = _prepare(xp, a)
-    z = _start(xp, work)
-    u = unit_roundoff(xp, work.dtype)
+    z = _start(xp, a, work, norm_bound)
+    products = from_numpy(xp, _cumulative(step.matmuls for step in steps), a)
     if tol is None:
-        for _ in range(iterations):
+        for step in steps:
             z = step.apply(z, work @ z)
         residual = backward_residual(work, z)
-        steps = xp.full(z.shape[:-2], iterations, dtype=xp.int64, device=device_of(z))
-        codes = xp.where(residual <= u**0.5, steps * 0, int(Status.MAX_ITERATIONS))
+        taken = xp.full(z.shape[:-2], len(steps), dtype=xp.int64, device=device_of(z))
+        passed = residual <= unit_roundoff(xp, work.dtype) ** 0.5
+        codes = xp.where(passed, taken * 0, int(Status.MAX_ITERATIONS))
+        matmuls = taken * 0 + products[-1]
     else:
-        resolvable = ceil(log(1 / u) / log(step.growth)) + 4
-        z, residual, steps, codes = _until(xp, work, z, step, iterations, tol, check_every, resolvable)
+        z, residual, taken, codes, extra = _until(xp, work, z, steps, tol, check_every)
+        matmuls = xp.reshape(xp.take(products, xp.reshape(taken, (-1,)), axis=0), taken.shape) + extra
 
     value = restore(z)
-    finite = xp.isfinite(residual) & xp.all(xp.isfinite(value), axis=(-2, -1))
+    finite = xp.isfinite(residual) & all_finite(value)
     return PinvResult(
         value=xp.where(finite[..., None, None], value, xp.nan),
         residual=xp.where(finite, residual, xp.nan),
-        iterations=steps,
-        matmuls=steps * step.matmuls,
+        iterations=taken,
+        matmuls=matmuls,
         codes=xp.where(finite, codes, int(Status.NON_FINITE)),
     )
 
 
+def _cumulative(counts: Iterable[int]) -> np.ndarray[Any, Any]:
+    """0 and the running sums."""
+    return np.cumsum([0, *counts], dtype=np.int64)
+
+
 def _until(
-    xp: Any, a: Array, z: Array, step: Step, iterations: int, tol: float, check_every: int, resolvable: int
-) -> tuple[Array, Array, Array, Array]:
+    xp: Any, a: Array, z: Array, steps: Sequence[Step], tol: float, check_every: int
+) -> tuple[Array, Array, Array, Array, Array]:
     """Iterate each matrix until it meets ``tol``, stagnates or runs out of steps; keep its best iterate.
 
     A matrix that has stopped is left as it is while its batch-mates go on.
     """
-    steps = xp.zeros(z.shape[:-2], dtype=xp.int64, device=device_of(z))
-    codes = steps + int(Status.MAX_ITERATIONS)
-    active = steps == 0
-    best_z, best, best_steps = z, xp.full_like(z[..., 0, 0], xp.inf), steps
-    for taken in range(iterations + 1):
+    u = unit_roundoff(xp, a.dtype)
+    growth = np.cumsum([0.0, *(log(step.growth) for step in steps)])
+    hopeless = log(1 / u) + 4 * log(max((step.growth for step in steps), default=1.0))
+    taken = xp.zeros(z.shape[:-2], dtype=xp.int64, device=device_of(z))
+    codes = taken + int(Status.MAX_ITERATIONS)
+    active = taken == 0
+    best_z, best, best_taken = z, xp.full_like(z[..., 0, 0], xp.inf), taken
+    for k in range(len(steps) + 1):
         y = a @ z
-        if taken % check_every == 0 or taken == iterations:
+        if k % check_every == 0 or k == len(steps):
             residual = backward_residual(a, z, y)
             better = active & (residual < best)
             risen = active & ~(residual <= 2 * best)  # also true for NaN
             best_z = xp.where(better[..., None, None], z, best_z)
-            best_steps = xp.where(better, steps, best_steps)
+            best_taken = xp.where(better, taken, best_taken)
             best = xp.where(better, residual, best)
-            stalled = risen | (active & (best > tol) & (taken >= resolvable))
+            stalled = risen | (active & (best > tol) & bool(growth[k] >= hopeless))
             codes = xp.where(stalled, int(Status.STAGNATED), codes)
             codes = xp.where(active & (best <= tol), int(Status.CONVERGED), codes)
             active = active & ~stalled & (best > tol)
-            if taken == iterations or not bool(xp.any(active)):
+            if k == len(steps) or not bool(xp.any(active)):
                 break
-        z = xp.where(active[..., None, None], step.apply(z, y), z)
-        steps = steps + xp.astype(active, xp.int64)
-    return best_z, best, best_steps, codes
+        z = xp.where(active[..., None, None], steps[k].apply(z, y), z)
+        taken = taken + xp.astype(active, xp.int64)
+    return _cleanse(xp, a, best_z, best, best_taken, codes, growth + log(u) > log(tol), tol)
+
+
+def _cleanse(
+    xp: Any,
+    a: Array,
+    z: Array,
+    residual: Array,
+    taken: Array,
+    codes: Array,
+    grown: np.ndarray[Any, Any],
+    tol: float,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Z ← ZAZ for converged matrices whose steps have let rounding grow beyond ``tol`` in the null space."""
+    due = xp.reshape(xp.take(from_numpy(xp, grown, a), xp.reshape(taken, (-1,)), axis=0), taken.shape)
+    due = due & (codes == int(Status.CONVERGED))
+    extra = xp.zeros_like(taken)
+    if not bool(xp.any(due)):
+        return z, residual, taken, codes, extra
+    cleansed = z @ (a @ z)
+    after = backward_residual(a, cleansed)
+    kept = due & (after <= tol)
+    z = xp.where(kept[..., None, None], cleansed, z)
+    return z, xp.where(kept, after, residual), taken, codes, extra + 2 * xp.astype(due, xp.int64)

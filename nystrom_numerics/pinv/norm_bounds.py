@@ -1,0 +1,93 @@
+r"""Where to start: :math:`Z_0 = A^T/\beta^2` with a bound :math:`\beta \ge \|A\|_2`, one a matrix.
+
+Any such bound is safe: the non-zero eigenvalues of :math:`AZ_0` lie in (0, 1] for every A.  The nearer
+:math:`\beta` is to the norm, the fewer steps are lost.  (:math:`\beta^{-2} = \mathrm{tr}\,G/\|G\|_F^2`,
+G = AAᵀ, is not of this kind and not offered: it can exceed :math:`2/\sigma_1^2` and diverge.)
+:func:`nystrom_numerics.linalg.frobenius` is a norm bound too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.errors import RangeError
+from nystrom_numerics.linalg import binary_scale, one_norm, sup_norm, transpose
+
+__all__ = ["NormBound", "known_norm", "one_sup_bound", "perron_bound"]
+
+NormBound: TypeAlias = Callable[[Array], Array]
+"""β (...) of a stack of matrices (..., m, n), at least the 2-norm of each."""
+
+
+def one_sup_bound(a: Array, /) -> Array:
+    r""":math:`\beta = \sqrt{\|A\|_1\|A\|_\infty}`, the paper's, but per matrix (``a``: (..., m, n))."""
+    xp = namespace(a=a)
+    return xp.sqrt(one_norm(a)) * xp.sqrt(sup_norm(a))
+
+
+def perron_bound(a: Array, /, *, iterations: int = 8) -> Array:
+    r"""The Collatz–Wielandt bound on the norm of |A|, by products with vectors alone.
+
+    .. math:: \beta^2 = \min_t \max_i \frac{(M x_t)_i}{(x_t)_i},\qquad
+              M = |A|^T|A|,\quad x_{t+1} = Mx_t,\quad x_0 = 1.
+
+    Every term bounds :math:`\||A|\|_2^2 \ge \|A\|_2^2` as long as x is positive, so the minimum is safe
+    whenever the iteration stops, and the first is at most :math:`\|A\|_1\|A\|_\infty`.  For a matrix
+    without negative entries, such as a softmax core, it converges to :math:`\|A\|_2` itself.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+    iterations : int
+        Applications of M after the first, at least 0.
+
+    Raises
+    ------
+    RangeError
+        ``iterations`` below 0.
+
+    Notes
+    -----
+    Cost: 2mn multiplications an iteration, no matrix product.  Source: Collatz 1942; Horn and Johnson,
+    *Matrix Analysis*, Theorem 8.1.26.
+    """
+    xp = namespace(a=a)
+    if iterations < 0:
+        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
+    scale = binary_scale(a)
+    modulus = xp.abs(a / scale)
+    eps = float(xp.finfo(a.dtype).eps)
+    x = xp.ones_like(modulus[..., :1, :])
+    bound = xp.full_like(modulus[..., 0, 0], xp.inf)
+    for _ in range(iterations + 1):
+        image = (x @ transpose(modulus)) @ modulus
+        bound = xp.minimum(bound, xp.max(image / x, axis=(-2, -1)))
+        top = xp.max(image, axis=-1, keepdims=True)
+        # any positive x bounds: entries that vanish are lifted
+        x = xp.maximum(image / xp.where(top > 0, top, xp.ones_like(top)), xp.full_like(x, eps))
+    # outward against the rounding of sums of positive terms
+    slack = 1 + 2 * (a.shape[-1] + a.shape[-2]) * eps
+    return scale[..., 0, 0] * xp.sqrt(bound * slack)
+
+
+def known_norm(a: Array, /, *, sigma_max: float) -> Array:
+    r"""A bound the caller knows, the same for the whole stack; bind it with ``functools.partial``.
+
+    Raises
+    ------
+    RangeError
+        A row or column is longer than ``sigma_max``, so that it is no bound on the norm (the check is
+        necessary and not sufficient; it costs one synchronisation).
+    """
+    xp = namespace(a=a)
+    scale = binary_scale(a)
+    square = (a / scale) ** 2
+    longest = xp.maximum(xp.max(xp.sum(square, axis=-1), axis=-1), xp.max(xp.sum(square, axis=-2), axis=-1))
+    longest = scale[..., 0, 0] * xp.sqrt(longest)
+    slack = 1 + 2 * max(a.shape[-2:]) * float(xp.finfo(a.dtype).eps)
+    if bool(xp.any(longest > sigma_max * slack)):
+        needs = f"at least {float(xp.max(longest)):.6g}, the length of a row or column"
+        raise RangeError("sigma_max", f"{sigma_max}", needs)
+    return xp.full_like(longest, sigma_max)

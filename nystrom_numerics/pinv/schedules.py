@@ -1,0 +1,227 @@
+r"""Planned schedules of interval-optimal steps: the fewest products to a residual, for a known condition.
+
+Composed steps are globally optimal, since :math:`T_m \circ T_n = T_{mn}`: after degrees
+:math:`d_1, \dots, d_s` the residual on [ℓ, 1] is :math:`1/T_D(t_0)` with :math:`D = \prod d_i`, the least
+that any polynomial of degree D in AZ₀ can reach.  Only D matters, and the planner finds the cheapest degrees
+that suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, product
+from math import acosh, ceil, cosh, log, sqrt
+from typing import Any
+
+from nystrom_numerics.backend import Array, dtype_name
+from nystrom_numerics.errors import RangeError
+from nystrom_numerics.pinv.iterative import iterate
+from nystrom_numerics.pinv.norm_bounds import NormBound, perron_bound
+from nystrom_numerics.pinv.result import PinvResult
+from nystrom_numerics.pinv.steps import Step, interval_step
+
+__all__ = ["Schedule", "interval_optimal", "plan"]
+
+PRODUCTS = {9: 5, 5: 4, 3: 3, 2: 2}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-24, "bfloat16": 2.0**-24}
+"""Unit roundoff of the arithmetic: 16-bit storage is computed in float32."""
+STEP_ROUNDING, FLOOR_ROUNDING = 32.0, 8.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    r"""Steps with what they promise.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        For :func:`~nystrom_numerics.pinv.iterate`.
+    degrees : tuple of int
+    lower : float
+        ℓ: the schedule is made for eigenvalues of :math:`AZ_0` in [ℓ, 1]; those below meet a monotone filter.
+    products : tuple of int
+        Matrix products after each step.
+    predicted : tuple of float
+        Bound on :math:`\|AA^+ - AZ\|_2` after each step: :math:`1/T_D(t_0)`, as in exact arithmetic, plus
+        ``rounding``.
+    rounding : tuple of float
+        The rounding model, :math:`\varepsilon_k = L_k\varepsilon_{k-1} + 32\,u g_k + 8\,u\min(\sqrt{G_k}, \kappa)`,
+        with :math:`L_k` the Lipschitz constant of the step's residual map on its interval, :math:`g_k` its growth
+        and :math:`G_k` the growth so far.  Each step works on an interval widened by it.  The form follows from
+        one rounding error of size u in each eigenvalue and entry; the two constants are observed, with a factor
+        of 1.7 in hand for m up to 400 on four spectra, and not proved.
+    """
+
+    steps: tuple[Step, ...]
+    degrees: tuple[int, ...]
+    lower: float
+    products: tuple[int, ...]
+    predicted: tuple[float, ...]
+    rounding: tuple[float, ...]
+
+
+def plan(
+    *,
+    condition: float | None = None,
+    sigma_min: float | None = None,
+    tol: float | None = None,
+    budget: int | None = None,
+    dtype: Any = "float64",
+) -> Schedule:
+    r"""The cheapest schedule of interval-optimal steps that meets a tolerance, or the best within a budget.
+
+    Parameters
+    ----------
+    condition : float
+        κ > 1: singular values from β/κ to β are to be inverted, with β the norm bound that the iteration
+        starts from.  Those below β/κ are filtered.
+    sigma_min : float
+        In place of ``condition``: 1/κ, the least singular value to be inverted, relative to β.
+    tol : float, optional
+        Wanted bound on :math:`\|AA^+ - AZ\|_2`, in (0, 1).
+    budget : int, optional
+        Products allowed, at least 2.  With ``tol`` too, the plan stops at whichever comes first.
+    dtype : dtype or str
+        What the matrix is stored in.
+
+    Returns
+    -------
+    Schedule
+
+    Raises
+    ------
+    RangeError
+        Naming the argument; for ``tol`` also if rounding in this dtype does not allow it.
+
+    Notes
+    -----
+    For large κ the products needed are about :math:`\tfrac{5}{\ln 9}\ln(\tfrac{\kappa}{2}\ln\tfrac{2}{tol})`.
+    Source: composed Chebyshev polynomials, field folklore made explicit; optimality by equioscillation.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import pinv
+    >>> schedule = pinv.plan(condition=100.0, tol=1e-7)
+    >>> schedule.degrees, schedule.products[-1]
+    ((9, 9, 9, 2), 17)
+    """
+    lower = _lower(condition, sigma_min)
+    name = dtype_name(dtype)
+    if name not in ROUNDOFF:
+        raise RangeError("dtype", name, f"one of {', '.join(ROUNDOFF)}")
+    if tol is None and budget is None:
+        raise RangeError("tol", "None with `budget` None", "a tolerance, a budget, or both")
+    if tol is not None and not 0 < tol < 1:
+        raise RangeError("tol", f"{tol}", "a number in (0, 1)")
+    if budget is not None and budget < 2:
+        raise RangeError("budget", f"{budget}", "at least 2 products")
+    most = (2 * STEP_ROUNDING * ROUNDOFF[name]) ** -0.5
+    if lower < most**-2:
+        needs = f"at most {most:.3g} in {name}: beyond, rounding drowns the smallest eigenvalue of AZ"
+        raise RangeError("condition", f"{lower**-0.5:.6g}", needs)
+    found = _build(_cheapest(lower, tol, budget), lower, ROUNDOFF[name])
+    if tol is not None and budget is None and found.predicted[-1] > tol:
+        needs = f"more than about {found.rounding[-1]:.1e}, what rounding leaves at this condition in {name}"
+        raise RangeError("tol", f"{tol}", needs)
+    return found
+
+
+def _lower(condition: float | None, sigma_min: float | None) -> float:
+    if (condition is None) == (sigma_min is None):
+        raise RangeError("condition", f"{condition} with `sigma_min` {sigma_min}", "exactly one of the two")
+    if condition is not None and not 1 < condition < float("inf"):
+        raise RangeError("condition", f"{condition}", "a finite number above 1")
+    if sigma_min is not None and not 0 < sigma_min < 1:
+        raise RangeError("sigma_min", f"{sigma_min}", "a number in (0, 1)")
+    return condition**-2 if condition is not None else sigma_min**2  # type: ignore[operator]
+
+
+def _cheapest(lower: float, tol: float | None, budget: int | None) -> tuple[int, ...]:
+    """Degrees, largest first: fewest products to ``tol``, then largest total degree; within ``budget``."""
+    angle = acosh((1 + lower) / (1 - lower))
+    needed = acosh(1 / tol) / angle if tol is not None else float("inf")
+    allowed = budget if budget is not None else 5 * ceil(log(max(needed, 2)) / log(9)) + 5
+    best = (False, 0, 0, ())  # reaches, −products, total degree, degrees
+    for degrees in _multisets(allowed):
+        total, cost = _prod(degrees), sum(PRODUCTS[d] for d in degrees)
+        reaches = total >= needed
+        key = (reaches, -cost, total, degrees) if reaches else (False, total, -cost, degrees)
+        if key[:3] > best[:3]:
+            best = key  # type: ignore[assignment]
+    return best[3]
+
+
+def _multisets(allowed: int) -> Iterator[tuple[int, ...]]:
+    """All multisets of degrees that cost at most ``allowed`` products; small degrees at most twice."""
+    for n9, n5, n3, n2 in product(range(allowed // 5 + 1), range(3), range(3), range(3)):
+        degrees = (9,) * n9 + (5,) * n5 + (3,) * n3 + (2,) * n2
+        if 0 < sum(PRODUCTS[d] for d in degrees) <= allowed:
+            yield degrees
+
+
+def _prod(degrees: tuple[int, ...]) -> int:
+    total = 1
+    for d in degrees:
+        total *= d
+    return total
+
+
+def _build(degrees: tuple[int, ...], lower: float, u: float) -> Schedule:
+    """The steps on their shrinking intervals, each widened by what rounding can move an eigenvalue."""
+    steps: list[Step] = []
+    predicted: list[float] = []
+    rounding: list[float] = []
+    error, growth = FLOOR_ROUNDING * u, 1.0
+    low, high = lower, 1.0 + error
+    for degree in degrees:
+        step = interval_step(degree, low, high)
+        growth *= step.growth
+        delta = 1 / cosh(degree * acosh((high + low) / (high - low)))
+        lipschitz = 2 * degree**2 * delta / (high - low)
+        error = lipschitz * error + u * (
+            STEP_ROUNDING * step.growth + FLOOR_ROUNDING * min(sqrt(growth), lower**-0.5)
+        )
+        steps.append(step)
+        predicted.append(delta + error)
+        rounding.append(error)
+        low, high = max(1 - delta - error, low / 2), 1 + delta + error
+    products = tuple(accumulate(step.matmuls for step in steps))
+    return Schedule(tuple(steps), degrees, lower, products, tuple(predicted), tuple(rounding))
+
+
+def interval_optimal(
+    a: Array,
+    /,
+    *,
+    condition: float | None = None,
+    sigma_min: float | None = None,
+    tol: float | None = None,
+    budget: int | None = None,
+    norm_bound: NormBound = perron_bound,
+    check_finite: bool = False,
+) -> PinvResult:
+    r"""Plan a schedule for the dtype of ``a`` and carry it out: a designed soft ε-pseudoinverse.
+
+    Singular values from β/κ to β are inverted to within ``tol``, those below meet the monotone filter of the
+    schedule.  Nothing is checked on the way, so nothing synchronises with the device.
+
+    Parameters are those of :func:`plan` and :func:`~nystrom_numerics.pinv.razavi`; the norm bound β is the
+    Collatz–Wielandt one, which for softmax cores is the norm itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> result = pinv.interval_optimal(np.diag([1.0, 0.1, 1e-9]), condition=20.0, tol=1e-6)
+    >>> int(result.matmuls), (np.diag(result.value) * [1.0, 0.1, 1e-9]).round(5)
+    (12, array([1., 1., 0.]))
+    """
+    schedule = plan(
+        condition=condition,
+        sigma_min=sigma_min,
+        tol=tol,
+        budget=budget,
+        dtype=getattr(a, "dtype", "float64"),
+    )
+    return iterate(a, schedule.steps, norm_bound=norm_bound, check_finite=check_finite)

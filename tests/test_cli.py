@@ -1,0 +1,147 @@
+"""The command line: what it prints, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments import claims, commands, runner, store
+from experiments.contract import Case, Record
+from experiments.environment import fingerprint
+from experiments.errors import NoDeviceError, StoreLockedError
+from experiments.runner import Tally
+
+
+@pytest.fixture
+def nystrom(tmp_path, monkeypatch):
+    """Call the command line in an empty folder, with toy claims."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent / "experiments" / "toys")
+    monkeypatch.setattr(claims, "names", lambda: ("single", "squares"))
+    monkeypatch.setattr(claims, "load", import_module)
+    return lambda *arguments: CliRunner().invoke(commands.app, arguments, env={"COLUMNS": "200"})
+
+
+def put(*numbers, error=None):
+    with store.appending(Path("results/records.jsonl")) as append:
+        for x in numbers:
+            facts = {"fingerprint": fingerprint("squares"), "profile": "full"}
+            append(
+                Record(Case("squares", {"x": x}), () if error else ({"square": x * x},), error, 0.1, facts)
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nothing"], "no claim nothing; the claims are single, squares"),
+        (["report", "squares", "nothing"], "no claim nothing; the claims are single, squares"),
+        (["run", "--profile", "slow"], "no profile slow; the profiles are quick, full, gpu"),
+        (["run", "--scheduler", "tcp://a:1", "--workers", "2"], "not both"),
+        (["run", "--workers", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_what_can(nystrom, arguments, message):
+    result = nystrom(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_all_cases_recorded_the_run_ends_with_the_report_and_the_verdicts(nystrom):
+    put(*range(6))
+    result = nystrom("run", "squares")
+    assert result.exit_code == 0
+    for text in ("SUPPORTED", "least square 0", "0 cases run, 6 already recorded", "report/index.html"):
+        assert text in result.output
+    assert "least square 0" in Path("report/index.html").read_text()
+
+
+def test_a_failed_case_makes_the_run_fail(nystrom, monkeypatch):
+    put(*range(5))
+    put(5, error="ValueError: [bold]no[/]")
+    monkeypatch.setattr(runner, "run_claims", lambda *_, **__: Tally(1, 1, 5))
+    result = nystrom("run", "squares")
+    assert result.exit_code == 1
+    assert "5 of 6 cases have a result" in result.output
+    assert "squares: 1 failed: ValueError: [bold]no[/]" in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(NoDeviceError("no device"), 2), (StoreLockedError("held"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_a_run_that_stops_says_why(nystrom, monkeypatch, error, code):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runner, "run_claims", stop)
+    result = nystrom("run")
+    assert result.exit_code == code
+    assert (str(error) or "the same command goes on") in result.output
+
+
+def test_options_reach_the_runner(nystrom, monkeypatch):
+    asked = {}
+
+    def note(chosen, **options):
+        asked.update(options, chosen=[claim.__name__ for claim in chosen])
+        return Tally(0, 0, 0)
+
+    monkeypatch.setattr(runner, "run_claims", note)
+    nystrom("run", "squares", "squares", "--profile", "full", "--results", "r", "--workers", "3", "--fresh")
+    assert asked["chosen"] == ["squares"]
+    assert (asked["profile"], asked["path"], asked["workers"]) == ("full", Path("r/records.jsonl"), 3)
+    assert asked["fresh"]
+    assert asked["scheduler"] is None
+
+
+def test_report_takes_the_newest_profile_and_names_damage(nystrom):
+    put(0)
+    with Path("results/records.jsonl").open("ab") as file:
+        file.write(b"{torn")
+    result = nystrom("report", "squares", "--report", "page.html")
+    assert result.exit_code == 0
+    assert "Verdicts, profile full" in result.output
+    assert "line 2 is damaged" in result.output
+    assert "{torn" in Path("page.html").read_text()
+
+
+def test_claims_export_and_version(nystrom):
+    listed = nystrom("claims").output
+    assert "squares" in listed
+    assert "Euclid" in listed
+    put(1, 2)
+    assert "results/squares.parquet" in nystrom("export").output
+    from nystrom_numerics import __version__
+
+    assert nystrom("--version").output.strip() == f"nystrom_numerics {__version__}"
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_without_its_packages_it_says_what_to_install():
+    result = python("import sys; sys.modules['typer'] = None; from nystrom_numerics.cli import main; main()")
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines() == [
+        "nystrom needs typer, which is not here: pip install 'nystrom_numerics[experiments]'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("nystrom_numerics.cli", ("typer", "rich", "experiments")),
+        ("experiments.commands", ("dask", "distributed", "jinja2", "matplotlib", "pandas", "torch")),
+        ("experiments.inputs", ("torch", "transformers", "tokenizers", "pandas")),
+    ],
+)
+def test_imports_are_light(module, unwanted):
+    code = f"import sys, {module}; print([name for name in {unwanted} if name in sys.modules])"
+    assert python(code).stdout.strip() == "[]"
