@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.backend import (
     Array,
     device_of,
+    from_numpy,
     namespace,
     solve_lower,
     status_tells,
@@ -279,10 +282,27 @@ def nystrom_factor(
 
 
 def _pivots(xp: Any, core: Array, rtol: float | None) -> tuple[Array, Array]:
-    """The landmarks that a core (m, m) keeps, in the order of its pivots, and its Cholesky factor."""
-    if core.shape[0] == 0:
+    """The landmarks that a core (m, m) keeps, in the order of its pivots, and its Cholesky factor.
+
+    LAPACK's greedy pivoting, on the host in float64; what it cannot judge goes to :func:`pivoted_cholesky`,
+    which raises with the pivot or factorises step by step.
+    """
+    m = core.shape[0]
+    if m == 0:
         return xp.zeros((0,), dtype=xp.int64, device=device_of(core)), core
-    found = pivoted_cholesky(precomputed(core), core.shape[0], rtol=rtol)
+    level = 16 * unit_roundoff(xp, core.dtype) * m**0.5 if rtol is None else rtol
+    host = to_numpy(core).astype(np.float64)
+    floor = level * float(host.diagonal().max())
+    if 0 < level < 1 and floor > 0 and np.isfinite(host).all() and np.abs(host - host.T).max() <= 64 * floor:
+        from scipy.linalg.lapack import dpstrf
+
+        packed, order, rank, _ = dpstrf(host, tol=floor, lower=1)
+        lower = np.tril(packed[:, :rank])
+        left = host.diagonal()[order[rank:] - 1] - (lower[rank:] ** 2).sum(axis=1)
+        if left.min(initial=0.0) >= -64 * floor:
+            kept = from_numpy(xp, (order[:rank] - 1).astype(np.int64), core)
+            return kept, xp.astype(from_numpy(xp, lower[:rank], core), core.dtype)
+    found = pivoted_cholesky(precomputed(core), m, rtol=rtol)
     return found.indices, xp.take(found.factor, found.indices, axis=0)
 
 
