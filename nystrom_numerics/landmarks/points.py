@@ -218,8 +218,8 @@ def farthest(x: Array, m: int, /, *, mask: Array | None = None, check_finite: bo
         chosen = xp.argmax(distance, axis=-1, keepdims=True)
         apart = xp.take_along_axis(distance, chosen, axis=-1) > 0
         # differences, not the expanded square: a duplicate then has distance exactly zero
-        away = xp.sum((points - take_rows(points, chosen)) ** 2, axis=-1)
-        distance = xp.minimum(distance, away)
+        away = points - take_rows(points, chosen)
+        distance = xp.minimum(distance, xp.vecdot(away, away))
         indices.append(xp.where(apart, chosen, xp.zeros_like(chosen)))
         valid.append(apart)
     return ColumnSubset(xp.concat(indices, axis=-1), xp.concat(valid, axis=-1), entries=0, seed=None)
