@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nystrom_numerics import kernels
 from nystrom_numerics import landmarks as rules
+from nystrom_numerics.backend import strip_rows
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.kernels import EntryCounter, Index, Kernel
 
@@ -211,9 +212,14 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         if self.components_ is None:
             embedded = X[:, self.component_indices_]
             embedded = embedded if isinstance(embedded, np.ndarray) else embedded.toarray()
-        else:
-            embedded = self._pairwise()(X, self.components_)
-        return np.asarray(embedded, dtype=self.normalization_.dtype) @ self.normalization_.T
+            return embedded.astype(self.normalization_.dtype, copy=False) @ self.normalization_.T
+        pairwise, n = self._pairwise(), X.shape[0]
+        features = np.empty((n, self._n_features_out), dtype=self.normalization_.dtype)
+        step = max(256, strip_rows(features, self._n_features_out))
+        for start in range(0, n, step):  # what a cache holds at once
+            embedded = pairwise(X[start : start + step], self.components_)
+            features[start : start + step] = embedded @ self.normalization_.T
+        return features
 
     def _looks_at_points(self) -> bool:
         rule = RULES.get(self.landmarks) if isinstance(self.landmarks, str) else self.landmarks

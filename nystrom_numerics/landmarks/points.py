@@ -190,11 +190,13 @@ def _lloyd(xp: Any, x: Array, mask: Array | None, centres: Array, valid: Array) 
     n, m = x.shape[-2], centres.shape[-2]
     half_square = xp.sum(centres * centres, axis=-1) / 2
     half_square = xp.where(valid, half_square, xp.full_like(half_square, xp.inf))[..., None, :]
+    across = transpose(centres)
     nearest = []
     block = default_block(n)
     for i in range(0, n, block):
-        scores = half_square - x[..., i : min(i + block, n), :] @ transpose(centres)
-        nearest.append(xp.argmin(scores, axis=-1))
+        scores = x[..., i : min(i + block, n), :] @ across
+        scores -= half_square
+        nearest.append(xp.argmax(scores, axis=-1))
     labels = xp.concat(nearest, axis=-1)
     if mask is not None:
         labels = xp.where(mask, labels, xp.full_like(labels, m))
