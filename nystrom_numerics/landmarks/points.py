@@ -144,8 +144,9 @@ def kmeans(
         points = xp.where(mask[..., None], points, xp.zeros_like(points))
     uniforms = np.minimum(source.random(m), 1 - float(xp.finfo(dtype).eps))
     centres, valid = _seed(xp, points, mask, xp.astype(from_numpy(xp, uniforms, x), dtype))
+    padded = xp.concat([points, -xp.ones_like(points[..., :1])], axis=-1)
     for _ in range(iterations):
-        centres = _lloyd(xp, points, mask, centres, valid)
+        centres = _lloyd(xp, points, padded, mask, centres, valid)
     centres = xp.where(valid[..., None], centres, xp.zeros_like(centres))
     return LandmarkPoints(xp.astype(centres, x.dtype, copy=False), valid, entries=0, seed=seed)
 
@@ -185,18 +186,16 @@ def _seed(xp: Any, x: Array, mask: Array | None, uniforms: Array) -> tuple[Array
     return xp.concat(centres, axis=-2), xp.concat(valid, axis=-1)
 
 
-def _lloyd(xp: Any, x: Array, mask: Array | None, centres: Array, valid: Array) -> Array:
-    """One assignment and one update, over blocks of tokens."""
+def _lloyd(xp: Any, x: Array, padded: Array, mask: Array | None, centres: Array, valid: Array) -> Array:
+    """One assignment and one update, over blocks of tokens; ``padded`` is x with a column of −1."""
     n, m = x.shape[-2], centres.shape[-2]
     half_square = xp.sum(centres * centres, axis=-1) / 2
-    half_square = xp.where(valid, half_square, xp.full_like(half_square, xp.inf))[..., None, :]
-    across = transpose(centres)
+    half_square = xp.where(valid, half_square, xp.full_like(half_square, xp.inf))[..., None]
+    across = transpose(xp.concat([centres, half_square], axis=-1))
     nearest = []
     block = default_block(n)
     for i in range(0, n, block):
-        scores = x[..., i : min(i + block, n), :] @ across
-        scores -= half_square
-        nearest.append(xp.argmax(scores, axis=-1))
+        nearest.append(xp.argmax(padded[..., i : min(i + block, n), :] @ across, axis=-1))
     labels = xp.concat(nearest, axis=-1)
     if mask is not None:
         labels = xp.where(mask, labels, xp.full_like(labels, m))
