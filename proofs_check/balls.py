@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from fractions import Fraction
 
-from flint import arb, ctx
+from flint import arb, ctx, fmpq_mat
 
 from proofs_check.exact import q
 
@@ -49,3 +48,12 @@ def positive_on(f: Function, low: Fraction, high: Fraction, depth: int = 14) -> 
             middle = (a + b) / 2
             stack += [(a, middle, level + 1), (middle, b, level + 1)]
     return True, pieces, ""
+
+
+def largest_eigenvalue(X: fmpq_mat) -> arb:
+    """The largest eigenvalue of a rational symmetric matrix, from its exact characteristic polynomial."""
+    roots = X.charpoly().numer().complex_roots()
+    largest = roots[0][0].real
+    for root, _ in roots[1:]:
+        largest = largest.max(root.real)
+    return largest

@@ -110,8 +110,9 @@ def _coq(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.Com
 
 
 @cache
-def _version() -> str:
-    return _coq("coqc", "--version", cwd=Path.cwd()).stdout
+def version() -> str:
+    """The version of Coq, such as 8.16.1."""
+    return _coq("coqc", "--print-version", cwd=Path.cwd()).stdout.split()[0]
 
 
 def compile_source(name: str, directory: Path = SOURCES) -> Path:
@@ -120,7 +121,7 @@ def compile_source(name: str, directory: Path = SOURCES) -> Path:
     Raises :class:`CoqError` where a source does not compile or contains an escape from proof.
     """
     closure = _closure(name, directory)
-    content = "\0".join([_version(), *(f"{s.name}\0{s.text}" for s in closure)])
+    content = "\0".join([version(), *(f"{s.name}\0{s.text}" for s in closure)])
     target = Path(tempfile.gettempdir()) / "nystrom-proofs" / sha256(content.encode()).hexdigest()[:24]
     if (target / "complete").exists():
         return target
@@ -141,7 +142,11 @@ def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
     """``Check`` and ``Print Assumptions`` of every theorem of a source, from one run of Coq."""
     target = compile_source(name, directory)
     theorems = list(source(name, directory).theorems())
-    script = [f"From {NAMESPACE} Require Import {name}.", "Set Printing Width 100."]
+    script = [
+        "From mathcomp Require Import all_ssreflect all_algebra.",
+        f"From {NAMESPACE} Require Import {name}.",
+        "Unset Printing Implicit Defensive. Local Open Scope ring_scope. Set Printing Width 100.",
+    ]
     for theorem in theorems:
         for marker, command in (("C", f"Check @{theorem}."), ("A", f"Print Assumptions {theorem}.")):
             script += [f'Goal True. idtac "@@{marker}". Abort.', command]
@@ -150,14 +155,10 @@ def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
     if done.returncode:
         raise CoqError(f"the audit of {name}.v does not run: {squeeze(done.stderr)}")
     answers = [part.strip() for part in re.split(r"@@[CA]", done.stdout)[1:]]
-    return {
-        theorem: Audit(answers[2 * i], squeeze(answers[2 * i + 1])) for i, theorem in enumerate(theorems)
-    }
+    return {theorem: Audit(answers[2 * i], squeeze(answers[2 * i + 1])) for i, theorem in enumerate(theorems)}
 
 
-def reprove(
-    name: str, attempts: Iterable[tuple[str, str]], directory: Path = SOURCES
-) -> list[str]:
+def reprove(name: str, attempts: Iterable[tuple[str, str]], directory: Path = SOURCES) -> list[str]:
     """Give the proof of a theorem to another statement; for each, Coq's error, or "" where it is accepted.
 
     ``attempts`` are pairs of a theorem's name and the statement to try, each run in the context of the
@@ -180,9 +181,7 @@ def _reprove_one(text: str, theorem: str, statement: str, target: Path) -> str:
     return squeeze(done.stderr)[-400:] if done.returncode else ""
 
 
-def prove(
-    claim: Claim, counterexample: Callable[[Claim], str | None], directory: Path = SOURCES
-) -> Verdict:
+def prove(claim: Claim, counterexample: Callable[[Claim], str | None], directory: Path = SOURCES) -> Verdict:
     """Hold a claim to its theorems.
 
     First exact rational instances of the claim, with its own constants and without the hypotheses that it

@@ -30,7 +30,9 @@ def identity(n: int) -> fmpq_mat:
 
 def diagonal(values: Iterable[fmpq]) -> fmpq_mat:
     values = list(values)
-    return fmpq_mat([[value if i == j else fmpq(0) for j in range(len(values))] for i, value in enumerate(values)])
+    return fmpq_mat(
+        [[value if i == j else fmpq(0) for j in range(len(values))] for i, value in enumerate(values)]
+    )
 
 
 def ones(n: int) -> fmpq_mat:

@@ -69,11 +69,11 @@ def hyperpower9(A: fmpq_mat, Z: fmpq_mat, mul: Products) -> fmpq_mat:
     return mul(Z, mul(left, right) + tail)
 
 
-def eq14_factor(x):  # noqa: ANN001, ANN201 — any ring element: rational, ball or symbol
+def eq14_factor(x):
     """x⁺/x for an eigenvalue x of A Z."""
     return (13 - x * (15 - x * (7 - x))) / 4
 
 
-def eq14_eigenvalue(x):  # noqa: ANN001, ANN201
+def eq14_eigenvalue(x):
     """x⁺ for an eigenvalue x of A Z, in eq. (14)."""
     return x * eq14_factor(x)

@@ -29,6 +29,12 @@ class Result:
         return inspect.getsource(self.module)
 
     @property
+    def dropped(self) -> list[str]:
+        """The hypotheses that the negative control lacks."""
+        claim, control = self.module.CLAIM, self.module.NEGATIVE_CONTROL
+        return [text for name, text in claim.hypotheses.items() if not control.assumes(name)]
+
+    @property
     def passed(self) -> bool:
         """The claim stands and the same check refutes its negative control."""
         return self.verdict.outcome.accepted and self.control.outcome is Outcome.FAILED

@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, pinv, search, show
 
 CLAIM = Claim(
-    text="Replacing the inverse of the core by Z changes the approximation by exactly (C W⁻¹)(W − WZW)(W⁻¹ B): "
-    "the backward residual counts, not I − WZ.  The same holds with a reflexive inverse V of a singular "
+    text="Replacing the inverse of the core by Z changes the approximation by exactly (C W⁻¹)(W − WZW)(W⁻¹ "
+    "B): the backward residual counts, not I − WZ.  The same holds with a reflexive inverse V of a singular "
     "core, such as W⁺, for Z in its range on both sides.",
     formula="C (V − Z) B = (C V)(W − W Z W)(V B),  V = W⁻¹ or W⁺",
     hypotheses={

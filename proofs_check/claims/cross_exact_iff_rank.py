@@ -30,7 +30,7 @@ CLAIM = Claim(
 STATEMENT = CLAIM.sentence()
 FORMULA = CLAIM.rendered_formula()
 HYPOTHESES = tuple(CLAIM.hypotheses.values())
-SOURCE = "Classical (Guttman 1957; Goreinov and Tyrtyshnikov)"
+SOURCE = "Classical cross (skeleton) approximation"
 METHOD = Method.COQ
 NEGATIVE_CONTROL = CLAIM.without("unit")
 

@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, identity, is_zero, pinv, search, show, sqnorm, take
 
 CLAIM = Claim(
-    text="If ‖yVA‖² ≥ s‖yV‖² on a space of k + 1 dimensions (s = σ_{k+1}² for the leading singular space), then "
-    "every B of rank at most k has ‖x(A − B)‖² ≥ s‖x‖² for some x ≠ 0: ‖A − B‖₂ ≥ σ_{k+1}.",
+    text="If ‖yVA‖² ≥ s‖yV‖² on a space of k + 1 dimensions (s = σ_{k+1}² for the leading singular space), "
+    "then every B of rank at most k has ‖x(A − B)‖² ≥ s‖x‖² for some x ≠ 0: ‖A − B‖₂ ≥ σ_{k+1}.",
     formula="rank B ≤ k  ⇒  ‖A − B‖₂ ≥ σ_{k+1}(A)",
     hypotheses={
         "free": "V has k + 1 independent rows",
@@ -53,7 +53,6 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     x = next((row for row in null if not is_zero(row)), instances.any(1, n, 1, 3))
     near = sqnorm((x * (A - B)).transpose())
     return None if near >= bound * sqnorm(x.transpose()) else show(A=A, B=B, x=x, k=n - 1, near=near)
-
 
 
 def check(claim: Claim = CLAIM) -> Verdict:

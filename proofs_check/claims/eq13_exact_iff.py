@@ -8,8 +8,8 @@ from proofs_check.exact import Instances, diagonal, fmpq_mat, search, show
 
 CLAIM = Claim(
     text="On an unnormalised kernel K = C W⁻¹ R of rank m, eq. 13 equals softmax attention if and only if, "
-    "whenever (C W⁻¹)_ip ≠ 0, query i and query landmark p have the same ratio of mass on all keys to mass on "
-    "the landmark keys.",
+    "whenever (C W⁻¹)_ip ≠ 0, query i and query landmark p have the same ratio of mass on all keys to mass "
+    "on the landmark keys.",
     formula="(C/f)(W/a)⁻¹(R/b) = (C W⁻¹ R)/d  ⇔  ( (C W⁻¹)_ip ≠ 0 ⇒ d_i/f_i = b_p/a_p )",
     hypotheses={
         "unit": "W is invertible",
@@ -63,6 +63,14 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     d, f, a, b = ([instances.positive(1, 1)[0, 0] for _ in range(k)] for k in (n, n, m, m))
     if instances.size(0, 1):
         d, b = f, a
+    if not claim.assumes("free"):
+        # for R of rank one the masses d can be chosen to make eq. 13 exact
+        u = [R[p, 0] for p in range(m)]
+        plain = [sum(T[i, p] * u[p] for p in range(m)) for i in range(n)]
+        weighted = [sum(T[i, p] * u[p] * a[p] / b[p] for p in range(m)) for i in range(n)]
+        if 0 in plain or 0 in weighted:
+            return None
+        d = [f[i] * plain[i] / weighted[i] for i in range(n)]
     approximation = scale(f, C) * scale(a, W).inv() * scale(b, R)
     exact = approximation == scale(d, T * R)
     ratios = all(d[i] / f[i] == b[p] / a[p] for i in range(n) for p in range(m) if T[i, p] != 0)

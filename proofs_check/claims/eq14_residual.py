@@ -10,8 +10,8 @@ from proofs_check.exact import Instances, power, q, search, show
 from proofs_check.iterations import Products, razavi, residual
 
 CLAIM = Claim(
-    text="One step of eq. 14 turns the residual E = I − AZ into $a E³ + $b E⁴ exactly, for matrices of every "
-    "size (A may be rectangular) over every field in which 2 is invertible.",
+    text="One step of eq. 14 turns the residual E = I − AZ into $a E³ + $b E⁴ exactly, for matrices of "
+    "every size (A may be rectangular) over every field in which 2 is invertible.",
     formula="I − A Z⁺ = $a E³ + $b E⁴,  E = I − A Z,  Z⁺ = ¼ Z (13 I − AZ (15 I − AZ (7 I − AZ)))",
     constants={"a": Fraction(3, 4), "b": Fraction(1, 4)},
     hypotheses={"two": "2 is invertible in the field"},

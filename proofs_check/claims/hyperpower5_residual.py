@@ -8,10 +8,10 @@ from proofs_check.exact import Instances, power, search, show
 from proofs_check.iterations import Products, hyperpower5, residual
 
 CLAIM = Claim(
-    text="The hyperpower step of order $order, factorised, costs $products matrix products (as many as eq. 14's step) and has "
-    "the residual E^$order exactly, for matrices of every size over every field in which 2 is invertible.",
-    formula="I − A Z⁺ = E^$order,  E = I − A Z,  "
-    "Z⁺ = Z (I + R + ¾S + (S + ½R)²),  R = I − AZ,  S = R²",
+    text="The hyperpower step of order $order, factorised, costs $products matrix products (as many as eq. "
+    "14's step) and has the residual E^$order exactly, for matrices of every size over every field in which "
+    "2 is invertible.",
+    formula="I − A Z⁺ = E^$order,  E = I − A Z,  Z⁺ = Z (I + R + ¾S + (S + ½R)²),  R = I − AZ,  S = R²",
     constants={"order": 5, "products": 4},
     hypotheses={"two": "2 is invertible in the field"},
     theorems=(
@@ -34,7 +34,7 @@ CLAIM = Claim(
 STATEMENT = CLAIM.sentence()
 FORMULA = CLAIM.rendered_formula()
 HYPOTHESES = tuple(CLAIM.hypotheses.values())
-SOURCE = "Classical hyperpower iteration (Altman 1960), in a product-saving form"
+SOURCE = "Classical hyperpower iteration, in a product-saving form"
 METHOD = Method.COQ
 NEGATIVE_CONTROL = CLAIM.with_constants(order=6)
 

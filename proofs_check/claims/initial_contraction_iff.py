@@ -18,8 +18,8 @@ from proofs_check.exact import (
 )
 
 CLAIM = Claim(
-    text="With Z₀ = Aᵀ/(‖A‖₁‖A‖_∞), the symmetric residual I − AZ₀ has its quadratic form in [0, xᵀx) for every "
-    "x ≠ 0, that is ‖I − AZ₀‖₂ < 1, if and only if A is non-singular.  For singular A no Z at all has "
+    text="With Z₀ = Aᵀ/(‖A‖₁‖A‖_∞), the symmetric residual I − AZ₀ has its quadratic form in [0, xᵀx) for "
+    "every x ≠ 0, that is ‖I − AZ₀‖₂ < 1, if and only if A is non-singular.  For singular A no Z at all has "
     "‖I − AZ‖ < 1 in an induced norm: some x ≠ 0 has x(I − AZ) = x.",
     formula="det A ≠ 0  ⇔  0 ≤ xᵀ(I − AAᵀ/(rc))x < xᵀx for all x ≠ 0,   r = ‖A‖_∞, c = ‖A‖₁",
     hypotheses={"rows": "absolute row sums are at most r", "columns": "absolute column sums are at most c"},
@@ -73,7 +73,6 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     xs += [take(identity(n) - A * pinv(A), columns=[j]) for j in range(n)]
     inside = all(0 <= form(x, E, x) < sqnorm(x) for x in xs if not is_zero(x))
     return None if inside == (A.rank() == n) else show(A=A, r=r, c=c)
-
 
 
 def check(claim: Claim = CLAIM) -> Verdict:

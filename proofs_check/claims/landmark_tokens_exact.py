@@ -7,9 +7,11 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, fmpq_mat, identity, pinv, search, show, take
 
 CLAIM = Claim(
-    text="Eq. 13 is exact if every query is a landmark and A is invertible (for any landmark keys), and, for "
-    "A of any rank, if every query and every key is a landmark and each landmark key occurs equally often.",
-    formula="F = PA, A⁻¹ exists ⇒ F A⁻¹ B = P B;   F = PA, B = AQ, A G A = A ⇒ F G B = P A Q  (P, Q select landmarks)",
+    text="Eq. 13 is exact if every query is a landmark and A is invertible (for any landmark keys), and, "
+    "for A of any rank, if every query and every key is a landmark and each landmark key occurs equally "
+    "often.",
+    formula="F = PA, A⁻¹ exists ⇒ F A⁻¹ B = P B;   F = PA, B = AQ, A G A = A ⇒ F G B = P A Q  (P, Q select "
+    "landmarks)",
     hypotheses={"unit": "A is invertible (first part)", "inner": "A G A = A (second part), as for G = A⁺"},
     theorems=(
         Theorem(

@@ -10,9 +10,9 @@ from proofs_check.exact import Instances, largest_row_sum, pinv, power, q, searc
 from proofs_check.iterations import Products, razavi
 
 CLAIM = Claim(
-    text="If Z₀ lies in the range of A⁺ on both sides, eq. 14 keeps it there, E = AA⁺ − AZ follows "
-    "E⁺ = $a E³ + $b E⁴, the error is A⁺ − Z_k = A⁺ E_k, and in every submultiplicative norm with ‖E₀‖ ≤ 1 "
-    "step k has ‖E_k‖ ≤ ‖E₀‖^($order^k): convergence to A⁺ of order $order, for A of any shape and rank.",
+    text="If Z₀ lies in the range of A⁺ on both sides, eq. 14 keeps it there, E = AA⁺ − AZ follows E⁺ = $a "
+    "E³ + $b E⁴, the error is A⁺ − Z_k = A⁺ E_k, and in every submultiplicative norm with ‖E₀‖ ≤ 1 step k "
+    "has ‖E_k‖ ≤ ‖E₀‖^($order^k): convergence to A⁺ of order $order, for A of any shape and rank.",
     formula="A⁺ − Z_k = A⁺ E_k,  E_{k+1} = $a E_k³ + $b E_k⁴,  ‖E_k‖ ≤ ‖E₀‖^($order^k)",
     constants={"order": 3, "a": Fraction(3, 4), "b": Fraction(1, 4)},
     hypotheses={
@@ -101,10 +101,14 @@ def trial(claim: Claim, instances: Instances) -> str | None:
         return None
     Z1 = razavi(A, Z, Products())
     E1 = A * V - A * Z1
-    identities = V - Z == V * E and E1 == power(E, 3) * q(claim["a"]) + power(E, 4) * q(claim["b"])
+    identities = V - Z == V * E and power(E, 3) * q(claim["a"]) + power(E, 4) * q(claim["b"]) == E1
     kept = V * A * Z1 == Z1 and Z1 * A * V == Z1
     holds = identities and kept and largest_row_sum(E1) <= largest_row_sum(E) ** claim["order"]
-    return None if holds else show(A=A, V=V, Z0=Z, Z1=Z1, norm_E0=largest_row_sum(E), norm_E1=largest_row_sum(E1))
+    return (
+        None
+        if holds
+        else show(A=A, V=V, Z0=Z, Z1=Z1, norm_E0=largest_row_sum(E), norm_E1=largest_row_sum(E1))
+    )
 
 
 def check(claim: Claim = CLAIM) -> Verdict:

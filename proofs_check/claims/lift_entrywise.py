@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, search, show
 
 CLAIM = Claim(
-    text="For a symmetric positive semidefinite R (the lifted residual) every entry has "
-    "|R_ij|^$power ≤ R_ii R_jj: the attention residual is at most √(R_ii R_jj) entrywise.",
+    text="For a symmetric positive semidefinite R (the lifted residual) every entry has |R_ij|^$power ≤ "
+    "R_ii R_jj: the attention residual is at most √(R_ii R_jj) entrywise.",
     formula="|R_ij|^$power ≤ R_ii R_jj",
     constants={"power": 2},
     hypotheses={"psd": "R is positive semidefinite", "symmetric": "R is symmetric"},

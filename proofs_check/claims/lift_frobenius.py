@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, search, show, trace, take
+from proofs_check.exact import Instances, search, show, take, trace
 
 CLAIM = Claim(
     text="If the lifted residual [X B; Bᵀ Y] is positive semidefinite, ‖B‖_F^$power ≤ tr X · tr Y.",

@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, form, ones, search, show, sqnorm, take, trace
 
 CLAIM = Claim(
-    text="If the lifted residual [X B; Bᵀ Y] is positive semidefinite with largest eigenvalue at most λ, then "
-    "$four xᵀBy ≤ λ(‖x‖² + ‖y‖²): for unit vectors, ‖B‖₂ ≤ λ/2.",
+    text="If the lifted residual [X B; Bᵀ Y] is positive semidefinite with largest eigenvalue at most λ, "
+    "then $four xᵀBy ≤ λ(‖x‖² + ‖y‖²): for unit vectors, ‖B‖₂ ≤ λ/2.",
     formula="$four xᵀ B y ≤ λ (‖x‖² + ‖y‖²),  hence ‖B‖₂ ≤ ½ λ_max",
     constants={"four": 4},
     hypotheses={
@@ -56,7 +56,6 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     if value <= bound * (sqnorm(x) + sqnorm(y)):
         return None
     return show(lift=lift, rows_of_B=n, bound=bound, x=x, y=y, value=value)
-
 
 
 def check(claim: Claim = CLAIM) -> Verdict:

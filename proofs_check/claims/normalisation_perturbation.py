@@ -9,8 +9,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, q, search, show
 
 CLAIM = Claim(
-    text="If a non-negative row a with positive sum is perturbed to b by at most δ < 1 of its sum in ℓ1, the "
-    "normalised rows differ by at most $two δ/(1 − δ) in ℓ1.",
+    text="If a non-negative row a with positive sum is perturbed to b by at most δ < 1 of its sum in ℓ1, "
+    "the normalised rows differ by at most $two δ/(1 − δ) in ℓ1.",
     formula="‖b/Σb − a/Σa‖₁ ≤ $two δ/(1 − δ),   δ = ‖b − a‖₁/Σa",
     constants={"two": 2},
     hypotheses={
@@ -58,7 +58,7 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     a = [q(instances.size(1 if claim.assumes("nonnegative") else -6, 5)) for _ in range(n)]
     steps = [q(instances.size(-3, 3)) for _ in range(n)]
     mass, length = sum(a), sum(abs(v) for v in steps)
-    if length == 0 or mass == 0 or claim.assumes("mass") and mass < 0:
+    if length == 0 or mass == 0 or (claim.assumes("mass") and mass < 0):
         return None
     b = [u + step * delta * mass / length for u, step in zip(a, steps, strict=True)]
     stated = delta if claim.assumes("close") else delta / 100
@@ -66,10 +66,9 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     return None if perturbed(a, b) <= bound else show(a=a, b=b, delta=stated, bound=bound)
 
 
-def perturbed(a: list, b: list):  # noqa: ANN201
+def perturbed(a: list, b: list):
     """‖b/Σb − a/Σa‖₁."""
     return sum(abs(v / sum(b) - u / sum(a)) for u, v in zip(a, b, strict=True))
-
 
 
 def check(claim: Claim = CLAIM) -> Verdict:

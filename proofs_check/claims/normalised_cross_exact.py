@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, normalise, pinv, search, show
 
 CLAIM = Claim(
-    text="If the unnormalised kernel K has rank m and the m×m core is invertible, its cross approximation with "
-    "rows normalised afterwards is the row-normalised K: softmax attention itself.",
+    text="If the unnormalised kernel K has rank m and the m×m core is invertible, its cross approximation "
+    "with rows normalised afterwards is the row-normalised K: softmax attention itself.",
     formula="rank K = m  ⇒  L / (L 𝟏) = K / (K 𝟏),  L = K Q (P K Q)⁻¹ P K",
     hypotheses={"unit": "the core P K Q is invertible", "rank": "the rank of K is m"},
     theorems=(
@@ -40,10 +40,14 @@ NEGATIVE_CONTROL = CLAIM.without("rank")
 
 def trial(claim: Claim, instances: Instances) -> str | None:
     n, N, m = instances.size(2), instances.size(2), 2
-    K = instances.positive(n, m) * instances.positive(m, N) if claim.assumes("rank") else instances.positive(n, N)
+    K = (
+        instances.positive(n, m) * instances.positive(m, N)
+        if claim.assumes("rank")
+        else instances.positive(n, N)
+    )
     rows, columns = instances.any(m, n, 0, 1), instances.any(N, m, 0, 1)
     W = rows * K * columns
-    if claim.assumes("unit") and W.rank() < m or claim.assumes("rank") and K.rank() < m:
+    if (claim.assumes("unit") and W.rank() < m) or (claim.assumes("rank") and K.rank() < m):
         return None
     L = K * columns * pinv(W) * rows * K
     if any(sum(L[i, j] for j in range(N)) == 0 for i in range(n)):

@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, form, pinv, search, show
 
 CLAIM = Claim(
-    text="For a symmetric positive semidefinite K and any sketch P, the Nyström residual "
-    "R = K − K P (PᵀKP)⁺ PᵀK satisfies 0 ⪯ R ⪯ K.",
+    text="For a symmetric positive semidefinite K and any sketch P, the Nyström residual R = K − K P "
+    "(PᵀKP)⁺ PᵀK satisfies 0 ⪯ R ⪯ K.",
     formula="0 ≤ xᵀ R x ≤ xᵀ K x,   R = K − K P G PᵀK,  G = (PᵀKP)⁺",
     hypotheses={
         "psd": "K is positive semidefinite",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, form, search, show, take, identity
+from proofs_check.exact import Instances, form, identity, search, show, take
 
 CLAIM = Claim(
     text="For symmetric positive semidefinite K and landmarks P, R_ii ≤ (e_i − Pc)ᵀ K (e_i − Pc) for every "
-    "combination c.  With c a unit vector this is R_ii ≤ ‖φ(x_i) − φ(z_s)‖², so tr R ≤ Σ_i min_s ‖φ(x_i) − φ(z_s)‖²; "
-    "landmarks that are not tokens (means) are covered by adding them to K.",
+    "combination c.  With c a unit vector this is R_ii ≤ ‖φ(x_i) − φ(z_s)‖², so tr R ≤ Σ_i min_s ‖φ(x_i) − "
+    "φ(z_s)‖²; landmarks that are not tokens (means) are covered by adding them to K.",
     formula="R_ii ≤ (e_i − P c)ᵀ K (e_i − P c),   R = K − K P (PᵀKP)⁻¹ PᵀK",
     hypotheses={
         "psd": "K is positive semidefinite",

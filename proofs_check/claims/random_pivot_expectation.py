@@ -39,7 +39,7 @@ CLAIM = Claim(
 STATEMENT = CLAIM.sentence()
 FORMULA = CLAIM.rendered_formula()
 HYPOTHESES = tuple(CLAIM.hypotheses.values())
-SOURCE = "Chen, Epperly, Tropp and Webber 2025, Lemma 5.5"
+SOURCE = "Randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber)"
 METHOD = Method.COQ
 NEGATIVE_CONTROL = CLAIM.with_constants(power=3)
 

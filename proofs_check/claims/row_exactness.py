@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, pinv, search, show, take
 
 CLAIM = Claim(
-    text="If query i is query landmark p and A is invertible, row i of eq. 13 is row p of B, the exact softmax "
-    "row of that query, for any landmark keys.",
+    text="If query i is query landmark p and A is invertible, row i of eq. 13 is row p of B, the exact "
+    "softmax row of that query, for any landmark keys.",
     formula="F_i = A_p  ⇒  (F A⁻¹ B)_i = B_p",
     hypotheses={"unit": "A is invertible", "same": "row i of F is row p of A"},
     theorems=(
@@ -16,7 +16,8 @@ CLAIM = Claim(
             "inverse",
             "row_exactness",
             r"""
-            forall (F : fieldType) (n m N : nat) (P : 'M[F]_(n, m)) (A : 'M[F]_m) (B : 'M[F]_(m, N)) (i : 'I_n) (p : 'I_m),
+            forall (F : fieldType) (n m N : nat) (P : 'M[F]_(n, m)) (A : 'M[F]_m) (B : 'M[F]_(m, N))
+            (i : 'I_n) (p : 'I_m),
             $unit
             $same
             row i (P *m invmx A *m B) = row p B

@@ -8,8 +8,9 @@ from proofs_check.exact import Instances, power, search, show
 from proofs_check.iterations import Products, chebyshev, newton_schulz, residual
 
 CLAIM = Claim(
-    text="The Newton–Schulz step ($schulz_products products) has the residual E^$schulz and Chebyshev's step "
-    "($chebyshev_products products) the residual E^$chebyshev, for matrices of every size over every field.",
+    text="The Newton–Schulz step ($schulz_products products) has the residual E^$schulz and Chebyshev's "
+    "step ($chebyshev_products products) the residual E^$chebyshev, for matrices of every size over every "
+    "field.",
     formula="I − A Z(2I − AZ) = E^$schulz;  I − A Z(3I − AZ(3I − AZ)) = E^$chebyshev",
     constants={"schulz": 2, "chebyshev": 3, "schulz_products": 2, "chebyshev_products": 3},
     theorems=(
@@ -37,7 +38,7 @@ CLAIM = Claim(
 STATEMENT = CLAIM.sentence()
 FORMULA = CLAIM.rendered_formula()
 HYPOTHESES = tuple(CLAIM.hypotheses.values())
-SOURCE = "Schulz 1933; Chebyshev's method (Petković and Stanimirović 2011)"
+SOURCE = "Classical: Newton–Schulz and Chebyshev iterations"
 METHOD = Method.COQ
 NEGATIVE_CONTROL = CLAIM.with_constants(chebyshev=4)
 

@@ -7,8 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, fmpq_mat, is_zero, pinv, rows_of, search, show, take
 
 CLAIM = Claim(
-    text="With landmarks first, the Nyström residual is zero on the landmarks and the Schur complement "
-    "D − BᵀW⁻¹B of the core elsewhere.",
+    text="With landmarks first, the Nyström residual is zero on the landmarks and the Schur complement D − "
+    "BᵀW⁻¹B of the core elsewhere.",
     formula="[W B; Bᵀ D] − [W; Bᵀ] W⁻¹ [W B] = [0 0; 0 D − BᵀW⁻¹B]",
     hypotheses={"unit": "the core W is invertible"},
     theorems=(
@@ -18,7 +18,8 @@ CLAIM = Claim(
             r"""
             forall (R : realFieldType) (m k : nat) (W : 'M[R]_m) (B : 'M[R]_(m, k)) (D : 'M[R]_k),
             $unit
-            block_mx W B B^T D - col_mx W B^T *m invmx W *m row_mx W B = block_mx 0 0 0 (D - B^T *m invmx W *m B)
+            block_mx W B B^T D - col_mx W B^T *m invmx W *m row_mx W B
+            = block_mx 0 0 0 (D - B^T *m invmx W *m B)
             """,
             {
                 "unit": r"W \in unitmx",

@@ -6,12 +6,12 @@ from fractions import Fraction
 
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, fmpq_mat, normalise, q, rows_of, search, show, sqnorm
+from proofs_check.exact import Instances, fmpq_mat, q, rows_of, search, show, sqnorm
 
 CLAIM = Claim(
-    text="The Jacobian J = diag(p) − ppᵀ of softmax has absolute row sums at most $half (so ‖J‖_∞ = ‖J‖₁ ≤ $half) "
-    "and ‖Jx‖ ≤ $half‖x‖ in ℓ2, at every probability vector p of every length: softmax is $half-Lipschitz in ℓ1, ℓ2 "
-    "and ℓ∞.  The constant is attained at p = (½, ½).",
+    text="The Jacobian J = diag(p) − ppᵀ of softmax has absolute row sums at most $half (so ‖J‖_∞ = ‖J‖₁ ≤ "
+    "$half) and ‖Jx‖ ≤ $half‖x‖ in ℓ2, at every probability vector p of every length: softmax is "
+    "$half-Lipschitz in ℓ1, ℓ2 and ℓ∞.  The constant is attained at p = (½, ½).",
     formula="Σ_j |J_ij| = 2p_i(1 − p_i) ≤ $half,   ‖J x‖₂ ≤ $half ‖x‖₂,   J = diag(p) − p pᵀ",
     constants={"half": Fraction(1, 2)},
     hypotheses={"nonnegative": "p ≥ 0", "sum": "Σ p = 1"},

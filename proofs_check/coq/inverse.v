@@ -56,7 +56,8 @@ by rewrite -mulmxA sumB -{1}sumA mulmxA mulmxKV.
 Qed.
 
 Theorem row_exactness :
-  forall (F : fieldType) (n m N : nat) (P : 'M[F]_(n, m)) (A : 'M[F]_m) (B : 'M[F]_(m, N)) (i : 'I_n) (p : 'I_m),
+  forall (F : fieldType) (n m N : nat) (P : 'M[F]_(n, m)) (A : 'M[F]_m) (B : 'M[F]_(m, N))
+         (i : 'I_n) (p : 'I_m),
   A \in unitmx ->
   row i P = row p A ->
   row i (P *m invmx A *m B) = row p B.
@@ -92,7 +93,8 @@ Theorem cross_exact_iff_rank :
 Proof.
 move=> F n m N K P Q; set W := P *m K *m Q => unitW; split=> [exact|].
   apply/eqP; rewrite eqn_leq; apply/andP; split.
-    by rewrite -exact -mulmxA; apply: leq_trans (mxrankM_maxr _ _) _; apply: leq_trans (mxrankM_maxr _ _) (rank_leq_row _).
+    by rewrite -exact -mulmxA; apply: leq_trans (mxrankM_maxr _ _) _;
+       apply: leq_trans (mxrankM_maxr _ _) (rank_leq_row _).
   rewrite -[m in (m <= _)%N](mxrank_unit unitW) /W -mulmxA.
   by apply: leq_trans (mxrankM_maxr _ _) (mxrankM_maxl _ _).
 move=> rankK; move: (col_base K) (row_base K) (mulmx_base K); rewrite rankK => X Y defK.

@@ -27,7 +27,8 @@ move=> w0; rewrite -subr_ge0 -(pmulr_rge0 _ (ltr0Sn R 1)).
 have -> : 2%:R * ((\sum_i w i) * (\sum_i w i * y i ^+ 2) - (\sum_i w i * y i) ^+ 2)
           = \sum_i \sum_j w i * w j * (y i - y j) ^+ 2.
   set S0 := \sum_i w i; set S1 := \sum_i w i * y i; set S2 := \sum_i w i * y i ^+ 2.
-  have inner i : \sum_j w i * w j * (y i - y j) ^+ 2 = w i * y i ^+ 2 * S0 + w i * y i * (- 2%:R * S1) + w i * S2.
+  have inner i : \sum_j w i * w j * (y i - y j) ^+ 2
+               = w i * y i ^+ 2 * S0 + w i * y i * (- 2%:R * S1) + w i * S2.
     rewrite /S0 /S1 /S2 !mulr_sumr -!big_split /=.
     by apply: eq_bigr => j _; ring.
   rewrite (eq_bigr _ (fun i _ => inner i)) !big_split /= -!mulr_suml -/S0 -/S1 -/S2; ring.
@@ -103,9 +104,11 @@ have rows i : \sum_j `|J i j| <= 1%:R / 2%:R.
     rewrite (bigD1 i) //= mxE eqxx mulr1n ger0_norm ?mulr_ge0 ?subr_ge0 //.
     rewrite (eq_bigr (fun j => p i * p j)) => [|j ji]; last first.
       by rewrite mxE eq_sym (negPf ji) sub0r mulrN normrN ger0_norm ?mulr_ge0.
-    rewrite -mulr_sumr; have -> : \sum_(j | j != i) p j = 1 - p i by rewrite -sum1 [in RHS](bigD1 i) //= addrAC subrr add0r.
+    rewrite -mulr_sumr; have -> : \sum_(j | j != i) p j = 1 - p i.
+      by rewrite -sum1 [in RHS](bigD1 i) //= addrAC subrr add0r.
     by ring.
-  rewrite -subr_ge0; have -> : 1%:R / 2%:R - 2%:R * p i * (1 - p i) = 2%:R * (p i - 1%:R / 2%:R) ^+ 2 by field.
+  rewrite -subr_ge0; have -> : 1%:R / 2%:R - 2%:R * p i * (1 - p i) = 2%:R * (p i - 1%:R / 2%:R) ^+ 2.
+    by field.
   by apply: mulr_ge0; [apply: ler0n | apply: sqr_ge0].
 have symmetric i j : J i j = J j i.
   by rewrite !mxE eq_sym; have [->|_] := eqVneq j i; rewrite // !sub0r !mulrN [p i * _]mulrC.
@@ -160,6 +163,7 @@ move=> R n N k A B V s freeV large low.
 have /rowV0Pn[y /sub_kermxP yVB y0] : kermx (V *m B) != 0.
   rewrite kermx_eq0; apply/negP => /eqP full; move: (mxrankM_maxr V B); rewrite full.
   by move/leq_trans/(_ low); rewrite ltnn.
-exists (y *m V); first by apply: contra y0 => /eqP zero; rewrite -(row_free_inj freeV (etrans zero (esym (mul0mx _ V)))).
+exists (y *m V).
+  by apply: contra y0 => /eqP zero; rewrite -(row_free_inj freeV (etrans zero (esym (mul0mx _ V)))).
 by rewrite mulmxBr -[y *m V *m B]mulmxA yVB subr0.
 Qed.

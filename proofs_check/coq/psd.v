@@ -6,7 +6,8 @@ Import GRing.Theory Num.Theory Order.Theory.
 Local Open Scope ring_scope.
 
 (* x^T K y, x^T K x, x^T x, and the i-th unit vector. *)
-Definition bil (R : realFieldType) m n (x : 'cV[R]_m) (K : 'M[R]_(m, n)) (y : 'cV[R]_n) : R := (x^T *m K *m y) 0 0.
+Definition bil (R : realFieldType) m n (x : 'cV[R]_m) (K : 'M[R]_(m, n)) (y : 'cV[R]_n) : R :=
+  (x^T *m K *m y) 0 0.
 Definition form (R : realFieldType) n (K : 'M[R]_n) (x : 'cV[R]_n) : R := bil x K x.
 Definition psd (R : realFieldType) n (K : 'M[R]_n) : Prop := forall x, 0 <= form K x.
 Definition sqnorm (R : realFieldType) n (x : 'cV[R]_n) : R := form 1%:M x.
@@ -231,7 +232,8 @@ have symS : S^T = S.
   by rewrite /S /residual linearB /= !trmx_mul trmxK symK symG !mulmxA.
 have -> : S i i = form S (unit_vector R i - P *m c).
   rewrite -{1}(bil_unit S) /form bilDl !bilDr.
-  have zero x : bil x S (- (P *m c)) = 0 by rewrite /bil mulmxN -!mulmxA [S *m _]mulmxA SP mul0mx mulmx0 oppr0 mxE.
+  have zero x : bil x S (- (P *m c)) = 0.
+    by rewrite /bil mulmxN -!mulmxA [S *m _]mulmxA SP mul0mx mulmx0 oppr0 mxE.
   by rewrite !zero [bil (- _) _ _]bilC symS zero !addr0.
 by rewrite -subr_ge0 /form -bilB; apply: below.
 Qed.
