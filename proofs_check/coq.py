@@ -6,6 +6,7 @@ and the version of Coq.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from proofs_check.contract import Claim, Outcome, Theorem, Verdict, failed
 
 SOURCES = Path(__file__).parent / "coq"
 NAMESPACE = "NystromProofs"
-TIMEOUT = 120
+TIMEOUT = 300
 CLEAN = "Closed under the global context"
 ESCAPES = (
     "Admitted", "admit", "give_up", "Abort", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
@@ -30,6 +31,8 @@ ESCAPES = (
 
 _THEOREM = re.compile(r"^Theorem\s+(\w+)\s*:\s*(.*?)\.\s*\n(Proof\..*?\bQed\.)", re.M | re.S)
 _REQUIRE = re.compile(rf"^From {NAMESPACE} Require Import ([\w ]+)\.", re.M)
+_HEADER = re.compile(r"^(?:From|Set|Import|Local Open Scope) .*$", re.M)
+_ANSWER = re.compile(r"@@T\d+(.*?)@@C\d+(.*?)(?=@@T)", re.S)
 _COMMENT = re.compile(r"\(\*.*?\*\)", re.S)
 
 
@@ -105,7 +108,14 @@ def _closure(name: str, directory: Path) -> list[Source]:
 
 def _coq(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        arguments, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        arguments,
+        cwd=cwd,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
     )
 
 
@@ -122,19 +132,32 @@ def compile_source(name: str, directory: Path = SOURCES) -> Path:
     """
     closure = _closure(name, directory)
     content = "\0".join([version(), *(f"{s.name}\0{s.text}" for s in closure)])
-    target = Path(tempfile.gettempdir()) / "nystrom-proofs" / sha256(content.encode()).hexdigest()[:24]
-    if (target / "complete").exists():
+    target = _cache_root() / sha256(content.encode()).hexdigest()[:24]
+    if target.exists():
         return target
-    target.mkdir(parents=True, exist_ok=True)
-    for this in closure:
-        if this.escapes():
-            raise CoqError(f"{this.name}.v uses {', '.join(this.escapes())}: nothing there counts as proved")
-        (target / f"{this.name}.v").write_text(this.text, "utf-8")
-        done = _coq("coqc", "-w", "none", "-Q", ".", NAMESPACE, f"{this.name}.v", cwd=target)
-        if done.returncode:
-            raise CoqError(f"{this.name}.v does not compile: {squeeze(done.stderr)}")
-    (target / "complete").touch()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        built = Path(folder) / "built"
+        built.mkdir()
+        for this in closure:
+            _compile_one(this, built)
+        # a rename is atomic: another process finds all of it or nothing
+        if not target.exists():
+            built.rename(target)
     return target
+
+
+def _cache_root() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nystrom_numerics" / "proofs"
+
+
+def _compile_one(this: Source, folder: Path) -> None:
+    if this.escapes():
+        raise CoqError(f"{this.name}.v uses {', '.join(this.escapes())}: nothing there counts as proved")
+    (folder / f"{this.name}.v").write_text(this.text, "utf-8")
+    done = _coq("coqc", "-w", "none", "-Q", ".", NAMESPACE, f"{this.name}.v", cwd=folder)
+    if done.returncode:
+        raise CoqError(f"{this.name}.v does not compile: {squeeze(done.stdout)}")
 
 
 @cache
@@ -150,35 +173,44 @@ def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
     for theorem in theorems:
         for marker, command in (("C", f"Check @{theorem}."), ("A", f"Print Assumptions {theorem}.")):
             script += [f'Goal True. idtac "@@{marker}". Abort.', command]
-    (target / f"audit_{name}.v").write_text("\n".join(script), "utf-8")
-    done = _coq("coqc", "-w", "none", "-Q", ".", NAMESPACE, f"audit_{name}.v", cwd=target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "audit.v"
+        path.write_text("\n".join(script), "utf-8")
+        done = _coq("coqc", "-w", "none", "-Q", str(target), NAMESPACE, path.name, cwd=Path(folder))
     if done.returncode:
-        raise CoqError(f"the audit of {name}.v does not run: {squeeze(done.stderr)}")
+        raise CoqError(f"the audit of {name}.v does not run: {squeeze(done.stdout)}")
     answers = [part.strip() for part in re.split(r"@@[CA]", done.stdout)[1:]]
     return {theorem: Audit(answers[2 * i], squeeze(answers[2 * i + 1])) for i, theorem in enumerate(theorems)}
 
 
 def reprove(name: str, attempts: Iterable[tuple[str, str]], directory: Path = SOURCES) -> list[str]:
-    """Give the proof of a theorem to another statement; for each, Coq's error, or "" where it is accepted.
+    """Give the proof of a theorem to another statement; for each, Coq's answer, or "" where it is accepted.
 
-    ``attempts`` are pairs of a theorem's name and the statement to try, each run in the context of the
-    source up to that theorem.
+    ``attempts`` are pairs of a theorem's name and the statement to try.  One session of Coq tries them all,
+    with everything that the source proves at hand.
     """
-    pairs = list(attempts)
+    target = compile_source(name, directory)
     text = source(name, directory).text
-    closure = _closure(name, directory)[:-1]
-    target = compile_source(closure[-1].name, directory) if closure else Path(tempfile.gettempdir())
-    return [_reprove_one(text, theorem, statement, target) for theorem, statement in pairs]
+    proofs = {theorem: proof for theorem, (_, proof) in source(name, directory).theorems().items()}
+    script = [*_HEADER.findall(text), f"From {NAMESPACE} Require Import {name}.", "Set Default Timeout 60."]
+    for i, (theorem, statement) in enumerate(attempts):
+        script += [
+            f'Goal True. idtac "@@T{i}". Abort.',
+            f"Theorem attempt_{i} : {statement}.\n{proofs[theorem]}",
+            "Abort All.",
+            f'Goal True. idtac "@@C{i}". Abort.',
+            f"Check attempt_{i}.",
+        ]
+    done = _coq(
+        "coqtop", "-q", "-w", "none", "-Q", str(target), NAMESPACE, cwd=target, stdin="\n".join(script)
+    )
+    answers = _ANSWER.findall(done.stdout + "@@T")
+    return ["" if "Error" not in check else _first_error(tried) for tried, check in answers]
 
 
-def _reprove_one(text: str, theorem: str, statement: str, target: Path) -> str:
-    (match,) = (m for m in _THEOREM.finditer(text) if m.group(1) == theorem)
-    attempt = f"{text[: match.start()]}Theorem {theorem} : {statement}.\n{match.group(3)}\n"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "attempt.v"
-        path.write_text(attempt, "utf-8")
-        done = _coq("coqc", "-w", "none", "-Q", str(target), NAMESPACE, path.name, cwd=Path(folder))
-    return squeeze(done.stderr)[-400:] if done.returncode else ""
+def _first_error(answer: str) -> str:
+    """The first error in an answer of Coq, without the echoed source."""
+    return squeeze(re.split(r"\n\w+ < ", answer.split("Error:", 1)[-1])[0])[:300] or "no proof"
 
 
 def prove(claim: Claim, counterexample: Callable[[Claim], str | None], directory: Path = SOURCES) -> Verdict:
@@ -206,14 +238,14 @@ def _hold(claim: Claim, theorem: Theorem, directory: Path) -> Verdict:
     if theorem.name not in known:
         return failed("no such theorem", f"{theorem.file}.v does not prove {theorem.name}")
     pinned = squeeze(claim.coq_statement(theorem))
-    if pinned != known[theorem.name][0]:
-        (error,) = reprove(theorem.file, [(theorem.name, pinned)], directory)
-        reason = f"Coq refuses it: {error}" if error else "Coq accepts it, so it is another true statement"
-        return failed("not the theorem", f"{theorem.name} is not what the claim says. {reason}")
     try:
         answer = audit(theorem.file, directory)[theorem.name]
     except CoqError as error:
         return failed("Coq refuses", str(error))
+    if pinned != known[theorem.name][0]:
+        (error,) = reprove(theorem.file, [(theorem.name, pinned)], directory)
+        reason = f"Coq refuses it: {error}" if error else "Coq accepts it, so it is another true statement"
+        return failed("not the theorem", f"{theorem.name} is not what the claim says. {reason}")
     if not answer.clean:
         return failed("rests on axioms", f"{theorem.name}: {answer.assumptions}")
     return Verdict(Outcome.PROVED, "no axioms", f"{answer.printed}\n{CLEAN}")

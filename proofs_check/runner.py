@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import proofs_check.claims as package
@@ -26,7 +26,7 @@ class Result:
 
     @property
     def code(self) -> str:
-        return inspect.getsource(self.module)
+        return Path(self.module.__file__).read_text("utf-8")
 
     @property
     def dropped(self) -> list[str]:
