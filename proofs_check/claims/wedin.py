@@ -39,7 +39,7 @@ def pair(x: np.ndarray, ranks: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
 
 
 def ratio(A: np.ndarray, B: np.ndarray, norm: int | str, mixed: bool) -> float:
-    """‖B⁺ − A⁺‖ over ‖B − A‖ times ‖A⁺‖₂‖B⁺‖₂ (times the larger square if ``mixed``); 0 if ill-conditioned."""
+    """‖B⁺ − A⁺‖ over ‖B − A‖ times ‖A⁺‖₂‖B⁺‖₂, or the larger square; 0 where ill-conditioned."""
     Ap, Bp = np.linalg.pinv(A, rcond=1e-6), np.linalg.pinv(B, rcond=1e-6)
     gap = np.linalg.norm(B - A, norm)
     sizes = np.linalg.norm(Ap, 2), np.linalg.norm(Bp, 2)
