@@ -21,7 +21,7 @@ from proofs_check.contract import Claim, Outcome, Theorem, Verdict, failed
 
 SOURCES = Path(__file__).parent / "coq"
 NAMESPACE = "NystromProofs"
-TIMEOUT = 300
+TIMEOUT = 180
 CLEAN = "Closed under the global context"
 ESCAPES = (
     "Admitted", "admit", "give_up", "Abort", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
@@ -70,7 +70,7 @@ class Audit:
 
 
 class CoqError(Exception):
-    """A source does not compile; the message is Coq's."""
+    """A source does not compile, or not in time; the message is Coq's."""
 
 
 def coqc() -> str | None:
@@ -107,16 +107,19 @@ def _closure(name: str, directory: Path) -> list[Source]:
 
 
 def _coq(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        arguments,
-        cwd=cwd,
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            arguments,
+            cwd=cwd,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise CoqError(f"{arguments[-1]} does not finish within {TIMEOUT} s") from late
 
 
 @cache
@@ -240,12 +243,14 @@ def _hold(claim: Claim, theorem: Theorem, directory: Path) -> Verdict:
     pinned = squeeze(claim.coq_statement(theorem))
     try:
         answer = audit(theorem.file, directory)[theorem.name]
+        if pinned != known[theorem.name][0]:
+            (error,) = reprove(theorem.file, [(theorem.name, pinned)], directory)
+            reason = (
+                f"Coq refuses it: {error}" if error else "Coq accepts it, so it is another true statement"
+            )
+            return failed("not the theorem", f"{theorem.name} is not what the claim says. {reason}")
     except CoqError as error:
         return failed("Coq refuses", str(error))
-    if pinned != known[theorem.name][0]:
-        (error,) = reprove(theorem.file, [(theorem.name, pinned)], directory)
-        reason = f"Coq refuses it: {error}" if error else "Coq accepts it, so it is another true statement"
-        return failed("not the theorem", f"{theorem.name} is not what the claim says. {reason}")
     if not answer.clean:
         return failed("rests on axioms", f"{theorem.name}: {answer.assumptions}")
     return Verdict(Outcome.PROVED, "no axioms", f"{answer.printed}\n{CLEAN}")

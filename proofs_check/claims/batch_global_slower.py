@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from flint import arb
-
 from proofs_check.balls import ball, positive_on, precision
 from proofs_check.contract import Claim, Method, Outcome, Verdict, failed
 from proofs_check.iterations import eq14_eigenvalue, eq14_factor
@@ -43,25 +41,17 @@ def steps_to_level(t: Fraction) -> int | None:
 
 
 def check(claim: Claim = CLAIM) -> Verdict:
-    growth = ball(claim["growth"])
-    small = Fraction(1, 1000)
-
-    def shrinking(x: arb) -> arb:
-        return growth - eq14_factor(x)
-
+    # x⁺/x is 13/4 at 0 and decreases on [0, 1], where the slope of 13 − 15x + 7x² − x³ is negative
     with precision(256):
-        # x⁺/x is a cubic with value 13/4 at 0 and slope −15/4, so the bound is sharp there and holds beyond
-        sharp = eq14_factor(ball(Fraction(0))).overlaps(growth)
-        bounded, pieces, where = positive_on(shrinking, small, Fraction(1))
-        if not (sharp and bounded):
-            return failed("growth", f"x⁺/x < {claim['growth']} is not certified on {where}; at 0 it is 13/4")
+        falling, pieces, where = positive_on(lambda x: 15 - 14 * x + 3 * x**2, Fraction(0), Fraction(1))
+        at_zero = eq14_factor(Fraction(0))
+        if not falling or at_zero != claim["growth"]:
+            return failed("growth", f"x⁺/x is {at_zero} at 0 and {where or 'falls'} on [0, 1]")
         if not 0 < claim["t"] < 1:
             return failed("domain", "0 < t < 1 is assumed")
         alone, batched = steps_to_level(claim["t"]), steps_to_level(claim["t"] / RHO)
-    detail = (
-        f"N(t) = {alone}, N(t/ρ) = {batched}; x⁺/x < {claim['growth']} on [{small}, 1] in {pieces} pieces"
-    )
-    extra = ball(Fraction(RHO)).log() / growth.log()
+        extra = ball(Fraction(RHO)).log() / ball(claim["growth"]).log()
+    detail = f"N(t) = {alone}, N(t/ρ) = {batched}; x⁺/x falls from {at_zero} on (0, 1], in {pieces} pieces"
     if (alone, batched) != (claim["alone"], claim["batched"]) or not batched - alone > extra - 1:
         return failed("other step counts", detail)
     return Verdict(Outcome.CERTIFIED, f"{batched - alone} further steps", detail)

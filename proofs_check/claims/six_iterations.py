@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from flint import arb
+
 from proofs_check.balls import ball, precision
 from proofs_check.contract import Claim, Method, Outcome, Verdict, failed
 from proofs_check.iterations import eq14_eigenvalue
@@ -32,7 +34,7 @@ METHOD = Method.BALLS
 NEGATIVE_CONTROL = CLAIM.with_constants(steps=5)
 
 
-def inverted(t: Fraction, steps: int):
+def inverted(t: Fraction, steps: int) -> arb:
     """The fraction of 1/σ reached: the eigenvalue of A Z after the given steps, as a ball."""
     x = ball(t)
     for _ in range(steps):
@@ -47,11 +49,12 @@ def check(claim: Claim = CLAIM) -> Verdict:
         for name, level in (("half", Fraction(1, 2)), ("most", Fraction(9, 10))):
             t = claim[name]
             below, above = inverted(t - TOLERANCE, claim["steps"]), inverted(t + TOLERANCE, claim["steps"])
+            around = f"{below.str(10)}, {above.str(10)} at t = {float(t):.9g} ± 1e-9"
             if not (0 < t < 1 and below < ball(level) < above):
-                return failed(
-                    f"level {level}", f"x(t ± 1e-9) = {below.str(10)}, {above.str(10)} at t = {float(t)}"
-                )
+                return failed(f"level {level}", around)
+            enclosed.append(f"x(t) crosses {level}: {around}, σ = {float(t) ** 0.5:.5f}·√(‖A‖₁‖A‖_∞)")
+        for exponent in range(-6, 0):
             enclosed.append(
-                f"x(t) crosses {level} at t = {float(t):.9g}, σ = {float(t) ** 0.5:.5f}·√(‖A‖₁‖A‖_∞)"
+                f"x(10^{exponent}) = {inverted(Fraction(10) ** exponent, claim['steps']).str(12)}"
             )
     return Verdict(Outcome.CERTIFIED, "σ ≥ 0.0448·√(‖A‖₁‖A‖_∞)", "\n".join(enclosed))

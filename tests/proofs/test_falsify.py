@@ -1,4 +1,4 @@
-"""Falsification by Hypothesis: the claims' own trials on drawn instances, and the exact tools they rest on."""
+"""Falsification by Hypothesis: the claims' own trials, drawn, and the exact tools they rest on."""
 
 from fractions import Fraction
 
