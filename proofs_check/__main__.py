@@ -55,7 +55,7 @@ def check(names: Sequence[str], console: Console) -> list[Result]:
 def table(results: Sequence[Result]) -> Table:
     shown = Table(title="Claims checked by machine", show_lines=False)
     for column in ("Claim", "Source", "Method", "Verdict", "Deciding number", "Control", "s"):
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=column in ("Claim", "Verdict", "Control"))
     for result in results:
         outcome = result.verdict.outcome
         control = "refuted" if result.control.outcome is Outcome.FAILED else "ACCEPTED"

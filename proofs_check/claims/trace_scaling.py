@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from proofs_check.contract import Claim, Method, Outcome, Verdict, failed, refuted
-from proofs_check.exact import Instances, diagonal, form, identity, power, q, show, sqnorm, trace
+from proofs_check.claims import diagonal_norm_trace
+from proofs_check.contract import Claim, Method, Verdict, failed, refuted
+from proofs_check.exact import diagonal, identity, power, q, show, trace
 
 CLAIM = Claim(
     text="Suggested elsewhere: Z₀ = cAᵀ with c = tr G/‖G‖_F², G = AAᵀ, the least-squares scaling.  It can "
@@ -26,19 +27,6 @@ NEGATIVE_CONTROL = CLAIM.with_constants(eigenvalue=Fraction(3, 2))
 SIZE = 17
 
 
-def frobenius_scaling(trials: int = 24) -> Verdict:
-    """0 ≤ xᵀGx ≤ tr G · xᵀx: with c = 1/‖A‖_F² = 1/tr G every eigenvalue of AZ₀ lies in [0, 1]."""
-    instances = Instances()
-    for _ in range(trials):
-        G = instances.gram(instances.size())
-        x = instances.any(G.nrows(), 1)
-        if not 0 <= form(x, G, x) <= trace(G) * sqnorm(x):
-            return failed("outside [0, 1]", show(G=G, x=x))
-    return Verdict(
-        Outcome.NOT_REFUTED, f"{trials} exact matrices", "In general by the claim diagonal_norm_trace."
-    )
-
-
 def check(claim: Claim = CLAIM) -> Verdict:
     A = diagonal([q(2)] + [q(1)] * (SIZE - 1))
     G = A * A.transpose()
@@ -51,4 +39,5 @@ def check(claim: Claim = CLAIM) -> Verdict:
     if first != q(claim["eigenvalue"]) or second != q(claim["second"]) or not first > 2:
         return failed("not a counterexample", show(scaling=c, eigenvalue=first, second=second))
     detail = show(tr_G=trace(G), norm_G_squared=trace(power(G, 2)), scaling=c, x0=first, x2=second)
-    return refuted(f"eigenvalue {first} > 2", detail, frobenius_scaling())
+    # corrected: G ⪯ tr G·I, so c = 1/tr G puts every eigenvalue of A Z₀ in [0, 1]
+    return refuted(f"eigenvalue {first} > 2", detail, diagonal_norm_trace.check())
