@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,34 +87,55 @@ def grid(profile: str) -> tuple[Case, ...]:
     )
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """A kernel matrix with its spectrum, and what there is to learn on it."""
+
+    x: Any
+    labels: Any
+    gamma: float
+    a: Any
+    sigma: Any
+    test: tuple[Any, Any] | None
+
+
+@lru_cache(maxsize=2)
+def _problem(data: str, head: tuple[Any, ...] | None, n: int) -> _Problem:
+    """Made once for the rules of a data set, which run one after the other."""
+    if head is not None:
+        found = points.head(*head)
+        half, test = n, None
+    else:
+        found = points.labelled(data, 2 * n)
+        half = min(n, len(found.x) // 2)
+        test = (found.x[half:], found.labels[half:])  # type: ignore[index]
+    x = found.x[:half]
+    a = kernels.gaussian(x, gamma=found.gamma).block(slice(None), slice(None))
+    sigma = np.clip(np.linalg.eigvalsh(a)[::-1], 0, None)
+    labels = None if found.labels is None else found.labels[:half]
+    return _Problem(x, labels, found.gamma, a, sigma, test)
+
+
 def run(case: Case) -> list[Row]:
     """All numbers of landmarks and draws of one rule on one data set."""
     p = case.params
-    if "head" in p:
-        data = points.head(*p["head"])
-        x, labels, gamma = data.x[: p["n"]], None, data.gamma
-        test = None
-    else:
-        data = points.labelled(p["data"], 2 * p["n"])
-        half = min(p["n"], len(data.x) // 2)
-        x, labels, gamma = data.x[:half], data.labels, data.gamma
-        test = (data.x[half:], data.labels[half:])  # type: ignore[index]
-    a = kernels.gaussian(x, gamma=gamma).block(slice(None), slice(None))
-    sigma = np.clip(np.linalg.eigvalsh(a)[::-1], 0, None)
-    rule = RULES[p["rule"]]
-    rule(kernels.gaussian(x, gamma=gamma), p["ms"][0], rng=0)  # what is loaded on first use is not timed
+    given = _problem(p["data"], tuple(p["head"]) if "head" in p else None, p["n"])
+    n, sigma, rule = len(given.x), given.sigma, RULES[p["rule"]]
+    rule(
+        kernels.gaussian(given.x, gamma=given.gamma), p["ms"][0], rng=0
+    )  # what loads on first use is not timed
     rows = []
-    for m in (m for m in p["ms"] if m < len(x)):
+    for m in (m for m in p["ms"] if m < n):
         tails = (sigma[m:].sum(), np.linalg.norm(sigma[m:]), sigma[m])
         for draw in range(p["draws"]):
-            kernel = kernels.gaussian(x, gamma=gamma)
+            kernel = kernels.gaussian(given.x, gamma=given.gamma)
             start = time.perf_counter()
             factor = lowrank.nystrom_factor(kernel, rule(kernel, m, rng=draw))
             seconds = time.perf_counter() - start
-            row = {"m": m, "draw": draw, "entries": kernel.entries / len(x), "seconds": seconds}
-            row |= _errors(a, factor.factor, sigma, tails)
-            if test is not None:
-                row |= _learning(kernel, factor, a, labels[: len(x)], *test)  # type: ignore[index]
+            row = {"m": m, "draw": draw, "entries": kernel.entries / n, "seconds": seconds}
+            row |= _errors(given.a, factor.factor, sigma, tails)
+            if given.test is not None:
+                row |= _learning(kernel, factor, given.a, given.labels, *given.test)
             rows.append(row)
     return rows
 
