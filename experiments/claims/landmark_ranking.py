@@ -60,6 +60,7 @@ RULES: dict[str, Any] = {
     **FIXED,
 }
 SHOWN = ("uniform", "k-means", "kernel k-means++", "ridge leverage", "k-DPP", "RPCholesky", "greedy Cholesky")
+EXACT = ("leverage", "k-DPP")
 HEADS = (("keys", 0, 0), ("queries", 2, 4), ("keys", 5, 8))
 RIDGE = 1e-4  # times the number of points
 BETTER = 0.95  # worth a choice: at least 5 % less of the trace
@@ -75,13 +76,22 @@ def grid(profile: str) -> tuple[Case, ...]:
     quick = profile == "quick"
     common = {"n": 400 if quick else 1000, "ms": [16, 48, 120] if quick else [16, 32, 64, 128, 256, 400]}
     draws = 4 if quick else 10
+    few = 2 if quick else 4  # of the exact ones, which take the whole spectrum
     sets = [{"data": name} for name in points.LABELLED]
     sets += [
         {"data": f"MiniLM {kind} {layer}.{index}", "head": [kind, layer, index]}
         for kind, layer, index in HEADS
     ]
     return tuple(
-        Case("landmark_ranking", {**data, **common, "rule": rule, "draws": 1 if rule in FIXED else draws})
+        Case(
+            "landmark_ranking",
+            {
+                **data,
+                **common,
+                "rule": rule,
+                "draws": 1 if rule in FIXED else few if rule in EXACT else draws,
+            },
+        )
         for data in sets
         for rule in RULES
     )

@@ -26,7 +26,17 @@ from nystrom_numerics.landmarks.pivoting import complete_factor
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["Basis", "exact_basis", "length_squared", "leverage", "ridge_leverage", "sketched_basis"]
+__all__ = [
+    "Basis",
+    "Spectrum",
+    "exact_basis",
+    "length_squared",
+    "leverage",
+    "ridge_leverage",
+    "ridge_scores",
+    "sketched_basis",
+    "whole_spectrum",
+]
 
 Basis: TypeAlias = Callable[..., Array]
 """``basis(kernel, rank, rng=rng)``: orthonormal columns (n, at most rank), leading eigenvectors or near."""
@@ -258,7 +268,7 @@ def ridge_leverage(
         sizes.append(n)  # few points: one level, with all points to estimate from
     for size in reversed(sizes[:-1]):
         points = order[:size]
-        scores = _ridge_scores(kernel, points, chosen, weights, diagonal, k)
+        scores = ridge_scores(kernel, points, chosen, weights, diagonal, k)
         if size == n:
             break
         chance = np.minimum(1.0, c * scores)
@@ -271,7 +281,7 @@ def ridge_leverage(
     return _subset(kernel, without_replacement(full, m, source), before, seed)
 
 
-def _ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
+def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
     """Estimated scores of ``points`` from weighted landmarks, as a NumPy array; strips of rows."""
     core = to_numpy(kernel.block(chosen, chosen)).astype(np.float64)
     weighted = (core + core.T) / 2 * weights[:, None] * weights[None, :]

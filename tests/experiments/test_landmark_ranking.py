@@ -97,10 +97,10 @@ def test_grids():
 
 
 def test_what_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr(points, "_R_LIBRARY", points.Path("/nowhere"))
+    monkeypatch.setattr(points, "R_LIBRARY", points.Path("/nowhere"))
     pytest.importorskip("rdata", reason="reads R data sets")
     with pytest.raises(MissingInputError, match="r-cran-mlbench"):
-        points._from_r("mlbench", "LetterRecognition", "lettr")
+        points.from_r("mlbench", "LetterRecognition", "lettr")
 
 
 @pytest.mark.parametrize("name", points.LABELLED)

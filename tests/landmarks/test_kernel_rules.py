@@ -244,7 +244,7 @@ def test_ridge_leverage_estimates_bound_the_scores(rng):
     chosen = np.arange(60)
     for part in (chosen, chosen[::3]):
         k = 6
-        found = scores._ridge_scores(kernel, chosen, part, np.ones(len(part)), np.ones(60), k)
+        found = scores.ridge_scores(kernel, chosen, part, np.ones(len(part)), np.ones(60), k)
         block = a[np.ix_(part, part)]
         ridge = np.sort(np.linalg.eigvalsh(block))[: len(part) - k].sum() / k
         exact = (a @ np.linalg.inv(a + ridge * np.eye(60))).diagonal()
