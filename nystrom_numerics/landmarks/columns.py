@@ -260,8 +260,9 @@ def rectangular_maxvol(basis: Array, m: int, /, *, tol: float = 0.05, iterations
 
     Notes
     -----
-    Cost: that of :func:`maxvol`, and nr for each row beyond r.  A row of C that was not picked has length at
-    most :math:`\sqrt{r/(m + 1 - r)}` times that of a dominant set.  Source: Mikhalev and Oseledets 2018,
+    Cost: that of :func:`maxvol`, and nr for each row beyond r.  For a dominant set the rows of
+    C that were not picked have length at most :math:`\sqrt{r/(m + 1 - r)}` (theirs, Theorem 2; recalled), which the
+    greedy set comes near.  Source: Mikhalev and Oseledets 2018,
     Algorithm 2.
     """
     r = basis.shape[1] if getattr(basis, "ndim", 0) == 2 else 1

@@ -148,6 +148,14 @@ def sketched_basis(
     sketch = sketch + shift * test
     core = transpose(test) @ sketch
     values, vectors = xp.linalg.eigh((core + transpose(core)) / 2)
+    allowed = max(64 * float(shift), kernel.noise * n * float(xp.max(xp.abs(sketch))))
+    crooked = float(xp.max(xp.abs(core - transpose(core))))
+    if crooked > allowed or float(values[0]) < -allowed:
+        symmetric = crooked <= allowed
+        pivot = int(xp.argmax(xp.abs(test @ vectors[:, 0])))
+        size = float(values[0]) if symmetric else crooked
+        what = "PSD: a direction led by" if symmetric else "symmetric, which showed near"
+        raise IndefiniteError("kernel", f"not {what} {pivot} has {size:.3g}", pivot, size)
     kept = values > 4 * unit_roundoff(xp, kernel.dtype) * width * values[-1]
     scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
     found = of_factor(sketch @ (vectors * scale[None, :]))
@@ -286,8 +294,17 @@ def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagona
     core = to_numpy(kernel.block(chosen, chosen)).astype(np.float64)
     weighted = (core + core.T) / 2 * weights[:, None] * weights[None, :]
     values, vectors = np.linalg.eigh(weighted)
-    values = np.maximum(values, 0.0)
     level = 1e3 * unit_roundoff(namespace(kernel=kernel.like), kernel.dtype)
+    allowed = max(level, 64 * kernel.noise) * len(chosen) * max(values[-1], 1e-300)
+    crooked = np.abs(core - core.T).max(axis=1)
+    if crooked.max() > allowed or values[0] < -allowed:
+        symmetric = crooked.max() <= allowed
+        place = int(np.abs(vectors[:, 0]).argmax() if symmetric else crooked.argmax())
+        size = float(values[0] if symmetric else crooked[place])
+        what = "PSD, with eigenvalue" if symmetric else "symmetric, with mirrored entries that differ by"
+        pivot = int(chosen[place])
+        raise IndefiniteError("kernel", f"not {what} {size:.3g} at landmark {pivot}", pivot, size)
+    values = np.maximum(values, 0.0)
     ridge = max(values[: max(0, len(values) - k)].sum() / k, level * max(values[-1], 1e-300))
     # A S (SᵀAS + λ)⁻¹ SᵀA row by row: the squared length of the row in the eigenbasis, scaled
     scaled = weights[:, None] * vectors / np.sqrt(values + ridge)
