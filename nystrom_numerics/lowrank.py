@@ -22,7 +22,7 @@ from nystrom_numerics.backend import (
     to_numpy,
     unit_roundoff,
 )
-from nystrom_numerics.errors import RangeError, ShapeError, Status
+from nystrom_numerics.errors import NamespaceError, RangeError, ShapeError, Status
 from nystrom_numerics.kernels import Index, Kernel, precomputed
 from nystrom_numerics.landmarks import ColumnSubset, CrossSubset, LandmarkPoints, pivoted_cholesky
 from nystrom_numerics.linalg import transpose
@@ -171,6 +171,8 @@ class NystromFactor:
         Raises NamespaceError for a kernel that knows no points.
         """
         xp = namespace(f=self.factor, x=x)
+        if kernel.points is None:
+            raise NamespaceError("kernel", "given by its matrix", "points, to compare new ones with")
         z = self.landmarks.gather(kernel.points)
         return solve_lower(self.triangle, kernel.between(x, xp.take(z, self.kept, axis=0)))
 

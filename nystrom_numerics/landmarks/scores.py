@@ -154,8 +154,8 @@ def sketched_basis(
         symmetric = crooked <= allowed
         pivot = int(xp.argmax(xp.abs(test @ vectors[:, 0])))
         size = float(values[0]) if symmetric else crooked
-        what = "PSD: a direction led by" if symmetric else "symmetric, which showed near"
-        raise IndefiniteError("kernel", f"not {what} {pivot} has {size:.3g}", pivot, size)
+        what = "PSD, with a Rayleigh quotient of" if symmetric else "symmetric, its sketch differing by"
+        raise IndefiniteError("kernel", f"not {what} {size:.3g}, most at {pivot}", pivot, size)
     kept = values > 4 * unit_roundoff(xp, kernel.dtype) * width * values[-1]
     scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
     found = of_factor(sketch @ (vectors * scale[None, :]))
