@@ -29,7 +29,7 @@ bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks -s -q -p no:xdist --benchmark-disable-gc
 
 proofs: $(READY)
-	$(BIN)/python -m proofs_check
+	$(BIN)/nystrom prove
 
 # Runs on a machine with a GPU, in the Python that has torch and CuPy there: no network, no virtual environment.
 # What that Python lacks comes from .wheels/, which `make wheels` fills on a machine with an index.
