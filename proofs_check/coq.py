@@ -52,6 +52,11 @@ class Source:
     def requires(self) -> list[str]:
         return [name for line in _REQUIRE.findall(self.code) for name in line.split()]
 
+    @property
+    def opening(self) -> list[str]:
+        """Commands after which statements read as they do in the source, with all that it proves at hand."""
+        return [*_HEADER.findall(self.code), f"From {NAMESPACE} Require Import {self.name}."]
+
     def theorems(self) -> dict[str, tuple[str, str]]:
         """Name to (statement, proof)."""
         return {name: (squeeze(text), proof) for name, text, proof in _THEOREM.findall(self.code)}
@@ -176,11 +181,7 @@ def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
     target = compile_source(name, directory)
     this = source(name, directory)
     theorems = {theorem: statement for theorem, (statement, _) in this.theorems().items()}
-    script = [
-        *_HEADER.findall(this.code),
-        f"From {NAMESPACE} Require Import {name}.",
-        "Set Printing Width 100.",
-    ]
+    script = [*this.opening, "Set Printing Width 100."]
     script += [f"Check (@{theorem} : {statement})." for theorem, statement in theorems.items()]
     for theorem in theorems:
         for marker, command in (("C", f"Check @{theorem}."), ("A", f"Print Assumptions {theorem}.")):
@@ -204,11 +205,7 @@ def reprove(name: str, attempts: Iterable[tuple[str, str]], directory: Path = SO
     target = compile_source(name, directory)
     this = source(name, directory)
     proofs = {theorem: proof for theorem, (_, proof) in this.theorems().items()}
-    script = [
-        *_HEADER.findall(this.code),
-        f"From {NAMESPACE} Require Import {name}.",
-        "Set Default Timeout 60.",
-    ]
+    script = [*this.opening, "Set Default Timeout 60."]
     for i, (theorem, statement) in enumerate(attempts):
         script += [
             f'Goal True. idtac "@@T{i}". Abort.',
