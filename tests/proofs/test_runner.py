@@ -210,7 +210,7 @@ def test_the_page_shows_text_formula_and_code_of_every_claim(results: dict[str, 
         assert result.module.FORMULA in text
         assert result.code in text
         for theorem in result.module.CLAIM.theorems:
-            assert result.module.CLAIM.coq_statement(theorem).strip() in text
+            assert result.module.CLAIM.coq_statement(theorem) in text
     for source in coq.sources().values():
         assert source.text in text
 
