@@ -151,8 +151,11 @@ def compile_source(name: str, directory: Path = SOURCES) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         built = Path(folder) / "built"
         built.mkdir()
-        for this in closure:
-            _compile_one(this, built)
+        *_, this = closure
+        for required in this.requires:
+            for compiled in compile_source(required, directory).glob("*.vo"):
+                shutil.copy(compiled, built)
+        _compile_one(this, built)
         # a rename is atomic: another process finds all of it or nothing
         if not target.exists():
             built.rename(target)

@@ -90,7 +90,7 @@ def test_coq_theorems_are_about_every_size() -> None:
 @pytest.mark.usefixtures("needs_coq")
 def test_no_theorem_rests_on_an_axiom() -> None:
     for name in coq.sources():
-        audits = coq.audit(name)
+        audits = coq.audit(name, coq.SOURCES)
         assert audits
         assert all(audit.clean for audit in audits.values()), audits
 
