@@ -21,7 +21,7 @@ from proofs_check.contract import Claim, Outcome, Theorem, Verdict, failed
 
 SOURCES = Path(__file__).parent / "coq"
 NAMESPACE = "NystromProofs"
-TIMEOUT = 180
+TIMEOUT = 400
 CLEAN = "Closed under the global context"
 ESCAPES = (
     "Admitted", "admit", "give_up", "Abort", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
