@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
+from inspect import cleandoc
 from string import Template
 from types import MappingProxyType
 
@@ -124,7 +125,7 @@ class Claim:
         values = {name: _coq_number(value) for name, value in self.constants.items()}
         for name, premise in theorem.premises.items():
             values[name] = f"{premise} ->" if self.assumes(name) else ""
-        return Template(theorem.statement).substitute(values)
+        return cleandoc(Template(theorem.statement).substitute(values))
 
     def with_constants(self, **values: Number) -> Claim:
         unknown = set(values) - set(self.constants)

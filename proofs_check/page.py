@@ -30,7 +30,7 @@ def listings(result: Result) -> list[Listing]:
     return [
         Listing(
             theorem,
-            claim.coq_statement(theorem).strip(),
+            claim.coq_statement(theorem),
             coq.source(theorem.file).theorems()[theorem.name][1],
         )
         for theorem in claim.theorems

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from flint import fmpq_mat
+
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, diagonal, fmpq_mat, search, show
+from proofs_check.exact import Instances, diagonal, search, show
 
 CLAIM = Claim(
     text="On an unnormalised kernel K = C W⁻¹ R of rank m, eq. 13 equals softmax attention if and only if, "

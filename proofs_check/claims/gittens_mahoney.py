@@ -8,7 +8,7 @@ from flint import arb, fmpq_mat
 
 from proofs_check.balls import largest_eigenvalue, precision
 from proofs_check.contract import Claim, Method, Outcome, Verdict, failed
-from proofs_check.exact import Instances, diagonal, identity, q, show, sqnorm, take, trace
+from proofs_check.exact import Instances, diagonal, identity, pinv, q, show, sqnorm, take, trace
 
 MATRICES = 30
 SLACK = arb(10) ** -20
@@ -64,8 +64,7 @@ def bounds(
     first, second = take(omega, rows=range(k)), take(omega, rows=range(k, n))
     if first.rank() < k and claim.assumes("rank"):
         return None
-    inverse = first.inv() if first.rank() == k else first.transpose()
-    M = diagonal([q(r) for r in roots[k:]]) * second * inverse
+    M = diagonal([q(r) for r in roots[k:]]) * second * pinv(first)
     R = K - K * S * (S.transpose() * K * S).inv() * S.transpose() * K
     tail = [r * r for r in roots[k:]]
     gram = M.transpose() * M

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from flint import fmpq_mat
+
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, fmpq_mat, identity, pinv, search, show, take
+from proofs_check.exact import Instances, identity, pinv, search, show, take
 
 CLAIM = Claim(
     text="Eq. 13 is exact if every query is a landmark and A is invertible (for any landmark keys), and, "

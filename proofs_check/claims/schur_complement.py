@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from flint import fmpq_mat
+
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, fmpq_mat, is_zero, pinv, rows_of, search, show, take
+from proofs_check.exact import Instances, is_zero, pinv, rows_of, search, show, take
 
 CLAIM = Claim(
     text="With landmarks first, the Nyström residual is zero on the landmarks and the Schur complement D − "

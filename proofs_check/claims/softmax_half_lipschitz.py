@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from flint import fmpq_mat
+
 from proofs_check.contract import Claim, Method, Theorem, Verdict
 from proofs_check.coq import prove
-from proofs_check.exact import Instances, fmpq_mat, q, rows_of, search, show, sqnorm
+from proofs_check.exact import Instances, q, rows_of, search, show, sqnorm
 
 CLAIM = Claim(
     text="The Jacobian J = diag(p) − ppᵀ of softmax has absolute row sums at most $half (so ‖J‖_∞ = ‖J‖₁ ≤ "

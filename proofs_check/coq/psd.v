@@ -108,7 +108,7 @@ by split=> x; rewrite /residual ?subKr ?above ?below /form bil_congruence; apply
 Qed.
 
 (* Interpolation: the residual vanishes on the sketch. *)
-Theorem residual_interpolates :
+Lemma residual_interpolates :
   forall (R : realFieldType) (n m : nat) (K : 'M[R]_n) (P : 'M[R]_(n, m)),
   P^T *m K *m P \in unitmx ->
   residual K P (invmx (P^T *m K *m P)) *m P = 0.

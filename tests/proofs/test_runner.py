@@ -35,7 +35,7 @@ class TestCoq:
     def test_a_theorem_is_proved(self, tmp_path: Path) -> None:
         found = verdict(TRUE, tmp_path)
         assert found.outcome is Outcome.PROVED
-        assert "forall n : nat, (n + 0)%N = n" in found.detail
+        assert "forall n : nat, n + 0 = n" in found.detail
 
     def test_a_counterexample_comes_first(self, tmp_path: Path) -> None:
         (tmp_path / "toy.v").write_text(TRUE, "utf-8")
@@ -77,6 +77,15 @@ class TestCoq:
         found = verdict(TRUE.replace("addn0", "addn1"), tmp_path)
         assert found.outcome is Outcome.FAILED
         assert "does not compile" in found.detail
+
+    def test_a_statement_in_a_comment_is_not_read(self, tmp_path: Path) -> None:
+        comment = re.search(r"Theorem.*Qed\.", TRUE, re.S)
+        source = TRUE.replace("Theorem small :\n  forall n : nat,\n  n + 0 = n.", "Lemma small : 0 = 0.")
+        source = source.replace("move=> n; rewrite addn0", "[]") + f"(* {comment[0]} *)\n"
+        assert verdict(source, tmp_path).number == "no such theorem"
+
+    def test_a_claim_without_a_theorem_is_refused(self, tmp_path: Path) -> None:
+        assert coq.prove(Claim("t", "f"), lambda _: None, tmp_path).number == "no theorem"
 
     def test_a_missing_theorem_is_refused(self, tmp_path: Path) -> None:
         assert verdict(TRUE.replace("small", "other"), tmp_path).number == "no such theorem"
@@ -201,7 +210,7 @@ def test_the_page_shows_text_formula_and_code_of_every_claim(results: dict[str, 
         assert result.module.FORMULA in text
         assert result.code in text
         for theorem in result.module.CLAIM.theorems:
-            assert result.module.CLAIM.coq_statement(theorem).strip() in text
+            assert result.module.CLAIM.coq_statement(theorem) in text
     for source in coq.sources().values():
         assert source.text in text
 
