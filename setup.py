@@ -20,6 +20,7 @@ EXPERIMENTS = [
     "psutil>=5.9",
     "pyarrow>=15",
     "rich>=13",
+    "scikit-learn>=1.6",
     "seaborn>=0.13",
     "typer>=0.12",
     *TORCH,
