@@ -22,6 +22,7 @@ from nystrom_numerics.errors import (
     NonFiniteError,
     RangeError,
     ShapeError,
+    Status,
 )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "to_numpy",
     "unit_roundoff",
     "with_vjp",
+    "worst_status",
 ]
 
 Array: TypeAlias = Any
@@ -278,6 +280,12 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if xp.__name__ == "array_api_strict":
         x = array_api_compat.to_device(x, xp.Device("CPU_DEVICE"))
     return np.asarray(x)
+
+
+def worst_status(codes: Array) -> Status:
+    """The worst of an array of status codes; one synchronisation."""
+    host = to_numpy(codes)
+    return Status(int(host.max())) if host.size else Status.CONVERGED
 
 
 # ---------------------------------------------------------------- what only some libraries have

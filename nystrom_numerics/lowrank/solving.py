@@ -10,7 +10,7 @@ from nystrom_numerics.backend import (
     device_of,
     namespace,
     status_tells,
-    to_numpy,
+    worst_status,
 )
 from nystrom_numerics.errors import RangeError, Status
 from nystrom_numerics.kernels import Kernel
@@ -42,8 +42,7 @@ class SolveResult:
     @property
     def status(self) -> Status:
         """The worst status (synchronises with the device)."""
-        codes = to_numpy(self.codes)
-        return Status(int(codes.max())) if codes.size else Status.CONVERGED
+        return worst_status(self.codes)
 
 
 @status_tells
