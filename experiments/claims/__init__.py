@@ -8,7 +8,6 @@ from typing import cast
 
 from experiments.contract import Claim
 
-
 FIRST = ("landmark_error", "pinv_convergence", "linear_scaling")
 """The paper's own claims come before the rest."""
 
