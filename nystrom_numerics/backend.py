@@ -22,6 +22,7 @@ from nystrom_numerics.errors import (
     NonFiniteError,
     RangeError,
     ShapeError,
+    Status,
 )
 
 __all__ = [
@@ -41,10 +42,14 @@ __all__ = [
     "require_finite",
     "require_mask",
     "require_matrix",
+    "solve_lower",
     "status_tells",
+    "strip_rows",
+    "sum_by_label",
     "to_numpy",
     "unit_roundoff",
     "with_vjp",
+    "worst_status",
 ]
 
 Array: TypeAlias = Any
@@ -184,6 +189,64 @@ def default_block(length: int) -> int:
     return min(length, 1024)
 
 
+def strip_rows(like: Array, width: int) -> int:
+    """Rows to handle at once where each takes ``width`` entries: what a cache holds, more on a GPU."""
+    on_host = isinstance(like, np.ndarray) or str(device_of(like)).lower().startswith(("cpu", "device1"))
+    return max(32, (2**18 if on_host else 2**25) // max(1, width))
+
+
+def solve_lower(lower: Array, rows: Array) -> Array:
+    r"""The rows x of :math:`X L^T = B`, for a lower triangular L (m, m) and B ``rows`` (..., m).
+
+    Triangular substitution where the library has one (SciPy's for NumPy and CuPy's, Torch's); the
+    standard has none, and a general solve takes its place.
+    """
+    xp = array_api_compat.array_namespace(rows)
+    if isinstance(rows, np.ndarray):
+        from scipy.linalg import solve_triangular
+
+        return solve_triangular(lower, rows.T, lower=True, check_finite=False).T
+    if array_api_compat.is_torch_array(rows):
+        import torch
+
+        return torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False)
+    if array_api_compat.is_cupy_array(rows):
+        from cupyx.scipy.linalg import solve_triangular as on_device  # type: ignore[import-not-found]
+
+        return on_device(lower, rows.T, lower=True, check_finite=False).T
+    return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))
+
+
+def sum_by_label(x: Array, labels: Array, m: int) -> tuple[Array, Array]:
+    """Sums of the rows of ``x`` (..., n, d) that share a label, (..., m, d), and their numbers, (..., m).
+
+    Labels lie in [0, m]; rows of label m are left out.  Libraries scatter each in their own way; the standard
+    has none, and a product with the matrix of memberships takes its place.
+    """
+    xp = array_api_compat.array_namespace(x)
+    batch, (n, d) = x.shape[:-2], x.shape[-2:]
+    if isinstance(x, np.ndarray):
+        flat = (labels.reshape(-1, n) + (m + 1) * np.arange(prod(batch))[:, None]).ravel()
+        bins = (m + 1) * prod(batch)
+        count = np.bincount(flat, minlength=bins)
+        order = np.argsort(flat.astype(np.min_scalar_type(bins)), kind="stable")  # by radix for 16 bits
+        total = np.zeros((bins, d), dtype=x.dtype)
+        some = count > 0
+        starts = (np.cumsum(count) - count)[some]
+        total[some] = np.add.reduceat(x.reshape(-1, d)[order], starts, axis=0)
+        total = total.reshape(*batch, m + 1, d)[..., :m, :]
+        return total, count.astype(x.dtype).reshape(*batch, m + 1)[..., :m]
+    if array_api_compat.is_torch_array(x):
+        ones = xp.ones_like(x[..., 0])
+        total = xp.zeros((*batch, m + 1, d), dtype=x.dtype, device=x.device)
+        total = total.scatter_add(-2, labels[..., None].expand(x.shape), x)
+        count = xp.zeros((*batch, m + 1), dtype=x.dtype, device=x.device).scatter_add(-1, labels, ones)
+        return total[..., :m, :], count[..., :m]
+    member = labels[..., None] == xp.arange(m, device=array_api_compat.device(x))
+    weight = xp.matrix_transpose(xp.astype(member, x.dtype))
+    return weight @ x, xp.sum(weight, axis=-1)
+
+
 def generator(rng: np.random.Generator | int) -> tuple[np.random.Generator, int | None]:
     """The NumPy generator to draw from, and the seed to record (``None`` for a generator).
 
@@ -219,6 +282,12 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if xp.__name__ == "array_api_strict":
         x = array_api_compat.to_device(x, xp.Device("CPU_DEVICE"))
     return np.asarray(x)
+
+
+def worst_status(codes: Array) -> Status:
+    """The worst of an array of status codes; one synchronisation."""
+    host = to_numpy(codes)
+    return Status(int(host.max())) if host.size else Status.CONVERGED
 
 
 # ---------------------------------------------------------------- what only some libraries have

@@ -13,6 +13,7 @@ __all__ = [
     "DTypeError",
     "DerivativeError",
     "DeviceError",
+    "IndefiniteError",
     "NamespaceError",
     "NonFiniteError",
     "NystromError",
@@ -59,6 +60,23 @@ class RangeError(ArgumentError, ValueError):
 
 class NonFiniteError(ArgumentError, ValueError):
     """NaN or infinity where a check was asked for."""
+
+
+class IndefiniteError(ArgumentError, ValueError):
+    """A matrix that is not symmetric positive semidefinite, given to a method that needs one.
+
+    Attributes
+    ----------
+    pivot : int
+        The index where it showed.
+    size : float
+        The negative residual met there, or by how much two mirrored entries differ.
+    """
+
+    def __init__(self, argument: str, got: str, pivot: int, size: float) -> None:
+        super().__init__(argument, got, "a symmetric positive semidefinite matrix")
+        self.args = (argument, got, pivot, size)
+        self.pivot, self.size = pivot, size
 
 
 class DTypeError(ArgumentError, TypeError):

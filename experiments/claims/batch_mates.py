@@ -87,7 +87,7 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
             f"Scaling by the maximum over the batch is harmless: it changes the pseudoinverse of most heads by less "
             f"than {HARMLESS:.0%}",
             data["change"] < HARMLESS,
-            "heads of MiniLM, batched by layer,",
+            "heads of MiniLM, batched by layer",
             f"Median change {data['change'].median():.0%}, largest {data['change'].max():.0%}; the backward residual "
             f"after six steps is larger by a median factor of {worse.median():.2f}, at most {worse.max():.1f}.",
         ),

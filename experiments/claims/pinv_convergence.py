@@ -161,7 +161,7 @@ def _six(paper: pd.DataFrame) -> Verdict:
             f"{len(needed)} of {len(six)} cores get there within {MOST_PRODUCTS // 4} iterations"
             + (f", after a median of {needed.median():.0f}." if len(needed) else ".")
         )
-    return majority(statement, six["residual"] <= CONVERGED, f"cores of MiniLM heads, m = {M},", detail)
+    return majority(statement, six["residual"] <= CONVERGED, f"cores of MiniLM heads at m = {M}", detail)
 
 
 def _cheaper(data: pd.DataFrame) -> Verdict:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nystrom_numerics.backend import Array, namespace
 
-__all__ = ["ColumnSubset", "LandmarkPoints", "Strategy"]
+__all__ = ["ColumnSubset", "KernelStrategy", "LandmarkPoints", "Strategy", "take_rows"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,23 @@ class ColumnSubset:
     Attributes
     ----------
     indices : array (..., m) of int64
-        Positions in the data, ascending; 0 where not valid.
+        Positions in the data; 0 where not valid.  Ascending, unless the rule says that it picks in an order.
+        Rules over a kernel give fewer than m where the matrix is exhausted: its numerical rank.
     valid, entries, seed
         As in :class:`LandmarkPoints`.
+    factor : array (n, m), or None
+        F with the Nyström approximation :math:`FF^T`, where the rule has it; its rows at ``indices`` are
+        lower triangular, in the order of the indices.
+    residual : array (n,), or None
+        The diagonal of the residual :math:`A - FF^T`, where the rule has it.
     """
 
     indices: Array
     valid: Array | None
     entries: int
     seed: int | None
+    factor: Array | None = None
+    residual: Array | None = None
 
     def gather(self, x: Array, /) -> Array:
         """The chosen rows of ``x`` (..., n, d), shape (..., m, d); zero where not valid."""
@@ -66,6 +74,10 @@ class ColumnSubset:
 
 Strategy: TypeAlias = Callable[..., LandmarkPoints | ColumnSubset]
 """A landmark rule: ``strategy(x, m, mask=mask)``; bind its options with ``functools.partial``."""
+
+KernelStrategy: TypeAlias = Callable[..., LandmarkPoints | ColumnSubset]
+"""A landmark rule over a kernel: ``strategy(kernel, m, rng=rng)``; :func:`on_points` makes one of a
+:data:`Strategy`."""
 
 
 def take_rows(x: Array, index: Array) -> Array:

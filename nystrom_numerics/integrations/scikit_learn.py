@@ -1,0 +1,303 @@
+"""The Nyström feature map as a scikit-learn transformer, with any landmarks."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn import kernel_approximation
+from sklearn.metrics.pairwise import KERNEL_PARAMS, pairwise_kernels
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nystrom_numerics import kernels
+from nystrom_numerics import landmarks as rules
+from nystrom_numerics.backend import strip_rows
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.kernels import EntryCounter, Index, Kernel
+
+__all__ = ["RULES", "Nystroem"]
+
+RULES: dict[str, Callable[..., Any]] = {
+    "segment means": rules.segment_means,
+    "strided": rules.strided,
+    "k-means": rules.kmeans,
+    "farthest": rules.farthest,
+    "farthest in the kernel": rules.farthest_point,
+    "k-means++ in the kernel": rules.kernel_kmeanspp,
+    "length-squared": rules.length_squared,
+    "leverage": rules.leverage,
+    "sketched leverage": partial(rules.leverage, basis=rules.sketched_basis),
+    "ridge leverage": rules.ridge_leverage,
+    "k-dpp": rules.kdpp,
+    "pivoted cholesky": rules.pivoted_cholesky,
+    "rpcholesky": rules.accelerated_rpcholesky,
+    "pivoted qr": rules.on_columns,
+    "deim": rules.on_basis(rules.deim),
+    "qdeim": rules.on_basis(rules.qdeim),
+    "maxvol": rules.on_basis(rules.maxvol),
+    "adaptive pivoting": rules.on_basis(rules.adaptive_randomized_pivoting),
+}
+"""Landmark rules by name, beside ``"uniform"``, which draws as scikit-learn does."""
+
+
+@dataclass(frozen=True, eq=False)
+class _PairwiseKernel(Kernel):
+    """A kernel of scikit-learn's over the rows of X, dense or sparse."""
+
+    x: Any
+    pairwise: Callable[[Any, Any], Any]
+    unit_diagonal: bool
+    noise: float
+    counter: EntryCounter = field(default_factory=EntryCounter)
+    symmetric: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.x.shape[0], self.x.shape[0]
+
+    @property
+    def points(self) -> Any:  # type: ignore[override]
+        return self.x.astype(self.like.dtype, copy=False) if isinstance(self.x, np.ndarray) else None
+
+    @property
+    def like(self) -> Any:
+        return np.empty(1, dtype=self.x.dtype if self.x.dtype in (np.float32, np.float64) else np.float64)
+
+    def cross(self, z: Any, /, rows: Index = slice(None)) -> Any:
+        return self.between(self.x[self._index("rows", rows, self.shape[0])], z)
+
+    def between(self, x: Any, z: Any, /) -> Any:
+        found = np.asarray(self.pairwise(x, z), dtype=self.like.dtype)
+        self.counter.total += found.size
+        return found
+
+    def _block(self, rows: Index, columns: Index) -> Any:
+        return np.asarray(self.pairwise(self.x[rows], self.x[columns]), dtype=self.like.dtype)
+
+    def _diagonal(self) -> Any:
+        n = self.shape[0]
+        if self.unit_diagonal:
+            self.counter.total += n
+            return np.ones(n, dtype=self.like.dtype)
+        parts = (slice(start, min(start + 8, n)) for start in range(0, n, 8))
+        return np.concatenate([self.block(part, part).diagonal() for part in parts])
+
+
+def _floating(x: Any) -> Any:
+    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+
+
+class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
+    r"""Feature map of the Nyström approximation :math:`K_{XZ}K_{ZZ}^{-1/2}`, landmarks Z by any rule.
+
+    Takes the place of ``sklearn.kernel_approximation.Nystroem``: same parameters, same attributes, and with
+    the default landmarks the same features for the same ``random_state``.
+
+    Parameters
+    ----------
+    kernel, gamma, coef0, degree, kernel_params, n_components, random_state, n_jobs
+        As in scikit-learn.  With ``kernel="precomputed"`` ``fit`` takes the kernel matrix (n, n), and
+        ``transform`` the entries of new points with the n, (l, n).
+    landmarks : str, callable or array of int, default="uniform"
+        Which training points, or which points at all.
+
+        * ``"uniform"``: the draw of scikit-learn; another name of :data:`RULES`.
+        * A rule of :mod:`nystrom_numerics.landmarks`, its options bound by ``functools.partial``: over a
+        kernel,
+          ``rule(kernel, m, rng=...)``, or on points, ``rule(x, m, mask=...)``.
+        * The indices of the landmarks, in place of ``n_components``.
+
+    Attributes
+    ----------
+    components_ : array (m, d), or None for a precomputed kernel
+        The landmarks; fewer than ``n_components`` where the kernel matrix is exhausted.
+    component_indices_ : array (m,), or None
+        Where they stand in the training data; None if they were made, as means are.
+    normalization_ : array (m, m)
+        :math:`K_{ZZ}^{-1/2}` without the singular values that rounding has taken over.
+    entries_ : int
+        Kernel entries that the rule evaluated.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Raises
+    ------
+    IndefiniteError, ShapeError, RangeError
+        From ``fit``: a rule for PSD kernels met another, a rule on points met a sparse or precomputed
+        kernel, or the indices are not those of training points.
+
+    Notes
+    -----
+    Cost: that of the rule, and lm entries to transform l points.  Asked of scikit-learn since 2015
+    ("user-chosen landmarks").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics.integrations.scikit_learn import Nystroem
+    >>> x = np.random.default_rng(0).standard_normal((300, 4))
+    >>> Nystroem(gamma=0.1, n_components=20, landmarks="rpcholesky", random_state=0).fit_transform(x).shape
+    (300, 20)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - as scikit-learn has it
+        **kernel_approximation.Nystroem._parameter_constraints,
+        "landmarks": [StrOptions({"uniform", *RULES}), callable, "array-like"],
+    }
+
+    def __init__(
+        self,
+        kernel: Any = "rbf",
+        *,
+        gamma: float | None = None,
+        coef0: float | None = None,
+        degree: float | None = None,
+        kernel_params: dict[str, Any] | None = None,
+        n_components: int = 100,
+        landmarks: Any = "uniform",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(
+            kernel=kernel,
+            gamma=gamma,
+            coef0=coef0,
+            degree=degree,
+            kernel_params=kernel_params,
+            n_components=n_components,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
+        self.landmarks = landmarks
+
+    def fit(self, X: Any, y: Any = None) -> Nystroem:
+        """Choose the landmarks and factorise their kernel matrix."""
+        self._validate_params()
+        X = validate_data(self, X, accept_sparse=False if self._looks_at_points() else "csr")
+        n = X.shape[0]
+        precomputed = isinstance(self.kernel, str) and self.kernel == "precomputed"
+        if precomputed and n != X.shape[1]:
+            raise ShapeError("X", f"of shape {X.shape}", "the square kernel matrix of the training points")
+        if self.n_components > n and not self._given():
+            warnings.warn(
+                f"n_components is {self.n_components} and there are {n} samples: all {n} are landmarks",
+                stacklevel=2,
+            )
+        m = min(n, self.n_components)
+        if precomputed:
+            kernel = kernels.precomputed(X if isinstance(X, np.ndarray) else X.toarray())
+        elif (gamma := self._gaussian(X)) is not None:
+            kernel = kernels.gaussian(_floating(X), gamma=gamma)
+        else:
+            kernel = _PairwiseKernel(X, self._pairwise(), self.kernel in ("rbf", "laplacian"), self._noise(X))
+        indices, points, self.entries_ = self._choose(kernel, m)
+        core = kernel.block(indices, indices) if points is None else kernel.between(points, points)
+        u, s, vt = np.linalg.svd(core)
+        kept = s > max(len(s) * np.finfo(core.dtype).eps * s.max(initial=0.0), np.finfo(core.dtype).tiny)
+        self.normalization_ = (u[:, kept] / np.sqrt(s[kept])) @ vt[kept]
+        self.component_indices_ = indices
+        if precomputed:
+            self.components_ = None
+        else:
+            self.components_ = X[indices] if points is None else points
+        self._n_features_out = len(s)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """The features of the rows of X, shape (l, m)."""
+        check_is_fitted(self, "normalization_")
+        sparse = False if self._looks_at_points() else "csr"
+        X = validate_data(self, X, accept_sparse=sparse, reset=False)
+        if self.components_ is None:
+            embedded = X[:, self.component_indices_]
+            embedded = embedded if isinstance(embedded, np.ndarray) else embedded.toarray()
+            return embedded.astype(self.normalization_.dtype, copy=False) @ self.normalization_.T
+        n = X.shape[0]
+        features = np.empty((n, self._n_features_out), dtype=self.normalization_.dtype)
+        if (gamma := self._gaussian(X)) is not None and isinstance(self.components_, np.ndarray):
+            x = _floating(X)
+            kernel = kernels.gaussian(x, self.components_.astype(x.dtype, copy=False), gamma=gamma)
+            for strip in kernel.strips(self._n_features_out):
+                features[strip] = kernel.block(strip, slice(None)) @ self.normalization_.T
+            return features
+        pairwise = self._pairwise()
+        step = max(256, strip_rows(features, self._n_features_out))
+        for start in range(0, n, step):  # what a cache holds at once
+            embedded = pairwise(X[start : start + step], self.components_)
+            features[start : start + step] = embedded @ self.normalization_.T
+        return features
+
+    def _looks_at_points(self) -> bool:
+        rule = RULES.get(self.landmarks) if isinstance(self.landmarks, str) else self.landmarks
+        return callable(rule) and "mask" in inspect.signature(rule).parameters
+
+    def _gaussian(self, X: Any) -> float | None:
+        """γ where the kernel is Gaussian and X dense: the package's own is then faster, and more accurate."""
+        if not isinstance(self.kernel, str) or self.kernel != "rbf" or not isinstance(X, np.ndarray):
+            return None
+        gamma = self._pairwise().keywords.get("gamma")
+        gamma = 1 / X.shape[1] if gamma is None else gamma
+        return gamma if gamma > 0 else None
+
+    def _noise(self, X: Any) -> float:
+        """The Gaussian kernel of scikit-learn expands squares about the origin: 4uγ‖x‖²."""
+        if not isinstance(self.kernel, str) or self.kernel != "rbf":
+            return 0.0
+        gamma = 1 / X.shape[1] if self.gamma is None else self.gamma
+        squares = X.multiply(X) if hasattr(X, "multiply") else X * X
+        unit = np.finfo(X.dtype if X.dtype in (np.float32, np.float64) else np.float64).eps / 2
+        return float(min(0.5, 4 * unit * gamma * squares.sum(axis=1).max()))
+
+    def _given(self) -> bool:
+        return not isinstance(self.landmarks, str) and not callable(self.landmarks)
+
+    def _choose(self, kernel: Kernel, m: int) -> tuple[Any, Any, int]:
+        """Indices or None, points or None, and the entries that it took."""
+        state = check_random_state(self.random_state)
+        if self._given():
+            indices = np.asarray(self.landmarks)
+            if indices.ndim != 1 or indices.dtype.kind not in "iu" or not len(indices):
+                got = f"an array of shape {indices.shape} and dtype {indices.dtype}"
+                raise ShapeError("landmarks", got, "a name, a rule, or some indices")
+            if indices.min() < 0 or indices.max() >= kernel.shape[0]:
+                needs = f"indices in [0, {kernel.shape[0]})"
+                raise RangeError("landmarks", f"from {indices.min()} to {indices.max()}", needs)
+            return indices, None, 0
+        if isinstance(self.landmarks, str) and self.landmarks == "uniform":
+            return state.permutation(kernel.shape[0])[:m], None, 0
+        rule = RULES[self.landmarks] if isinstance(self.landmarks, str) else self.landmarks
+        if self._looks_at_points():
+            rule = rules.on_points(rule)
+        takes_rng = "rng" in inspect.signature(rule).parameters
+        options = {"rng": int(state.randint(2**31 - 1))} if takes_rng else {}
+        found = rule(kernel, m, **options)
+        if isinstance(found, rules.ColumnSubset):
+            return found.indices, None, found.entries
+        return None, found.points, found.entries
+
+    def _pairwise(self) -> partial[Any]:
+        options = dict(self.kernel_params or {})
+        own = {"gamma": self.gamma, "coef0": self.coef0, "degree": self.degree}
+        if callable(self.kernel):
+            if any(value is not None for value in own.values()):
+                raise ValueError("gamma, coef0 and degree are for named kernels; bind a callable's own")
+        else:
+            allowed = KERNEL_PARAMS.get(self.kernel, ())
+            options |= {name: own[name] for name in allowed if own.get(name) is not None}
+        return partial(
+            pairwise_kernels, metric=self.kernel, filter_params=True, n_jobs=self.n_jobs, **options
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = False
+        tags.input_tags.sparse = not self._looks_at_points()
+        tags.input_tags.pairwise = isinstance(self.kernel, str) and self.kernel == "precomputed"
+        return tags

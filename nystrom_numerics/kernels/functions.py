@@ -1,0 +1,328 @@
+"""The kernels: Gaussian, Laplacian, Matérn, polynomial, softmax, the user's own, and a matrix at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+
+from nystrom_numerics.backend import (
+    Array,
+    compute_dtype,
+    floating,
+    namespace,
+    require_finite,
+    require_matrix,
+)
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.kernels.oracle import Kernel, MatrixKernel, PointFunction, PointKernel
+from nystrom_numerics.linalg import transpose
+
+__all__ = ["custom", "gaussian", "laplacian", "matern", "polynomial", "precomputed", "softmax"]
+
+
+def _check_points(check_finite: bool, x: Array, y: Array | None, names: str = "xy") -> None:
+    """Refuse what is not one or two sets of points of equal width."""
+    given = {names[0]: x} if y is None else {names[0]: x, names[1]: y}
+    xp = namespace(**given)
+    floating(xp, **given)
+    for name, points in given.items():
+        if points.ndim != 2:
+            raise ShapeError(name, f"of shape {tuple(points.shape)}", "shape (n, d); a kernel has no batch")
+        require_matrix(name, points)
+        if points.shape[1] != x.shape[1]:
+            raise ShapeError(name, f"of shape {tuple(points.shape)}", f"shape (p, {x.shape[1]})")
+    if check_finite:
+        require_finite(xp, **given)
+
+
+def _of_points(function: PointFunction, x: Array, y: Array | None, noise: float = 0.0) -> Kernel:
+    """The points prepared once; ``y`` None means the same points on both sides."""
+    left = function.prepare(x)
+    right = left if y is None else function.prepare(y)
+    return PointKernel(function, x, left, right, symmetric=y is None, noise=noise)
+
+
+def _wide(x: Array) -> Array:
+    xp = namespace(x=x)
+    return xp.astype(x, compute_dtype(xp, x.dtype), copy=False)
+
+
+def _positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 < value < float("inf"):
+            raise RangeError(name, f"{value}", "a positive number")
+
+
+def _ones(prepared: tuple[Array, ...]) -> Array:
+    return namespace(x=prepared[0]).ones_like(prepared[0][:, 0])
+
+
+def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite: bool = False) -> Kernel:
+    r"""The Gaussian kernel :math:`k(x, y) = \exp(-\gamma\|x - y\|_2^2)`.
+
+    Parameters
+    ----------
+    x : array (n, d)
+        Real floating; 16-bit dtypes are computed in float32.
+    y : array (p, d), optional
+        Points of the columns; without them the kernel is symmetric, and PSD.
+    gamma : float
+        Above 0.
+    check_finite : bool
+        Raise on NaN and infinity.
+
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    One product and one exponential an entry.  Distances come from
+    :math:`\|x\|^2 + \|y\|^2 - 2x^Ty` about the mean of ``x``, so an entry errs by some
+    :math:`u\gamma(\|x\|^2 + \|y\|^2)`; where :math:`\gamma\|x\|^2` exceeds 32 they come from
+    differences, in d passes over the entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.gaussian(np.array([[0.0], [1.0], [2.0]]), gamma=1.0)
+    >>> kernel.columns([0]).round(3)
+    array([[1.   ],
+           [0.368],
+           [0.018]])
+    >>> kernel.entries
+    3
+    """
+    _positive(gamma=gamma)
+    _check_points(check_finite, x, y)
+    origin = _centre(x)
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        xp = namespace(points=points)
+        moved = (_wide(points) - origin) * sqrt(2 * gamma)
+        return moved, xp.sum(moved * moved, axis=-1) / 2
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        exponent = a[0] @ transpose(b[0])
+        exponent -= a[1][:, None]
+        exponent -= b[1][None, :]
+        return xp.exp(xp.clip(exponent, max=0.0))
+
+    def evaluate_far(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        return namespace(a=a[0]).exp(_accumulate(a[0], b[0], namespace(a=a[0]).square) / -2)
+
+    xp = namespace(x=x)
+    if float(xp.max(prepare(x)[1])) > _FAR:
+        evaluate = evaluate_far
+    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+
+
+_FAR = 32.0
+"""γ‖x‖² about the mean beyond which expanded squares lose too many digits of a Gaussian."""
+
+
+def _centre(x: Array) -> Array:
+    xp = namespace(x=x)
+    mean = xp.mean(_wide(x), axis=0)
+    return xp.where(xp.isfinite(mean), mean, xp.zeros_like(mean))
+
+
+def laplacian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite: bool = False) -> Kernel:
+    r"""The Laplacian kernel :math:`k(x, y) = \exp(-\gamma\|x - y\|_1)`; d passes over the entries.
+
+    Parameters, result and errors are those of :func:`gaussian`.
+    """
+    _positive(gamma=gamma)
+    _check_points(check_finite, x, y)
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        return xp.exp(-_accumulate(a[0], b[0], xp.abs))
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points) * gamma,)
+
+    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+
+
+def _accumulate(a: Array, b: Array, of: Callable[[Array], Array]) -> Array:
+    """Σ_k of(a_ik − b_jk), from differences: zero for equal points."""
+    total = of(a[:, :1] - b[None, :, 0])
+    for k in range(1, a.shape[1]):
+        total += of(a[:, k : k + 1] - b[None, :, k])
+    return total
+
+
+def matern(
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    nu: float,
+    length_scale: float,
+    check_finite: bool = False,
+) -> Kernel:
+    r"""The Matérn kernel of smoothness ν = 1/2, 3/2 or 5/2; d passes over the entries.
+
+    .. math:: e^{-s},\quad (1 + s)e^{-s},\quad (1 + s + s^2/3)e^{-s},\qquad s = \sqrt{2\nu}\|x - y\|_2/\ell.
+
+    Parameters, result and errors are those of :func:`gaussian`.  Distances come from differences, for an
+    error in the square of a distance would be an error of its square root in :math:`e^{-s}`.
+    Source: Rasmussen and Williams 2006, eq. (4.17).
+    """
+    _positive(length_scale=length_scale)
+    if nu not in (0.5, 1.5, 2.5):
+        raise RangeError("nu", f"{nu}", "0.5, 1.5 or 2.5, the ones with a short closed form")
+    _check_points(check_finite, x, y)
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        s = xp.sqrt(_accumulate(a[0], b[0], xp.square))
+        if nu == 0.5:
+            return xp.exp(-s)
+        return (1 + s if nu == 1.5 else 1 + s + s * s / 3) * xp.exp(-s)
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points) * (sqrt(2 * nu) / length_scale),)
+
+    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+
+
+def polynomial(
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    degree: int = 3,
+    gamma: float = 1.0,
+    coef0: float = 1.0,
+    check_finite: bool = False,
+) -> Kernel:
+    r"""The polynomial kernel :math:`k(x, y) = (\gamma x^Ty + c_0)^p`, p a whole number and c₀ at least 0.
+
+    Parameters, result and errors are those of :func:`gaussian`.  Its rank is at most
+    :math:`\binom{d + p}{p}`.
+    """
+    _positive(gamma=gamma)
+    if isinstance(degree, bool) or not isinstance(degree, (int, np.integer)) or degree < 1:
+        raise RangeError("degree", f"{degree!r}", "an integer of at least 1")
+    if not 0 <= coef0 < float("inf"):
+        raise RangeError("coef0", f"{coef0}", "a number of at least 0, or the kernel is not PSD")
+    _check_points(check_finite, x, y)
+
+    def diagonal(a: tuple[Array, ...]) -> Array:
+        return (namespace(a=a[0]).sum(a[0] * a[0], axis=-1) + coef0) ** degree
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        return (a[0] @ transpose(b[0]) + coef0) ** degree
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points) * sqrt(gamma),)
+
+    return _of_points(PointFunction(prepare, evaluate, diagonal), x, y)
+
+
+def softmax(
+    q: Array, k: Array | None = None, /, *, scale: float | None = None, check_finite: bool = False
+) -> Kernel:
+    r"""The softmax kernel :math:`k(q, k) = \exp(s\,q^Tk)`, attention before its rows are normalised.
+
+    Parameters
+    ----------
+    q : array (n, d)
+    k : array (p, d), optional
+        Without it the kernel is symmetric, and PSD.
+    scale : float, optional
+        s, :math:`1/\sqrt d` by default.
+    check_finite : bool
+        Raise on NaN and infinity.
+
+    Notes
+    -----
+    The unnormalised entries overflow for :math:`s\,q^Tk` above 88 (float32) or 709 (float64).  Then take
+    :func:`gaussian` with ``gamma=scale / 2``: softmax(QKᵀ) is its row-normalised form up to a scaling of
+    the columns by :math:`e^{s\|k\|^2/2}`.  Result and errors are those of :func:`gaussian`.
+    """
+    if scale is not None:
+        _positive(scale=scale)
+    _check_points(check_finite, q, k, "qk")
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        s = points.shape[1] ** -0.5 if scale is None else scale
+        return (_wide(points) * sqrt(s),)
+
+    def diagonal(a: tuple[Array, ...]) -> Array:
+        xp = namespace(a=a[0])
+        return xp.exp(xp.sum(a[0] * a[0], axis=-1))
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        return namespace(a=a[0]).exp(a[0] @ transpose(b[0]))
+
+    return _of_points(PointFunction(prepare, evaluate, diagonal), q, k)
+
+
+def custom(
+    function: Callable[[Array, Array], Array],
+    x: Array,
+    y: Array | None = None,
+    /,
+    *,
+    diagonal: Callable[[Array], Array] | None = None,
+    noise: float = 0.0,
+    check_finite: bool = False,
+) -> Kernel:
+    """A kernel of the user's: ``function(x, y)`` gives the entries (n, p) of points (n, d) and (p, d).
+
+    Parameters
+    ----------
+    diagonal : callable, optional
+        ``diagonal(x)`` gives the n entries (i, i).  Without it they are read off blocks of eight points,
+        and cost 8n entries.
+    noise : float
+        At least 0 and below 1: see :class:`Kernel`.
+
+    Other parameters, result and errors are those of :func:`gaussian`.  That it is symmetric and PSD is the
+    user's word; methods that need it raise where they see that it is not.
+    """
+
+    if not 0 <= noise < 1:
+        raise RangeError("noise", f"{noise}", "a number in [0, 1)")
+    _check_points(check_finite, x, y)
+
+    def prepare(points: Array) -> tuple[Array, ...]:
+        return (_wide(points),)
+
+    def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+        found = function(a[0], b[0])
+        if tuple(found.shape) != (a[0].shape[0], b[0].shape[0]):
+            needs = f"a result of shape {(a[0].shape[0], b[0].shape[0])}"
+            raise ShapeError("function", f"one that gave shape {tuple(found.shape)}", needs)
+        return found
+
+    parts = PointFunction(prepare, evaluate, None if diagonal is None else lambda a: diagonal(a[0]))
+    return _of_points(parts, x, y, noise)
+
+
+def precomputed(a: Array, /, *, check_finite: bool = False) -> Kernel:
+    """The kernel whose matrix (n, p) is at hand; entries read are counted, and the matrix is not copied.
+
+    It counts as symmetric if it is square: a PSD method that meets a pair of entries that differ raises.
+    Raises what :func:`gaussian` raises.
+    """
+    xp = namespace(a=a)
+    floating(xp, a=a)
+    require_matrix("a", a)
+    if a.ndim != 2:
+        raise ShapeError("a", f"of shape {tuple(a.shape)}", "shape (n, p); a kernel has no batch")
+    if check_finite:
+        require_finite(xp, a=a)
+    return MatrixKernel(a, compute_dtype(xp, a.dtype))

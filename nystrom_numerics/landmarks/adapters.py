@@ -1,0 +1,79 @@
+"""Rules of other kinds as rules over a kernel: ``rule(kernel, m, rng=rng)``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from nystrom_numerics.backend import Array, from_numpy, generator, namespace
+from nystrom_numerics.errors import NamespaceError
+from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.landmarks.columns import pivoted_qr
+from nystrom_numerics.landmarks.draws import require_count
+from nystrom_numerics.landmarks.result import ColumnSubset, KernelStrategy, LandmarkPoints, Strategy
+from nystrom_numerics.landmarks.scores import Basis, sketched_basis
+
+__all__ = ["on_basis", "on_columns", "on_points"]
+
+
+def on_points(rule: Strategy, /) -> KernelStrategy:
+    """The rule over a kernel that applies ``rule(x, m)`` to the kernel's points; no kernel entries.
+
+    ``rng`` reaches rules that take one.  Raises NamespaceError for a kernel that knows no points.
+    """
+    takes_rng = "rng" in inspect.signature(rule).parameters
+
+    def over_kernel(
+        kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0
+    ) -> LandmarkPoints | ColumnSubset:
+        if kernel.points is None:
+            raise NamespaceError("kernel", "given by its matrix", "points, which this rule looks at")
+        found = rule(kernel.points, m, rng=rng) if takes_rng else rule(kernel.points, m)
+        if found.valid is None:
+            return found
+        xp = namespace(valid=found.valid)
+        kept = xp.nonzero(found.valid)[0]
+        if isinstance(found, ColumnSubset):
+            return replace(found, indices=xp.take(found.indices, kept), valid=None)
+        return replace(found, points=xp.take(found.points, kept, axis=0), valid=None)
+
+    return over_kernel
+
+
+def on_basis(rule: Callable[..., ColumnSubset], /, *, basis: Basis = sketched_basis) -> KernelStrategy:
+    """The rule over a kernel that applies ``rule(basis)`` to its m leading eigenvectors, exact or nearly so.
+
+    ``rule`` is :func:`deim`, :func:`qdeim`, :func:`maxvol` or :func:`adaptive_randomized_pivoting`.  Cost and
+    kernel entries are those of the basis.
+    """
+    takes_rng = "rng" in inspect.signature(rule).parameters
+
+    def over_kernel(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> ColumnSubset:
+        source, seed = generator(rng)
+        before = kernel.entries
+        kernel.require_symmetric()
+        u = basis(kernel, require_count("m", m, kernel.shape[0]), rng=source)
+        if u.shape[1] == 0:  # a zero kernel
+            nothing = from_numpy(namespace(u=u), np.zeros(0, dtype=np.int64), u)
+            return ColumnSubset(nothing, None, kernel.entries - before, seed)
+        found = rule(u, rng=source) if takes_rng else rule(u)
+        return replace(found, entries=kernel.entries - before, seed=seed)
+
+    return over_kernel
+
+
+def on_columns(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> ColumnSubset:
+    """:func:`pivoted_qr` of the whole kernel matrix, formed for it: n² entries and as much memory.
+
+    A rule for matrices small enough to hold; ``rng`` is not used.
+    """
+    before = kernel.entries
+    found = pivoted_qr(_all(kernel), m)
+    return replace(found, entries=kernel.entries - before)
+
+
+def _all(kernel: Kernel) -> Array:
+    return kernel.block(slice(None), slice(None))

@@ -1,0 +1,120 @@
+"""The claim on landmarks: its rows, and verdicts that follow planted answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments import points
+from experiments.claims import landmark_ranking as claim
+from experiments.contract import PROFILES, Case, Outcome, Record
+from experiments.errors import MissingInputError
+
+
+def case(rule, data="breast cancer", **params):
+    given = {"data": data, "n": 90, "ms": [6, 12, 24], "rule": rule, "draws": 1 if rule in claim.FIXED else 2}
+    return Case("landmark_ranking", given | params)
+
+
+@pytest.fixture(scope="module")
+def records():
+    return [
+        Record(c, tuple(claim.run(c)), None, 0.0, {})
+        for c in (case(rule, data) for data in ("breast cancer", "digits") for rule in claim.RULES)
+    ]
+
+
+def test_rows(records):
+    for record in records:
+        assert len(record.rows) == 3 * record.case.params["draws"]
+        for row in record.rows:
+            for name in ("trace", "Frobenius"):
+                assert row[f"best {name}"] * (1 - 1e-9) <= row[name] <= 1
+            assert row["spectral"] >= row["best spectral"] * 0.99
+            assert row["entries"] >= row["m"]
+            assert row["seconds"] > 0
+            assert 0 <= row["accuracy"] <= 1
+            assert row["iterations"] >= 1
+
+
+def test_the_same_case_gives_the_same_rows():
+    one, other = (claim.run(case("RPCholesky")) for _ in range(2))
+    timed = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in timed} for row in one] == [
+        {k: v for k, v in row.items() if k not in timed} for row in other
+    ]
+
+
+def test_verdicts_table_and_figure(records):
+    verdicts = claim.verdicts(records)
+    assert len(verdicts) == 2 + 3 + 2
+    assert all(v.because for v in verdicts)
+    table = claim.table(records)
+    assert set(table["rule"]) == set(claim.RULES)
+    figure = claim.plot(records)
+    assert len(figure.axes) == 10
+    assert len(figure.legends) == 1
+
+
+def planted(effect):
+    """Records in which one rule has ``effect`` times uniform's error, the others uniform's own."""
+    rng = np.random.default_rng(0)
+    for rule in claim.RULES:
+        c = case(rule, draws=8)
+        rows = [
+            {
+                "m": m,
+                "draw": draw,
+                "trace": (effect if rule == "k-means" else 1.0) / m * np.exp(0.01 * rng.standard_normal()),
+                "entries": m,
+                "seconds": 1.0,
+                "accuracy": 0.5,
+                "iterations": 10,
+            }
+            for m in c.params["ms"]
+            for draw in range(8)
+        ]
+        yield Record(c, tuple(rows), None, 0.0, {})
+
+
+@pytest.mark.parametrize(
+    ("effect", "outcome"), [(0.7, Outcome.SUPPORTED), (1.0, Outcome.REFUTED), (0.952, Outcome.UNDECIDED)]
+)
+def test_verdicts_follow_the_numbers(effect, outcome):
+    verdict = next(v for v in claim.verdicts(planted(effect)) if v.statement.startswith("breast cancer"))
+    assert verdict.outcome is outcome
+
+
+def test_no_records():
+    (verdict,) = claim.verdicts([])
+    assert verdict.outcome is Outcome.UNDECIDED
+
+
+def test_grids():
+    for profile in PROFILES:
+        cases = claim.grid(profile)
+        assert len({c.key for c in cases}) == len(cases) >= 20 * 5
+
+
+def test_what_is_missing_is_named_and_left_out(monkeypatch, records):
+    monkeypatch.setattr(points, "R_LIBRARY", points.Path("/nowhere"))
+    points.loaded.cache_clear()
+    with pytest.raises(MissingInputError, match="r-cran-mlbench"):
+        points.labelled("letters", 10)
+    assert not {"letters", "spam"} & {c.params["data"] for c in claim.grid("quick")}
+    told = {v.statement: v for v in claim.verdicts(records)}
+    (letters,) = (v for statement, v in told.items() if statement.startswith("letters"))
+    assert letters.outcome is Outcome.UNDECIDED
+    assert "r-cran-mlbench" in letters.because
+
+
+@pytest.mark.parametrize("name", points.LABELLED)
+def test_labelled_points(name):
+    try:
+        data = points.labelled(name, 60)
+    except MissingInputError as missing:
+        pytest.skip(str(missing))
+    assert data.x.shape[0] == len(data.labels) == 60
+    assert np.isfinite(data.x).all()
+    assert data.gamma > 0
+    assert "60 points" in data.source
