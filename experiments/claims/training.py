@@ -52,7 +52,7 @@ TASKS = {
     "IMDB, bytes, 2,048 tokens": Task(tasks.imdb_bytes, 2048, 64, 100),
     "ListOps, 2,048 tokens": Task(tasks.listops, 2048, 64, 100),
 }
-QUICK_STEPS = 50
+QUICK_STEPS = 30
 
 
 def grid(profile: str) -> tuple[Case, ...]:
