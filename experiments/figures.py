@@ -42,7 +42,9 @@ def band(
     style: str = "-",
     shade: bool = True,
 ) -> None:
-    """The median of ``y`` at each ``x`` as a line, and its quartiles as a band."""
+    """The median of ``y`` at each ``x`` as a line, and its quartiles as a band; nothing where there is no data."""
+    if data.empty:
+        return
     summary = data.groupby(x)[y].quantile([0.25, 0.5, 0.75]).unstack()
     axes.plot(summary.index, summary[0.5], style, color=color, label=label, marker="o", markersize=3)
     if shade:

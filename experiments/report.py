@@ -206,8 +206,8 @@ def _cells(table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[Any, ...],
     return columns, tuple(zip(*cells, strict=True))
 
 
-def _figure(claim: Claim, records: Sequence[Record]) -> str:
-    """The figure as a data address of an SVG, whose text is outlines: it looks the same everywhere."""
+def draw(claim: Claim, records: Sequence[Record], file: Path | io.BytesIO, kind: str) -> None:
+    """Save the claim's figure in the style of the report; ``kind`` is what matplotlib calls the format."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -217,11 +217,17 @@ def _figure(claim: Claim, records: Sequence[Record]) -> str:
     style = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "svg.hashsalt": claim.TITLE}
     style["figure.constrained_layout.use"] = True
     style["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
-    drawn = io.BytesIO()
     with mpl.rc_context(style):
         figure = claim.plot(records)
-        figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+        undated = {"Date": None} if kind == "svg" else None
+        figure.savefig(file, format=kind, dpi=110, bbox_inches="tight", metadata=undated)
     plt.close(figure)
+
+
+def _figure(claim: Claim, records: Sequence[Record]) -> str:
+    """The figure as a data address of an SVG, whose text is outlines: it looks the same everywhere."""
+    drawn = io.BytesIO()
+    draw(claim, records, drawn, "svg")
     return f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}"
 
 

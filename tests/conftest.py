@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.lanes import CUPY_MISSING, Lane, cupy_lane, read_only
+from tests.lanes import NO_DEVICE, Lane, cuda_lane, cupy_lane, read_only
 
 warnings.filterwarnings("ignore", message=".*array_api_strict.*2026.*")
 
@@ -24,16 +24,17 @@ LANES = {
         "strict-device1", lambda x: array_api_strict.asarray(x, device=array_api_strict.Device("device1"))
     ),
     "torch": Lane("torch", lambda x: torch.from_numpy(np.array(x))),
+    "torch-cuda": cuda_lane(),
     "cupy": cupy_lane(),
 }
 
 
 @pytest.fixture(params=list(LANES))
 def lane(request: pytest.FixtureRequest) -> Lane:
-    """NumPy, read-only NumPy, array-api-strict on two devices, Torch, and CuPy where a GPU is."""
+    """NumPy, read-only NumPy, array-api-strict on two devices, Torch, and Torch and CuPy on a GPU where one is."""
     chosen = LANES[request.param]
     if chosen is None:
-        pytest.skip(CUPY_MISSING)
+        pytest.skip(f"{request.param} lane: {NO_DEVICE}")
     return chosen
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nystrom_numerics.backend import device_of, to_numpy
 
-CUPY_MISSING = "CuPy lane: no CUDA device is present (array creation would raise)"
+NO_DEVICE = "no CUDA device is present, or CuPy is not installed"
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,14 @@ def cupy_lane() -> Lane | None:
     except Exception:  # ImportError without CuPy; a driver or runtime error without a device
         return None
     return Lane("cupy", cupy.asarray)
+
+
+def cuda_lane() -> Lane | None:
+    """The lane of Torch on a GPU, or None where there is none."""
+    import torch
+
+    return (
+        Lane("torch-cuda", lambda x: torch.as_tensor(np.array(x), device="cuda"))
+        if torch.cuda.is_available()
+        else None
+    )

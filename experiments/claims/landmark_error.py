@@ -193,7 +193,8 @@ def plot(records: Iterable[Record]) -> Figure:
             for rule, color in colors.items():
                 for method, style in zip(PINVS, ("-", "--"), strict=True):
                     chosen = part[(part["rule"] == rule) & (part["pinv"] == method)]
-                    figures.band(ax, chosen, "m", column, label=f"{rule}, {method}", color=color, style=style)
+                    named = {"label": f"{rule}, {method}", "color": color, "style": style}
+                    figures.band(ax, chosen, "m", column, **named, shade=style == "-")
             ax.set(xscale="log", yscale="log", title=f"{name}", xlabel="landmarks m", ylabel=label)
             ax.set_xticks(sorted(part["m"].unique()), [str(m) for m in sorted(part["m"].unique())])
             ax.minorticks_off()

@@ -129,8 +129,10 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
 def _order(paper: pd.DataFrame) -> Verdict:
     statement = "Z_j → A⁺ in the third order: ‖AA⁺ − AZ_{j+1}‖₂ ≤ ‖AA⁺ − AZ_j‖₂³ at the end"
     pairs = _order_pairs(paper)
-    if len(pairs) < 3:
-        return Verdict(statement, Outcome.UNDECIDED, "Fewer than three steps in the asymptotic range.")
+    if len(pairs) == 0 or len(np.unique(pairs[:, 0])) < 3:
+        return Verdict(
+            statement, Outcome.UNDECIDED, "Fewer than three different steps in the asymptotic range."
+        )
     slope, worst = fit_slope(*pairs.T), float((pairs[:, 1] / pairs[:, 0] ** 3).max())
     return bounded(
         statement,
