@@ -27,10 +27,10 @@ def _indices(name: str, chosen: Sequence[int], length: int) -> Host:
     return found
 
 
-def _growth(x: Host) -> float:
-    """‖X⁺‖₂ for X of full rank, inf where rounding cannot tell it is."""
+def _growth(x: Host, size: float = 1.0) -> float:
+    """‖X⁺‖₂ for a part X of full rank of a matrix of norm ``size``, inf where rounding cannot tell it is."""
     sigma = np.linalg.svd(x, compute_uv=False)
-    return inf if sigma[-1] <= 8 * max(x.shape) * 2.0**-52 * sigma[0] else float(1 / sigma[-1])
+    return inf if sigma[-1] <= 64 * max(x.shape) * 2.0**-52 * size else float(1 / sigma[-1])
 
 
 def goreinov_tyrtyshnikov(a: Array, rows: Sequence[int], columns: Sequence[int], /) -> Bound:
@@ -58,7 +58,8 @@ def goreinov_tyrtyshnikov(a: Array, rows: Sequence[int], columns: Sequence[int],
         raise RangeError("rows", f"{len(i)} for {len(j)} columns", "as many as the columns")
     k = len(i)
     w = host[np.ix_(i, j)]
-    scale = _growth(w)
+    sigma = np.linalg.svd(host, compute_uv=False)
+    scale = _growth(w, float(sigma[0]))
     regular = Hypothesis("W regular", scale < inf, f"‖W⁻¹‖₂ = {scale:.3g}")
     value = inf
     if regular.holds:
@@ -69,7 +70,6 @@ def goreinov_tyrtyshnikov(a: Array, rows: Sequence[int], columns: Sequence[int],
         for x, line in zip(left, residual, strict=True):
             bordered = inverse[:, :, None] * line + right[:, None, :] * x[None, :, None]
             growth = max(growth, float(np.abs(bordered).max()))
-        sigma = np.linalg.svd(host, compute_uv=False)
         value = (k + 1) * growth * tail_norms(sigma, k)[0]
     return bound(
         value,
@@ -119,7 +119,7 @@ def oversampled_cross(a: Array, rows: Sequence[int], columns: Sequence[int], k: 
     _, sigma, vt = np.linalg.svd(host, full_matrices=False)
     c = host[:, j]
     basis, _ = np.linalg.qr(c)
-    span = _growth(c)
+    span = _growth(c, float(sigma[0]))
     p = _growth(basis[i]) if len(i) >= len(j) else inf
     q = _growth(vt[:k, j].T)
     holds = (

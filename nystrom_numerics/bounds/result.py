@@ -77,7 +77,9 @@ class Bound:
         """The probability in words."""
         if self.probability is None:
             return "in the mean over the draws"
-        return "with certainty" if self.probability == 1 else f"with probability at least {self.probability:g}"
+        if self.probability == 1:
+            return "with certainty"
+        return f"with probability at least 1 − {1 - self.probability:.3g}"
 
     def with_probability(self, failure: float, /) -> Bound:
         r"""A bound of the mean as one with probability 1 − ``failure``, by Markov: value / failure.
