@@ -34,6 +34,13 @@ from nystrom_numerics.bounds.cross import (
     oversampled_cross,
     sorensen_embree,
 )
+from nystrom_numerics.bounds.propagation import (
+    PinvError,
+    pinv_error,
+    row_normalisation,
+    softmax_lipschitz,
+    wedin,
+)
 from nystrom_numerics.bounds.quantisation import gaussian_quantisation, kernel_quantisation, zhang_tsang_kwok
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Hypothesis, Norm, Side
 from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
@@ -46,6 +53,7 @@ __all__ = [
     "Hypothesis",
     "Norm",
     "Operator",
+    "PinvError",
     "Side",
     "Spectrum",
     "additive_uniform",
@@ -68,10 +76,14 @@ __all__ = [
     "leave_one_out",
     "musco_musco",
     "oversampled_cross",
+    "pinv_error",
     "psd_sandwich",
     "psd_spectrum",
+    "row_normalisation",
     "rpcholesky_expectation",
+    "softmax_lipschitz",
     "sorensen_embree",
+    "wedin",
     "xnystrace",
     "xtrace",
     "zhang_tsang_kwok",
