@@ -28,6 +28,8 @@ from nystrom_numerics.bounds.apriori import (
     musco_musco,
     rpcholesky_expectation,
 )
+from nystrom_numerics.bounds.audit import Audit, Line, audit
+from nystrom_numerics.bounds.certificate import certify
 from nystrom_numerics.bounds.cross import (
     generalised_nystrom,
     goreinov_tyrtyshnikov,
@@ -47,10 +49,12 @@ from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
 from nystrom_numerics.bounds.traces import hutchpp, xnystrace, xtrace
 
 __all__ = [
+    "Audit",
     "Bound",
     "Certificate",
     "Estimate",
     "Hypothesis",
+    "Line",
     "Norm",
     "Operator",
     "PinvError",
@@ -58,7 +62,9 @@ __all__ = [
     "Spectrum",
     "additive_uniform",
     "additive_weighted",
+    "audit",
     "belabbas_wolfe",
+    "certify",
     "coherence",
     "dpp_expectation",
     "drawn_leverage",

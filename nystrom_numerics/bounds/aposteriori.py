@@ -16,7 +16,6 @@ import numpy as np
 
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace, to_numpy, unit_roundoff
 from nystrom_numerics.bounds.result import (
-    Bound,
     Certificate,
     Estimate,
     Norm,
@@ -158,7 +157,8 @@ def frobenius_probes(
     like: Array,
     /,
     *,
-    probes: int = 32,
+    probes: int | None = None,
+    ratio: float = 1.5,
     failure: float = 0.01,
     trivial: float = inf,
     rng: np.random.Generator | int = 0,
@@ -173,7 +173,12 @@ def frobenius_probes(
 
     Parameters
     ----------
-    As in :func:`gaussian_norm_bound`.
+    apply, like, failure, trivial, rng
+        As in :func:`gaussian_norm_bound`.
+    probes : int, optional
+        r; by default as few as bring upper over lower to ``ratio``, which depends on r and δ alone.
+    ratio : float
+        Above 1.
 
     Notes
     -----
@@ -183,6 +188,8 @@ def frobenius_probes(
     At δ = 0.01, ± 20 % of the norm takes 141 probes.
     """
     require_failure(failure)
+    if probes is None:
+        probes = _probes_for(ratio, failure)
     squares = to_numpy(_lengths(apply(_probes(like, probes, rng)))).astype(np.float64) ** 2
     mean = float(squares.mean())
     low, high = _chi_square_tails(probes, failure / 2)
@@ -197,6 +204,24 @@ def frobenius_probes(
     )
     lower, upper = sides
     return Certificate(lower, Estimate(sqrt(mean), error, probes, source), upper)
+
+
+def _probes_for(ratio: float, failure: float) -> int:
+    """The least number of probes whose interval is of that ratio."""
+    if not 1 < ratio < inf:
+        raise RangeError("ratio", f"{ratio}", "a finite number above 1")
+
+    def enough(count: int) -> bool:
+        low, high = _chi_square_tails(count, failure / 2)
+        return low > 0 and high <= ratio * ratio * low
+
+    low, high = 0, 1
+    while not enough(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _chi_square_tails(degrees: int, failure: float) -> tuple[float, float]:
@@ -308,7 +333,9 @@ def lanczos_norm(
     # an exhausted space is invariant, and holds the leading eigenvector with probability one
     high = theta * (1 + level) if exhausted else theta / (1 - gap) * (1 + level) if gap < 1 else inf
     matvecs = step if apply_transpose is None else 2 * step
-    source = f"Lanczos from a random vector, {step} steps; after Kuczyński and Woźniakowski 1992, derived here"
+    source = (
+        f"Lanczos from a random vector, {step} steps; after Kuczyński and Woźniakowski 1992, derived here"
+    )
     lower = bound(max(theta * (1 - level), 0.0) ** power, Side.LOWER, Norm.SPECTRAL, source, trivial=0.0)
     upper = bound(high**power, Side.UPPER, Norm.SPECTRAL, source, trivial=trivial, probability=1 - failure)
     return Certificate(lower, Estimate(theta**power, None, matvecs, source), upper)

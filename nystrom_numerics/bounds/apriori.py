@@ -97,7 +97,9 @@ def gittens_mahoney(spectrum: Spectrum, indices: Sequence[int], k: int, /) -> tu
     omega1 = spectrum.vectors[chosen, :k].T
     smallest = float(np.linalg.svd(omega1, compute_uv=False)[-1]) if len(chosen) >= k else 0.0
     hypothesis = Hypothesis(
-        "Ω₁ of full row rank", smallest > 8 * n * 2.0**-52, f"m = {len(chosen)}, k = {k}, σ_k(Ω₁) = {smallest:.1e}"
+        "Ω₁ of full row rank",
+        smallest > 8 * n * 2.0**-52,
+        f"m = {len(chosen)}, k = {k}, σ_k(Ω₁) = {smallest:.1e}",
     )
     spectral = frobenius = inf
     if hypothesis.holds:
@@ -337,7 +339,9 @@ def dpp_expectation(spectrum: Spectrum, m: int, /) -> Bound:
         value = (m + 1) * exp(logs[m + 1] - logs[m])
     source = "Belabbas and Wolfe 2009, §2; Deshpande et al. 2006, exact mean"
     trivial = spectrum.norms[2]
-    return bound(value, Side.UPPER, Norm.TRACE, source, trivial=trivial, probability=None, holds_under=(rank,))
+    return bound(
+        value, Side.UPPER, Norm.TRACE, source, trivial=trivial, probability=None, holds_under=(rank,)
+    )
 
 
 def belabbas_wolfe(spectrum: Spectrum, m: int, /) -> Bound:
@@ -362,9 +366,11 @@ def belabbas_wolfe(spectrum: Spectrum, m: int, /) -> Bound:
 
 
 def rpcholesky_expectation(spectrum: Spectrum, m: int, /) -> Bound:
-    r"""The mean after m steps of randomly pivoted Cholesky, :math:`E\,\mathrm{tr}R \le (1 + \varepsilon)\sum_{j>r}\lambda_j`.
+    r"""The mean after m steps of randomly pivoted Cholesky.
 
-    ε solves :math:`m = r/\varepsilon + r\ln(1/(\varepsilon\eta))`, with
+    .. math:: E\,\mathrm{tr}R \le (1 + \varepsilon)\sum_{j>r}\lambda_j
+
+    where ε solves :math:`m = r/\varepsilon + r\ln(1/(\varepsilon\eta))`, with
     :math:`\eta = \sum_{j>r}\lambda_j/\mathrm{tr}A`, and r is the one that gives the least.
 
     Source: Chen, Epperly, Tropp and Webber 2024, Theorem 5.1; r = 0, the trivial bound, included.

@@ -22,7 +22,11 @@ __all__ = ["generalised_nystrom", "goreinov_tyrtyshnikov", "oversampled_cross", 
 
 def _indices(name: str, chosen: Sequence[int], length: int) -> Host:
     found = np.asarray(chosen, dtype=np.int64)
-    if not len(found) or not (found.min() >= 0 and found.max() < length) or len(set(found.tolist())) < len(found):
+    if (
+        not len(found)
+        or not (found.min() >= 0 and found.max() < length)
+        or len(set(found.tolist())) < len(found)
+    ):
         raise RangeError(name, f"{list(chosen)}", f"distinct indices in [0, {length}), one at least")
     return found
 
@@ -124,7 +128,9 @@ def oversampled_cross(a: Array, rows: Sequence[int], columns: Sequence[int], k: 
     q = _growth(vt[:k, j].T)
     holds = (
         Hypothesis("C of full column rank", span < inf, f"‖C⁺‖₂ = {span:.3g}"),
-        Hypothesis("as many rows as columns, Q_C(I,:) of full column rank", p < inf, f"‖Q_C(I,:)⁺‖₂ = {p:.3g}"),
+        Hypothesis(
+            "as many rows as columns, Q_C(I,:) of full column rank", p < inf, f"‖Q_C(I,:)⁺‖₂ = {p:.3g}"
+        ),
         Hypothesis("V_k(J,:) of full column rank", q < inf, f"‖V_k(J,:)⁺‖₂ = {q:.3g}"),
     )
     value = p * q * tail_norms(sigma, k)[0] if max(span, p, q) < inf else inf

@@ -57,9 +57,8 @@ def pinv_error(core: Array, z: Array, left: Array, right: Array, /) -> PinvError
         if x.shape != w.shape or w.shape[0] != w.shape[1]:
             raise ShapeError(name, f"of shape {x.shape}", f"a square core's, {w.shape}")
     sigma = np.linalg.svd(w, compute_uv=False)
-    regular = Hypothesis(
-        "W regular", bool(sigma[-1] > 8 * len(w) * 2.0**-52 * sigma[0]), f"σ_min/σ_max = {sigma[-1] / sigma[0]:.1e}"
-    )
+    holds = bool(sigma[-1] > 8 * len(w) * 2.0**-52 * sigma[0])
+    regular = Hypothesis("W regular", holds, f"σ from {sigma[-1]:.1e} to {sigma[0]:.1e}")
     inverse = np.linalg.pinv(w)
     difference = inverse - z_
     exact = sqrt(max(float(np.trace(difference.T @ gl @ difference @ gr)), 0.0))
@@ -86,7 +85,9 @@ def _root(gram: np.ndarray) -> float:
     return sqrt(max(float(np.linalg.eigvalsh((gram + gram.T) / 2)[-1]), 0.0))
 
 
-def wedin(inverse_norm: float, other_norm: float, perturbation: float, /, *, norm: Norm = Norm.SPECTRAL) -> Bound:
+def wedin(
+    inverse_norm: float, other_norm: float, perturbation: float, /, *, norm: Norm = Norm.SPECTRAL
+) -> Bound:
     r""":math:`\|B^+ - A^+\| \le \mu\max(\|A^+\|_2^2, \|B^+\|_2^2)\|B - A\|`.
 
     μ is the golden ratio :math:`(1+\sqrt5)/2` in the spectral norm and :math:`\sqrt2` in the Frobenius norm;

@@ -68,7 +68,9 @@ def _nearest(x: Array, z: Array) -> tuple[float, int]:
 
 
 def gaussian_quantisation(x: Array, z: Array, /, *, gamma: float) -> Bound:
-    r"""For :math:`\exp(-\gamma\|x - y\|^2)` and any landmarks: :math:`\mathrm{tr}R \le 2\gamma\sum_i\min_s\|x_i - z_s\|^2`.
+    r"""For the kernel :math:`\exp(-\gamma\|x - y\|^2)` and any landmarks, in the trace norm.
+
+    .. math:: \mathrm{tr}R \le 2\gamma\sum_i\min_s\|x_i - z_s\|^2
 
     Parameters
     ----------
@@ -116,11 +118,15 @@ def zhang_tsang_kwok(x: Array, z: Array, core: Array, /, *, gamma: float) -> Bou
     w = on_host("core", core)
     sigma = np.linalg.svd(w, compute_uv=False)
     least = float(sigma[-1])
-    regular = Hypothesis("W regular", least > 8 * len(w) * 2.0**-52 * float(sigma[0]), f"σ_min(W) = {least:.2e}")
+    regular = Hypothesis(
+        "W regular", least > 8 * len(w) * 2.0**-52 * float(sigma[0]), f"σ_min(W) = {least:.2e}"
+    )
     total, largest = _nearest(x, z)
     n, m, lipschitz = x.shape[0], z.shape[0], sqrt(2 * gamma / e)
     value = inf
     if regular.holds:
-        value = 2 * lipschitz * (sqrt(n * total) + sqrt(largest * m * total)) + lipschitz**2 * m * total / least
+        value = (
+            2 * lipschitz * (sqrt(n * total) + sqrt(largest * m * total)) + lipschitz**2 * m * total / least
+        )
     source = "after Zhang, Tsang and Kwok 2008, Proposition 2; constants derived here"
     return bound(value, Side.UPPER, Norm.FROBENIUS, source, trivial=float(n), holds_under=(regular,))

@@ -83,7 +83,9 @@ def xtrace(
     s = transpose(xp.linalg.inv(r))
     s = s / xp.sqrt(xp.sum(s * s, axis=0))[None, :]
     v = w - s * xp.sum(s * w, axis=0)[None, :]
-    own = xp.sum(omega * y, axis=0) - 2 * xp.sum(transpose(z) @ omega * v, axis=0) + xp.sum(v * (h @ v), axis=0)
+    own = (
+        xp.sum(omega * y, axis=0) - 2 * xp.sum(transpose(z) @ omega * v, axis=0) + xp.sum(v * (h @ v), axis=0)
+    )
     terms = xp.sum(xp.linalg.diagonal(h)) - xp.sum(s * (h @ s), axis=0) + own
     found = to_numpy(terms).astype(np.float64)
     return _mean(found, matvecs, "XTrace; Epperly, Tropp and Webber 2024, §2.1")

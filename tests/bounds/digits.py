@@ -84,5 +84,3 @@ def range_basis(columns):
         if mp.norm(v) > mp.mpf(10) ** -50 * max(size, mp.mpf(10) ** -50):
             basis.append(v / mp.norm(v))
     return basis
-
-

@@ -64,7 +64,9 @@ def psd_matrices(count, seed=0, sizes=(4, 16)):
         else:
             x = rng.standard_normal((n, int(rng.integers(1, 5))))
             if name == "near duplicates":
-                x = x[np.arange(n) % max(2, n // 2)] + 10.0 ** -rng.uniform(2, 7) * rng.standard_normal(x.shape)
+                x = x[np.arange(n) % max(2, n // 2)] + 10.0 ** -rng.uniform(2, 7) * rng.standard_normal(
+                    x.shape
+                )
             a = np.exp(-rng.uniform(0.05, 2) * ((x[:, None] - x) ** 2).sum(-1))
         yield name, (a + a.T) / 2
 

@@ -140,7 +140,9 @@ def ratios(name):
     """How far each bound is on its side of the truth: at least 1 where it holds."""
     known = [(b, t, s) for b, t, s in CASES[name]()[name] if b.value is not None]
     upper = known[0][0].side is Side.UPPER
-    return known, np.array([(b.value + s) / (t + s) if upper else (t + s) / (b.value + s) for b, t, s in known])
+    return known, np.array(
+        [(b.value + s) / (t + s) if upper else (t + s) / (b.value + s) for b, t, s in known]
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
