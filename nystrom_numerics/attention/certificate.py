@@ -92,7 +92,8 @@ def certify_operator(
         As :func:`~nystrom_numerics.attention.nystrom_operator` makes it from q (n_q, d) and k (n_k, d).
     v : array (n_k, d_v)
     rows : int, optional
-        Exact rows; by default as many as have the entries of the approximation itself, 2m and a few.
+        Exact rows; by default as many as have the entries of the approximation itself, 2m and a few, and 8
+        at least.
     failure, rng
         As in :func:`certify_rows`, whose result, errors and statements these are too.
 
@@ -106,7 +107,7 @@ def certify_operator(
         raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
     n_q, n_k, m = operator.q.shape[0], operator.k.shape[0], operator.core.shape[0]
     if rows is None:
-        rows = min(n_q, ((n_q + n_k) * m + m * m) // n_k)
+        rows = min(n_q, max(8, ((n_q + n_k) * m + m * m) // n_k))
     made = _Rows(xp, operator)
     lengths, sums = made.lengths_and_sums()
     return certify_rows(
