@@ -260,11 +260,17 @@ def _error_figure(audits: dict[int, Any]) -> Figure:
             label="the error itself",
         )
         ax.set(xscale="log", yscale="log", xlabel="landmarks m", ylabel=norm.value)
+        _ticks(ax, list(audits))
     handles: dict[str, Any] = {}
     for ax in axes[0]:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
     return figure
+
+
+def _ticks(ax: Any, counts: Sequence[int]) -> None:
+    ax.set_xticks(counts, [str(m) for m in counts])
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
 def _interval_figure(found: dict[int, Any]) -> Figure:
@@ -277,6 +283,7 @@ def _interval_figure(found: dict[int, Any]) -> Figure:
         low, high = ([getattr(c, side).value for c in made] for side in ("lower", "upper"))
         ax.fill_between(list(found), low, high, alpha=0.2, label="99 % interval, asymptotic")
         ax.set(xscale="log", yscale="log", xlabel="landmarks m", ylabel=label)
+        _ticks(ax, list(found))
         ax.legend(frameon=False)
     return figure
 
