@@ -105,9 +105,9 @@ def _propagation(q: Any, k: Any, scale: float) -> list[Row]:
 def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     """Explanation, Lemma 2 with its sharper form, propagation."""
     data = frame(records)
-    errors = data[(data["kind"] == "error") & (data["m"] == M)]
-    if errors.empty:
+    if data.empty or not ((data["kind"] == "error") & (data["m"] == M)).any():
         return (Verdict(CLAIM, Outcome.UNDECIDED, "No record at 64 landmarks."),)
+    errors = data[(data["kind"] == "error") & (data["m"] == M)]
     factor = errors["error"] / errors["best"]
     explained = majority(
         f"Eckart and Young's bound explains the error within a factor of 3 (m = {M})",

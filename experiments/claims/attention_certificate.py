@@ -75,11 +75,11 @@ def run(case: Case) -> list[Row]:
 def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     """Width on most heads and on all; coverage with its interval."""
     data = frame(records)
+    if data.empty:
+        return (Verdict(CLAIM, Outcome.UNDECIDED, "No record."),)
     found = []
     for name, label in WHAT.items():
         part = data[data["what"] == name]
-        if part.empty:
-            continue
         narrow = int((part["width"] <= NARROW).sum())
         outcome = Outcome.SUPPORTED if narrow == len(part) else Outcome.REFUTED
         found.append(
@@ -104,7 +104,7 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
                 f"{(part['covered'] / part['trials']).min():.0%}. It is asymptotic, its factor chosen on these heads.",
             )
         )
-    return tuple(found) or (Verdict(CLAIM, Outcome.UNDECIDED, "No record."),)
+    return tuple(found)
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:

@@ -393,7 +393,7 @@ def _sizes(
     if not sizes.mean() > 0:
         return np.ones_like(sizes)
     # rounded, so that the order of equal sizes does not hang on a backend's last digits
-    return np.round(0.7 * sizes / sizes.mean() + 0.3, 4)
+    return np.asarray(np.round(0.7 * sizes / sizes.mean() + 0.3, 4))
 
 
 def _proportional(

@@ -18,7 +18,7 @@ from nystrom_numerics.bounds import Side
 from tests.bounds import digits
 from tests.bounds.instances import norms, psd_instances, psd_matrices, residual
 
-COUNT = 5000
+COUNT = 6600
 
 
 @cache
@@ -148,7 +148,7 @@ def ratios(name):
 @pytest.mark.parametrize("name", CASES)
 def test_no_violation(name):
     known, ratio = ratios(name)
-    assert len(known) > 0.75 * COUNT, "the hypotheses fail too often to say anything"
+    assert len(known) >= 5000, "too few instances whose hypotheses hold"
     for b, truth, slack in known:
         if b.side is Side.UPPER:
             assert truth <= b.value + slack, str(b)
