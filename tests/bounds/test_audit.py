@@ -130,3 +130,34 @@ def test_audit_of_a_matrix_names_what_fails():
         )
     with pytest.raises(errors.IndefiniteError):
         bounds.audit(-a, landmarks.ColumnSubset(np.array([0]), None, 0, None))
+
+
+def test_bounds_before_the_fact_agree_on_lanes(lane, dtype):
+    """One value on every backend, for the spectrum, crosses, points and a whole audit."""
+    x = points(40).astype(dtype)
+    tol = 1e-8 if dtype == "float64" else 5e-2
+    found = []
+    for make in (np.asarray, lane):
+        kernel = kernels.gaussian(make(x), gamma=0.5)
+        a = kernel.block(ALL, ALL)
+        spectrum = bounds.psd_spectrum(a)
+        subset = landmarks.ColumnSubset(make(np.arange(0, 40, 3)), None, 0, None)
+        z = make(x[::5])
+        audited = bounds.audit(kernel, subset)
+        found.append(
+            [
+                *(b.value for b in bounds.gittens_mahoney(spectrum, range(0, 40, 3), 5)),
+                *(b.value for b in bounds.coherence(spectrum, 30, 1)),
+                bounds.dpp_expectation(spectrum, 10).value,
+                bounds.musco_musco(spectrum, 20.0).value,
+                bounds.goreinov_tyrtyshnikov(a, [0, 5], [3, 9]).value,
+                bounds.oversampled_cross(a, [0, 5, 8], [3, 9], 2).value,
+                bounds.sorensen_embree(a, [0, 5], [3, 9], 2).value,
+                bounds.kernel_quantisation(kernel, z).value,
+                bounds.gaussian_quantisation(make(x), z, gamma=0.5).value,
+                bounds.zhang_tsang_kwok(make(x), z, kernel.between(z, z), gamma=0.5).value,
+                *audited.truth,
+                *(audited.best(norm, side).bound.value for norm in NORMS for side in Side),
+            ]
+        )
+    np.testing.assert_allclose(found[1], found[0], rtol=tol)
