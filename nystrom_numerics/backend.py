@@ -22,6 +22,7 @@ from nystrom_numerics.errors import (
     NonFiniteError,
     RangeError,
     ShapeError,
+    Status,
 )
 
 __all__ = [
@@ -42,9 +43,11 @@ __all__ = [
     "solve_lower",
     "status_tells",
     "strip_rows",
+    "sum_by_label",
     "to_numpy",
     "unit_roundoff",
     "with_vjp",
+    "worst_status",
 ]
 
 Array: TypeAlias = Any
@@ -212,6 +215,36 @@ def solve_lower(lower: Array, rows: Array) -> Array:
     return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))
 
 
+def sum_by_label(x: Array, labels: Array, m: int) -> tuple[Array, Array]:
+    """Sums of the rows of ``x`` (..., n, d) that share a label, (..., m, d), and their numbers, (..., m).
+
+    Labels lie in [0, m]; rows of label m are left out.  Libraries scatter each in their own way; the standard
+    has none, and a product with the matrix of memberships takes its place.
+    """
+    xp = array_api_compat.array_namespace(x)
+    batch, (n, d) = x.shape[:-2], x.shape[-2:]
+    if isinstance(x, np.ndarray):
+        flat = (labels.reshape(-1, n) + (m + 1) * np.arange(prod(batch))[:, None]).ravel()
+        bins = (m + 1) * prod(batch)
+        count = np.bincount(flat, minlength=bins)
+        order = np.argsort(flat.astype(np.min_scalar_type(bins)), kind="stable")  # by radix for 16 bits
+        total = np.zeros((bins, d), dtype=x.dtype)
+        some = count > 0
+        starts = (np.cumsum(count) - count)[some]
+        total[some] = np.add.reduceat(x.reshape(-1, d)[order], starts, axis=0)
+        total = total.reshape(*batch, m + 1, d)[..., :m, :]
+        return total, count.astype(x.dtype).reshape(*batch, m + 1)[..., :m]
+    if array_api_compat.is_torch_array(x):
+        ones = xp.ones_like(x[..., 0])
+        total = xp.zeros((*batch, m + 1, d), dtype=x.dtype, device=x.device)
+        total = total.scatter_add(-2, labels[..., None].expand(x.shape), x)
+        count = xp.zeros((*batch, m + 1), dtype=x.dtype, device=x.device).scatter_add(-1, labels, ones)
+        return total[..., :m, :], count[..., :m]
+    member = labels[..., None] == xp.arange(m, device=array_api_compat.device(x))
+    weight = xp.matrix_transpose(xp.astype(member, x.dtype))
+    return weight @ x, xp.sum(weight, axis=-1)
+
+
 def generator(rng: np.random.Generator | int) -> tuple[np.random.Generator, int | None]:
     """The NumPy generator to draw from, and the seed to record (``None`` for a generator).
 
@@ -247,6 +280,12 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if xp.__name__ == "array_api_strict":
         x = array_api_compat.to_device(x, xp.Device("CPU_DEVICE"))
     return np.asarray(x)
+
+
+def worst_status(codes: Array) -> Status:
+    """The worst of an array of status codes; one synchronisation."""
+    host = to_numpy(codes)
+    return Status(int(host.max())) if host.size else Status.CONVERGED
 
 
 # ---------------------------------------------------------------- what only some libraries have

@@ -145,3 +145,15 @@ def test_without_its_packages_it_says_what_to_install():
 def test_imports_are_light(module, unwanted):
     code = f"import sys, {module}; print([name for name in {unwanted} if name in sys.modules])"
     assert python(code).stdout.strip() == "[]"
+
+
+def test_prove_checks_one_claim_and_leaves_the_whole_page_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(commands.app, ["prove", "eq16_index"])
+    assert done.exit_code == 0, done.output
+    assert "REFUTED" in done.output
+    assert list(tmp_path.iterdir()) == []
+    done = CliRunner().invoke(commands.app, ["prove", "eq16_index", "--html", "deep/page.html"])
+    assert done.exit_code == 0, done.output
+    assert "eq16" in (tmp_path / "deep" / "page.html").read_text("utf-8")
+    assert CliRunner().invoke(commands.app, ["prove", "no_such_claim"]).exit_code == 2

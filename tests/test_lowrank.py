@@ -160,6 +160,8 @@ def test_factor_bad_input(rng):
         (lambda: factor.coefficients(x, -1.0), "ridge"),
         (lambda: factor.preconditioner(0.0), "ridge"),
         (lambda: factor.apply(x[:2]), "v"),
+        (lambda: factor.features(kernels.precomputed(np.eye(9)), x), "kernel"),
+        (lambda: factor.features(kernel, x[:, :1]), "x"),
         (lambda: lowrank.residual_norms(kernels.gaussian(x[:4], gamma=1.0), factor), "factor"),
         (lambda: lowrank.cross_factor(kernel, [0], [1, 2]), "rows"),
         (lambda: lowrank.cross_factor(kernel, [0], []), "columns"),

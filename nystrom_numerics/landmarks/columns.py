@@ -20,6 +20,7 @@ from nystrom_numerics.backend import (
     namespace,
     require_finite,
     require_matrix,
+    solve_lower,
     unit_roundoff,
 )
 from nystrom_numerics.errors import RangeError, ShapeError
@@ -161,22 +162,27 @@ def deim(basis: Array, /) -> ColumnSubset:
     -----
     Cost: nr² multiplications; one synchronisation a column.
     :math:`\|U_I^{-1}\|_2 \le \sqrt{nr/3}\,2^r` (Sorensen and Embree 2016, Lemma 4.4).  Source: Chaturantabut
-    and Sorensen 2010, Algorithm 1; the interpolation is kept up to date by elimination.
+    and Sorensen 2010, Algorithm 1; the interpolation is solved for by the triangle of
+    that elimination.
     """
     xp = require_basis(basis)
     require_finite(xp, basis=basis)
-    left = xp.astype(basis, compute_dtype(xp, basis.dtype))
-    floor = 16 * unit_roundoff(xp, left.dtype) * float(xp.max(xp.abs(left)))
+    u = transpose(xp.astype(basis, compute_dtype(xp, basis.dtype), copy=False))
+    floor = 16 * unit_roundoff(xp, u.dtype) * float(xp.max(xp.abs(u)))
+    lower = xp.zeros(u.shape, dtype=u.dtype, device=device_of(u))  # rows: the columns of L, one at its pivot
     picked: list[int] = []
-    for j in range(left.shape[1]):
-        column = left[:, j]
+    for j in range(u.shape[0]):
+        column = u[j, :]
+        if picked:
+            rows = from_numpy(xp, np.asarray(picked, dtype=np.int64), u)
+            triangle = transpose(xp.take(lower[:j, :], rows, axis=1))
+            weights = solve_lower(triangle, xp.take(column, rows)[None, :])[0, :]
+            column = column - weights @ lower[:j, :]
         p = int(xp.argmax(xp.abs(column)))
         if float(xp.abs(column[p])) <= floor:
             break  # a column that depends on those before it
         picked.append(p)
-        factor = column / column[p]
-        left[:, j + 1 :] -= factor[:, None] * left[p : p + 1, j + 1 :]
-        left[p, :] = xp.zeros_like(left[p, :])
+        lower[j, :] = column / column[p]
     indices = from_numpy(xp, np.asarray(picked, dtype=np.int64), basis)
     return ColumnSubset(indices, None, entries=0, seed=None)
 
@@ -254,8 +260,9 @@ def rectangular_maxvol(basis: Array, m: int, /, *, tol: float = 0.05, iterations
 
     Notes
     -----
-    Cost: that of :func:`maxvol`, and nr for each row beyond r.  A row of C that was not picked has length at
-    most :math:`\sqrt{r/(m + 1 - r)}` times that of a dominant set.  Source: Mikhalev and Oseledets 2018,
+    Cost: that of :func:`maxvol`, and nr for each row beyond r.  For a dominant set the rows of
+    C that were not picked have length at most :math:`\sqrt{r/(m + 1 - r)}` (theirs, Theorem 2; recalled), which the
+    greedy set comes near.  Source: Mikhalev and Oseledets 2018,
     Algorithm 2.
     """
     r = basis.shape[1] if getattr(basis, "ndim", 0) == 2 else 1

@@ -18,9 +18,9 @@ from nystrom_numerics.backend import (
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Kernel, polynomial
 from nystrom_numerics.landmarks.draws import require_count
-from nystrom_numerics.landmarks.pivoting import accelerated_rpcholesky, complete_factor
+from nystrom_numerics.landmarks.pivoting import accelerated_rpcholesky
 from nystrom_numerics.landmarks.result import ColumnSubset
-from nystrom_numerics.landmarks.scores import eigenvectors, spectrum
+from nystrom_numerics.landmarks.scores import whole_spectrum
 
 __all__ = ["adaptive_randomized_pivoting", "kdpp"]
 
@@ -54,21 +54,17 @@ def kdpp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> Co
     Cost: (r+1)n kernel entries and nr² multiplications for numerical rank r, memory nr: with r near n as
     much as the matrix, which exactness asks for.
     :math:`E\,\mathrm{tr} R = (m+1)e_{m+1}(\lambda)/e_m(\lambda)` exactly (Guruswami and Sinop 2012), at most
-    (m+1) times the best.  Source: Kulesza and Taskar 2012, Algorithm 8; departures: eigenvectors come from
-    the complete Cholesky factor, and the polynomials are kept in logarithms.
+    (m+1) times the best.  Source: Kulesza and Taskar 2012, Algorithm 8; departures: eigenvectors come as
+    in :func:`exact_basis`, and the polynomials are kept in logarithms.
     """
     source, seed = generator(rng)
     m, before = require_count("m", m, kernel.shape[0]), kernel.entries
-    factor = complete_factor(kernel)
-    xp = namespace(factor=factor)
-    values, vectors = spectrum(factor)
-    if values.shape[0] == 0:
-        nothing = from_numpy(xp, np.zeros(0, dtype=np.int64), factor)
-        return ColumnSubset(nothing, None, kernel.entries - before, seed)
-    logs = np.log(to_numpy(values).astype(np.float64))
-    chosen = from_numpy(xp, _draw_eigenvectors(logs, min(m, len(logs)), source), factor)
-    basis = eigenvectors(factor, xp.take(values, chosen), xp.take(vectors, chosen, axis=1))
-    found = adaptive_randomized_pivoting(basis, rng=source)
+    spectrum, xp = whole_spectrum(kernel), namespace(kernel=kernel.like)
+    logs = np.log(to_numpy(spectrum.values).astype(np.float64))
+    chosen = from_numpy(xp, _draw_eigenvectors(logs, min(m, len(logs)), source), kernel.like)
+    if not len(logs):
+        return ColumnSubset(chosen, None, kernel.entries - before, seed)
+    found = adaptive_randomized_pivoting(spectrum.vectors(chosen), rng=source)
     return ColumnSubset(xp.sort(found.indices), None, kernel.entries - before, seed)
 
 

@@ -13,6 +13,7 @@ from nystrom_numerics.backend import (
     device_of,
     from_numpy,
     generator,
+    sum_by_label,
 )
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, take_rows
@@ -143,50 +144,63 @@ def kmeans(
         points = xp.where(mask[..., None], points, xp.zeros_like(points))
     uniforms = np.minimum(source.random(m), 1 - float(xp.finfo(dtype).eps))
     centres, valid = _seed(xp, points, mask, xp.astype(from_numpy(xp, uniforms, x), dtype))
+    padded = xp.concat([points, -xp.ones_like(points[..., :1])], axis=-1)
     for _ in range(iterations):
-        centres = _lloyd(xp, points, mask, centres, valid)
+        centres = _lloyd(xp, points, padded, mask, centres, valid)
     centres = xp.where(valid[..., None], centres, xp.zeros_like(centres))
     return LandmarkPoints(xp.astype(centres, x.dtype, copy=False), valid, entries=0, seed=seed)
 
 
+def _squares(xp: Any, x: Array) -> tuple[Array, float]:
+    """Squared lengths, and which part of a sum of two of them is a squared distance of zero up to rounding."""
+    return xp.vecdot(x, x), 8 * float(xp.finfo(x.dtype).eps)
+
+
+def _distances(xp: Any, x: Array, squares: Array, level: float, chosen: Array) -> Array:
+    """Squared distances of tokens (..., n, d) to the ones at ``chosen`` (..., 1), by one product with a vector."""
+    sizes = squares + xp.take_along_axis(squares, chosen, axis=-1)
+    away = sizes - 2 * (x @ transpose(take_rows(x, chosen)))[..., 0]
+    return xp.where(away > level * sizes, away, xp.zeros_like(away))
+
+
 def _seed(xp: Any, x: Array, mask: Array | None, uniforms: Array) -> tuple[Array, Array]:
     """k-means++ by inversion of the cumulative weights; masked tokens weigh nothing."""
+    n = x.shape[-2]
     weight = xp.ones_like(x[..., 0])
     if mask is not None:
         weight = xp.where(mask, weight, xp.zeros_like(weight))
     centres, valid = [], []
+    moved = x
     for j in range(uniforms.shape[0]):
         cumulative = xp.cumulative_sum(weight, axis=-1)
         total = cumulative[..., -1:]
-        position = xp.sum(xp.astype(cumulative <= uniforms[j] * total, xp.int64), axis=-1, keepdims=True)
-        chosen = take_rows(x, xp.clip(position, 0, x.shape[-2] - 1))
-        # differences, not the expanded square: a duplicate then has distance exactly zero
-        distance = xp.sum((x - chosen) ** 2, axis=-1)
-        weight = (
-            xp.where(distance < weight, distance, weight) if j else xp.where(weight > 0, distance, weight)
-        )
-        centres.append(chosen)
+        position = xp.count_nonzero(cumulative <= uniforms[j] * total, axis=-1, keepdims=True)
+        position = xp.clip(position, 0, n - 1)
+        if j == 0:  # squares are expanded about the first centre
+            moved = x - take_rows(x, position)
+            squares, level = _squares(xp, moved)
+        distance = _distances(xp, moved, squares, level, position)
+        weight = xp.minimum(distance, weight) if j else xp.where(weight > 0, distance, weight)
+        centres.append(take_rows(x, position))
         valid.append(total > 0)
     return xp.concat(centres, axis=-2), xp.concat(valid, axis=-1)
 
 
-def _lloyd(xp: Any, x: Array, mask: Array | None, centres: Array, valid: Array) -> Array:
-    """One assignment and one update, over blocks of tokens."""
+def _lloyd(xp: Any, x: Array, padded: Array, mask: Array | None, centres: Array, valid: Array) -> Array:
+    """One assignment and one update, over blocks of tokens; ``padded`` is x with a column of −1."""
     n, m = x.shape[-2], centres.shape[-2]
-    labels = xp.arange(m, device=device_of(x))
     half_square = xp.sum(centres * centres, axis=-1) / 2
-    half_square = xp.where(valid, half_square, xp.full_like(half_square, xp.inf))[..., None, :]
-    total, count = xp.zeros_like(centres), xp.zeros_like(centres[..., :1])
+    half_square = xp.where(valid, half_square, xp.full_like(half_square, xp.inf))[..., None]
+    across = transpose(xp.concat([centres, half_square], axis=-1))
+    nearest = []
     block = default_block(n)
     for i in range(0, n, block):
-        part = x[..., i : i + block, :]
-        nearest = xp.argmin(half_square - part @ transpose(centres), axis=-1)
-        member = nearest[..., None] == labels
-        if mask is not None:
-            member = member & mask[..., i : i + block, None]
-        weight = transpose(xp.astype(member, x.dtype))
-        total = total + weight @ part
-        count = count + xp.sum(weight, axis=-1, keepdims=True)
+        nearest.append(xp.argmax(padded[..., i : min(i + block, n), :] @ across, axis=-1))
+    labels = xp.concat(nearest, axis=-1)
+    if mask is not None:
+        labels = xp.where(mask, labels, xp.full_like(labels, m))
+    total, count = sum_by_label(x, labels, m)
+    count = count[..., None]
     return xp.where(count > 0, total / xp.where(count > 0, count, xp.ones_like(count)), centres)
 
 
@@ -213,13 +227,14 @@ def farthest(x: Array, m: int, /, *, mask: Array | None = None, check_finite: bo
     if mask is not None:  # whatever padding holds, NaN included, must not reach a distance
         points = xp.where(mask[..., None], points, xp.zeros_like(points))
         distance = xp.where(mask, distance, xp.zeros_like(distance))
+    # squares are expanded about the first landmark, so that each step is one product with a vector
+    points = points - take_rows(points, xp.argmax(distance, axis=-1, keepdims=True))
+    squares, level = _squares(xp, points)
     indices, valid = [], []
     for _ in range(m):
         chosen = xp.argmax(distance, axis=-1, keepdims=True)
         apart = xp.take_along_axis(distance, chosen, axis=-1) > 0
-        # differences, not the expanded square: a duplicate then has distance exactly zero
-        away = xp.sum((points - take_rows(points, chosen)) ** 2, axis=-1)
-        distance = xp.minimum(distance, away)
+        distance = xp.minimum(distance, _distances(xp, points, squares, level, chosen))
         indices.append(xp.where(apart, chosen, xp.zeros_like(chosen)))
         valid.append(apart)
     return ColumnSubset(xp.concat(indices, axis=-1), xp.concat(valid, axis=-1), entries=0, seed=None)

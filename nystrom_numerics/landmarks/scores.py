@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil, log, log2
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from nystrom_numerics.backend import (
     Array,
+    device_of,
     from_numpy,
     generator,
     namespace,
@@ -18,13 +20,23 @@ from nystrom_numerics.backend import (
     unit_roundoff,
 )
 from nystrom_numerics.errors import IndefiniteError, RangeError
-from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.kernels import Kernel, MatrixKernel
 from nystrom_numerics.landmarks.draws import require_count, without_replacement
 from nystrom_numerics.landmarks.pivoting import complete_factor
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["Basis", "exact_basis", "length_squared", "leverage", "ridge_leverage", "sketched_basis"]
+__all__ = [
+    "Basis",
+    "Spectrum",
+    "exact_basis",
+    "length_squared",
+    "leverage",
+    "ridge_leverage",
+    "ridge_scores",
+    "sketched_basis",
+    "whole_spectrum",
+]
 
 Basis: TypeAlias = Callable[..., Array]
 """``basis(kernel, rank, rng=rng)``: orthonormal columns (n, at most rank), leading eigenvectors or near."""
@@ -108,12 +120,10 @@ def exact_basis(kernel: Kernel, rank: int, /, *, rng: np.random.Generator | int 
 
     From the complete pivoted Cholesky factor F, A = FFᵀ, and the eigenvectors of FᵀF.  Cost: (r+1)n kernel
     entries, nr² multiplications, memory nr: for a full-rank matrix as much as the matrix itself, which no
-    exact method avoids.  ``rng`` is not used; the signature is that of a :data:`Basis`.
+    exact method avoids.  Where the matrix is at hand (:func:`~nystrom_numerics.kernels.precomputed`), its own
+    eigendecomposition: n² entries, n³.  ``rng`` is not used; the signature is that of a :data:`Basis`.
     """
-    factor = complete_factor(kernel)
-    values, vectors = spectrum(factor)
-    count = min(rank, values.shape[0])
-    return eigenvectors(factor, values[:count], vectors[:, :count])
+    return whole_spectrum(kernel).leading(rank)
 
 
 def sketched_basis(
@@ -138,17 +148,58 @@ def sketched_basis(
     sketch = sketch + shift * test
     core = transpose(test) @ sketch
     values, vectors = xp.linalg.eigh((core + transpose(core)) / 2)
+    allowed = max(64 * float(shift), kernel.noise * n * float(xp.max(xp.abs(sketch))))
+    crooked = float(xp.max(xp.abs(core - transpose(core))))
+    if crooked > allowed or float(values[0]) < -allowed:
+        symmetric = crooked <= allowed
+        pivot = int(xp.argmax(xp.abs(test @ vectors[:, 0])))
+        size = float(values[0]) if symmetric else crooked
+        what = "PSD, with a Rayleigh quotient of" if symmetric else "symmetric, its sketch differing by"
+        raise IndefiniteError("kernel", f"not {what} {size:.3g}, most at {pivot}", pivot, size)
     kept = values > 4 * unit_roundoff(xp, kernel.dtype) * width * values[-1]
     scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
-    factor = sketch @ (vectors * scale[None, :])
-    values, vectors = spectrum(factor)
-    count = min(rank, int(xp.count_nonzero(values > 2 * shift)))
-    return eigenvectors(factor, values[:count], vectors[:, :count])
+    found = of_factor(sketch @ (vectors * scale[None, :]))
+    return found.leading(min(rank, int(xp.count_nonzero(found.values > 2 * shift))))
 
 
-def spectrum(factor: Array) -> tuple[Array, Array]:
-    r"""Eigenvalues of :math:`FF^T`, descending, and the eigenvectors of :math:`F^TF` (r, r), of those that
-    rounding leaves: above :math:`2ur` times the largest."""
+@dataclass(frozen=True)
+class Spectrum:
+    r"""The eigenvalues of a PSD matrix beyond rounding, descending, and the way to the eigenvectors.
+
+    Attributes
+    ----------
+    values : array (r,)
+    factor : array (n, l)
+    rotation : array (l, r)
+        :math:`F V` has the eigenvectors as columns, each times the root of its eigenvalue if ``scaled``.
+    scaled : bool
+    """
+
+    values: Array
+    factor: Array
+    rotation: Array
+    scaled: bool
+
+    def vectors(self, chosen: Array) -> Array:
+        """Orthonormal eigenvectors at the places ``chosen``, shape (n, k)."""
+        xp = namespace(factor=self.factor)
+        rotation = xp.take(self.rotation, chosen, axis=1)
+        if not self.scaled or not chosen.shape[0]:
+            return self.factor @ rotation
+        # small eigenvalues cost orthogonality, which QR restores
+        q, r = xp.linalg.qr(self.factor @ (rotation / xp.sqrt(xp.take(self.values, chosen))[None, :]))
+        signs = xp.sign(xp.linalg.diagonal(r))
+        return q * xp.where(signs == 0, xp.ones_like(signs), signs)[None, :]
+
+    def leading(self, count: int) -> Array:
+        """The first ``count`` eigenvectors, or all there are."""
+        xp = namespace(factor=self.factor)
+        count = min(count, int(self.values.shape[0]))
+        return self.vectors(xp.arange(count, dtype=xp.int64, device=device_of(self.factor)))
+
+
+def of_factor(factor: Array) -> Spectrum:
+    r"""The spectrum of :math:`FF^T`, by the eigenvectors of :math:`F^TF`."""
     xp = namespace(factor=factor)
     gram = transpose(factor) @ factor
     values, vectors = xp.linalg.eigh((gram + transpose(gram)) / 2)
@@ -156,20 +207,28 @@ def spectrum(factor: Array) -> tuple[Array, Array]:
     if factor.shape[1]:
         level = 2 * unit_roundoff(xp, factor.dtype) * factor.shape[1]
         count = int(xp.count_nonzero(values > level * values[-1]))
-    return xp.flip(values)[:count], xp.flip(vectors, axis=1)[:, :count]
+    return Spectrum(xp.flip(values)[:count], factor, xp.flip(vectors, axis=1)[:, :count], scaled=True)
 
 
-def eigenvectors(factor: Array, values: Array, vectors: Array) -> Array:
-    r"""Orthonormal eigenvectors :math:`FV\Lambda^{-1/2}` of :math:`FF^T` for some of its spectrum, (n, k).
-
-    Small eigenvalues cost them orthogonality, which a QR factorisation restores.
-    """
-    xp = namespace(factor=factor)
-    if not values.shape[0]:
-        return factor[:, :0]
-    q, r = xp.linalg.qr(factor @ (vectors / xp.sqrt(values)[None, :]))
-    signs = xp.sign(xp.linalg.diagonal(r))
-    return q * xp.where(signs == 0, xp.ones_like(signs), signs)[None, :]
+def whole_spectrum(kernel: Kernel) -> Spectrum:
+    """The spectrum of a kernel: of its matrix if that is at hand, else of its complete Cholesky factor."""
+    kernel.require_symmetric()
+    if not isinstance(kernel, MatrixKernel):
+        return of_factor(complete_factor(kernel))
+    xp = namespace(kernel=kernel.like)
+    n = kernel.shape[0]
+    a = kernel.block(slice(None), slice(None))
+    require_finite(xp, kernel=a)
+    values, vectors = xp.linalg.eigh((a + transpose(a)) / 2)
+    level = 2 * unit_roundoff(xp, kernel.dtype) * n
+    worst = xp.max(xp.abs(a - transpose(a)))
+    if float(values[0]) < -64 * level * float(values[-1]) or float(worst) > 64 * level * float(values[-1]):
+        complete_factor(kernel)  # raises with the pivot
+    values, vectors = xp.flip(values), xp.flip(vectors, axis=1)
+    count = int(xp.count_nonzero(values > level * values[0]))
+    return Spectrum(
+        values[:count], vectors, xp.eye(n, dtype=a.dtype, device=device_of(a))[:, :count], scaled=False
+    )
 
 
 def ridge_leverage(
@@ -217,7 +276,7 @@ def ridge_leverage(
         sizes.append(n)  # few points: one level, with all points to estimate from
     for size in reversed(sizes[:-1]):
         points = order[:size]
-        scores = _ridge_scores(kernel, points, chosen, weights, diagonal, k)
+        scores = ridge_scores(kernel, points, chosen, weights, diagonal, k)
         if size == n:
             break
         chance = np.minimum(1.0, c * scores)
@@ -230,13 +289,22 @@ def ridge_leverage(
     return _subset(kernel, without_replacement(full, m, source), before, seed)
 
 
-def _ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
+def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
     """Estimated scores of ``points`` from weighted landmarks, as a NumPy array; strips of rows."""
     core = to_numpy(kernel.block(chosen, chosen)).astype(np.float64)
     weighted = (core + core.T) / 2 * weights[:, None] * weights[None, :]
     values, vectors = np.linalg.eigh(weighted)
-    values = np.maximum(values, 0.0)
     level = 1e3 * unit_roundoff(namespace(kernel=kernel.like), kernel.dtype)
+    allowed = max(level, 64 * kernel.noise) * len(chosen) * max(values[-1], 1e-300)
+    crooked = np.abs(core - core.T).max(axis=1)
+    if crooked.max() > allowed or values[0] < -allowed:
+        symmetric = crooked.max() <= allowed
+        place = int(np.abs(vectors[:, 0]).argmax() if symmetric else crooked.argmax())
+        size = float(values[0] if symmetric else crooked[place])
+        what = "PSD, with eigenvalue" if symmetric else "symmetric, with mirrored entries that differ by"
+        pivot = int(chosen[place])
+        raise IndefiniteError("kernel", f"not {what} {size:.3g} at landmark {pivot}", pivot, size)
+    values = np.maximum(values, 0.0)
     ridge = max(values[: max(0, len(values) - k)].sum() / k, level * max(values[-1], 1e-300))
     # A S (SᵀAS + λ)⁻¹ SᵀA row by row: the squared length of the row in the eigenbasis, scaled
     scaled = weights[:, None] * vectors / np.sqrt(values + ridge)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nystrom_numerics.backend import Array, to_numpy
+from nystrom_numerics.backend import Array, worst_status
 from nystrom_numerics.errors import Status
 
 __all__ = ["PinvResult"]
@@ -38,5 +38,4 @@ class PinvResult:
     @property
     def status(self) -> Status:
         """The worst status in the stack (synchronises with the device)."""
-        codes = to_numpy(self.codes)
-        return Status(int(codes.max())) if codes.size else Status.CONVERGED
+        return worst_status(self.codes)

@@ -97,7 +97,7 @@ def plan(
     Notes
     -----
     For large κ the products needed are about :math:`\tfrac{5}{\ln 9}\ln(\tfrac{\kappa}{2}\ln\tfrac{2}{tol})`.
-    Source: composed Chebyshev polynomials, field folklore made explicit; optimality by equioscillation.
+    Source: Chebyshev polynomials are optimal by equioscillation and closed under composition (Rivlin 1974).
 
     Examples
     --------

@@ -18,8 +18,8 @@ from nystrom_numerics.backend import (
     require_finite,
     require_matrix,
     status_tells,
-    to_numpy,
     with_vjp,
+    worst_status,
 )
 from nystrom_numerics.errors import ShapeError, Status
 from nystrom_numerics.linalg import all_finite, frobenius, pivoted_qr, transpose
@@ -67,8 +67,7 @@ class SolveResult:
     @property
     def status(self) -> Status:
         """The worst status in the stack (synchronises with the device)."""
-        codes = to_numpy(self.codes)
-        return Status(int(codes.max())) if codes.size else Status.CONVERGED
+        return worst_status(self.codes)
 
 
 def rank_revealing(a: Array, b: Array, /, *, rtol: float | None = None) -> Array:

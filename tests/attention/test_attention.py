@@ -182,6 +182,19 @@ def test_fewer_real_tokens_than_landmarks_is_exact_with_the_true_inverse(rng):
     np.testing.assert_allclose(got[:5], naive.attention(q[:5], k[:5], v[:5]), rtol=1e-8)
 
 
+def test_fewer_query_landmarks_than_key_landmarks(rng):
+    """5 real queries against 20 keys, m = 8: the core is 5 × 8, and what does not exist has no say in it."""
+    q, k, v = qkv(rng, 12, 4, n_k=20)
+    mask = np.arange(12) < 5
+    kt = naive.segment_means(k, 8)
+    f, a, b = (naive.softmax(x @ y.T / 2) for x, y in ((q[:5], kt), (q[:5], kt), (q[:5], k)))
+    got = nystrom(q, k, v, 8, pinv=pinv.svd, query_mask=mask)
+    np.testing.assert_allclose(got[:5], f @ np.linalg.pinv(a) @ b @ v, rtol=1e-8)
+    paper = nystrom(q, k, v, 8, pinv=pinv.razavi, query_mask=mask)
+    expected = f @ pinv.razavi(a).value @ b @ v
+    np.testing.assert_allclose(paper[:5], expected, rtol=1e-8)
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_a_query_without_any_key_gives_zeros(call, lane, rng):
     q, k, v = qkv(rng, 2, 6, 3)

@@ -148,6 +148,22 @@ def test_indefinite_kernels_are_refused(rule, rng):
     assert caught.value.size == -1.0
 
 
+@pytest.mark.parametrize("rule", ["leverage", "sketched leverage", "kdpp", "ridge_leverage", "deim"])
+@pytest.mark.parametrize("how", ["indefinite", "non-symmetric"])
+def test_hidden_indefiniteness_is_refused(rule, how, rng):
+    """Unit diagonal, and a direction of eigenvalue −2 or entries that differ by 1: nothing on the diagonal shows it."""
+    a = np.eye(40) + 0.0
+    if how == "indefinite":
+        a[:20, :20] += 3 * np.ones((20, 20)) - 3 * np.eye(20)
+        np.fill_diagonal(a, 1.0)
+    else:
+        a += 0.5 * np.triu(rng.standard_normal((40, 40)), 1)
+    with pytest.raises(errors.IndefiniteError) as caught:
+        KERNEL_RULES[rule](kernels.precomputed(a), 30, rng=0)
+    assert 0 <= caught.value.pivot < 40
+    assert abs(caught.value.size) > 0.01
+
+
 # --- the metric
 
 
@@ -244,7 +260,7 @@ def test_ridge_leverage_estimates_bound_the_scores(rng):
     chosen = np.arange(60)
     for part in (chosen, chosen[::3]):
         k = 6
-        found = scores._ridge_scores(kernel, chosen, part, np.ones(len(part)), np.ones(60), k)
+        found = scores.ridge_scores(kernel, chosen, part, np.ones(len(part)), np.ones(60), k)
         block = a[np.ix_(part, part)]
         ridge = np.sort(np.linalg.eigvalsh(block))[: len(part) - k].sum() / k
         exact = (a @ np.linalg.inv(a + ridge * np.eye(60))).diagonal()

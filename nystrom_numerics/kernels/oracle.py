@@ -1,0 +1,291 @@
+"""The oracles: a kernel matrix by its points or at hand, and the count of its entries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nystrom_numerics.backend import (
+    Array,
+    floating,
+    from_numpy,
+    namespace,
+    strip_rows,
+)
+from nystrom_numerics.errors import DTypeError, NamespaceError, RangeError, ShapeError
+
+__all__ = ["EntryCounter", "Index", "Kernel", "MatrixKernel", "PointFunction", "PointKernel"]
+
+Index: TypeAlias = Any
+"""Which rows or columns: a 1-D integer array (NumPy's is moved to the kernel's device) or a slice."""
+
+
+@dataclass
+class EntryCounter:
+    """A running total of kernel entries."""
+
+    total: int = 0
+
+
+class Kernel(ABC):
+    """A kernel matrix of shape (n, p), known by its entries.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n, p).
+    symmetric : bool
+        Rows and columns stand for the same points; a positive semidefinite (PSD) method asks for it.
+    points : array (n, d) or None
+        The points of the rows; ``None`` where only entries are known.
+    dtype
+        Of the entries: that of the points or matrix, or float32 where these are of 16 bits.
+    entries : int
+        Entries evaluated so far, repetitions included; the diagonal counts as n.
+    noise : float
+        How far an entry may be from that of the PSD matrix meant, relative to the largest diagonal entry,
+        where it is more than the rounding of a few operations.  Residuals below it count as zero.
+    """
+
+    shape: tuple[int, int]
+    symmetric: bool
+    points: Array | None
+    counter: EntryCounter
+    noise: float = 0.0
+
+    @property
+    def entries(self) -> int:
+        return self.counter.total
+
+    @property
+    @abstractmethod
+    def like(self) -> Array:
+        """An array whose library, device and dtype the entries have."""
+
+    @property
+    def dtype(self) -> Any:
+        return self.like.dtype
+
+    def diagonal(self) -> Array:
+        """The entries (i, i), shape (n,); n entries, unless the docstring of the kernel says more.
+
+        Raises
+        ------
+        ShapeError
+            The kernel is rectangular.
+        """
+        self.require_symmetric()
+        return self._diagonal()
+
+    def columns(self, indices: Index, /) -> Array:
+        """The columns at ``indices``, shape (n, m); nm entries."""
+        return self.block(slice(None), indices)
+
+    def rows(self, indices: Index, /) -> Array:
+        """The rows at ``indices``, shape (m, p); mp entries."""
+        return self.block(indices, slice(None))
+
+    def block(self, rows: Index, columns: Index, /) -> Array:
+        """The entries at ``rows`` × ``columns``; as many as the result has.
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+            Naming the index set.  Bounds are checked for sets on the host only.
+        """
+        found = self._block(
+            self._index("rows", rows, self.shape[0]), self._index("columns", columns, self.shape[1])
+        )
+        self.counter.total += found.shape[0] * found.shape[1]
+        return found
+
+    def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
+        """Entries of the points at ``rows`` with other points ``z`` (m, d), shape (rows, m).
+
+        Raises
+        ------
+        NamespaceError
+            The kernel was given by its matrix and knows no points.
+        """
+        raise NamespaceError("z", "a set of points", "none: this kernel was given by its matrix")
+
+    def between(self, x: Array, z: Array, /) -> Array:
+        """Entries of any points ``x`` (l, d) with any points ``z`` (m, d), shape (l, m).
+
+        Raises
+        ------
+        NamespaceError
+            The kernel was given by its matrix and knows no points.
+        """
+        raise NamespaceError("x", "a set of points", "none: this kernel was given by its matrix")
+
+    def apply(self, v: Array, /) -> Array:
+        """The product K v for v (p,) or (p, c), by strips of rows; np entries, memory one strip.
+
+        Raises
+        ------
+        ShapeError
+            ``v`` has another number of rows than p.
+        """
+        xp = namespace(kernel=self.like, v=v)
+        if v.ndim not in (1, 2) or v.shape[0] != self.shape[1]:
+            raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape ({self.shape[1]},) or (…, columns)")
+        return xp.concat([self.block(part, slice(None)) @ v for part in self.strips(self.shape[1])], axis=0)
+
+    def strips(self, width: int, /) -> Iterator[slice]:
+        """Consecutive slices of rows, each of a size to hold ``width`` entries a row at once."""
+        step = strip_rows(self.like, width)
+        for start in range(0, self.shape[0], step):
+            yield slice(start, min(start + step, self.shape[0]))
+
+    def require_symmetric(self) -> None:
+        """Refuse a rectangular kernel.
+
+        Raises
+        ------
+        ShapeError
+        """
+        if not self.symmetric:
+            raise ShapeError("kernel", f"rectangular, of shape {self.shape}", "the same points on both sides")
+
+    def _index(self, name: str, index: Index, length: int) -> Index:
+        if isinstance(index, slice):
+            return index
+        if isinstance(index, (list, tuple, range)):
+            index = np.asarray(index, dtype=np.int64)
+        if isinstance(index, np.ndarray):
+            if index.dtype.kind not in "iu":
+                raise DTypeError(name, f"of dtype {index.dtype}", "integers")
+            if index.size and not (index.min() >= 0 and index.max() < length):
+                raise RangeError(name, f"from {index.min()} to {index.max()}", f"indices in [0, {length})")
+            index = from_numpy(namespace(kernel=self.like), index, self.like)
+        xp = namespace(kernel=self.like, **{name: index})
+        if not xp.isdtype(index.dtype, "integral"):
+            raise DTypeError(name, f"of dtype {index.dtype}", "integers")
+        if index.ndim != 1:
+            raise ShapeError(name, f"of shape {tuple(index.shape)}", "one axis")
+        return index
+
+    @abstractmethod
+    def _block(self, rows: Index, columns: Index) -> Array: ...
+
+    @abstractmethod
+    def _diagonal(self) -> Array: ...
+
+
+@dataclass(frozen=True)
+class PointFunction:
+    """A kernel function k, in three parts.
+
+    Attributes
+    ----------
+    prepare : callable
+        Points (n, d) to what each point contributes, a tuple of arrays (n, ...), done once.
+    evaluate : callable
+        Two such tuples, of n and of p points, to the entries (n, p).
+    diagonal : callable or None
+        Such a tuple to the entries (i, i); ``None`` reads them off small blocks.
+    """
+
+    prepare: Callable[[Array], tuple[Array, ...]]
+    evaluate: Callable[[tuple[Array, ...], tuple[Array, ...]], Array]
+    diagonal: Callable[[tuple[Array, ...]], Array] | None
+
+
+@dataclass(frozen=True, eq=False)
+class PointKernel(Kernel):
+    """The kernel matrix of points under a :class:`PointFunction`."""
+
+    function: PointFunction
+    points: Array
+    left: tuple[Array, ...]
+    right: tuple[Array, ...]
+    symmetric: bool
+    counter: EntryCounter = field(default_factory=EntryCounter)
+    noise: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.left[0].shape[0], self.right[0].shape[0]
+
+    @property
+    def like(self) -> Array:
+        return self.left[0]
+
+    def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
+        rows = self._index("rows", rows, self.shape[0])
+        found = self.function.evaluate(_part(self.left, rows), self._prepared("z", z))
+        self.counter.total += found.shape[0] * found.shape[1]
+        return found
+
+    def between(self, x: Array, z: Array, /) -> Array:
+        found = self.function.evaluate(self._prepared("x", x), self._prepared("z", z))
+        self.counter.total += found.shape[0] * found.shape[1]
+        return found
+
+    def _prepared(self, name: str, z: Array) -> tuple[Array, ...]:
+        namespace(points=self.points, **{name: z})
+        floating(namespace(points=self.points), **{name: z})
+        if z.ndim != 2 or z.shape[1] != self.points.shape[1]:
+            raise ShapeError(name, f"of shape {tuple(z.shape)}", f"shape (m, {self.points.shape[1]})")
+        return self.function.prepare(z)
+
+    def _block(self, rows: Index, columns: Index) -> Array:
+        return self.function.evaluate(_part(self.left, rows), _part(self.right, columns))
+
+    def _diagonal(self) -> Array:
+        if self.function.diagonal is not None:
+            self.counter.total += self.shape[0]
+            return self.function.diagonal(self.left)
+        xp = namespace(kernel=self.like)
+        size, found = 8, []
+        for start in range(0, self.shape[0], size):
+            part = slice(start, min(start + size, self.shape[0]))
+            found.append(xp.linalg.diagonal(self.block(part, part)))
+        return xp.concat(found)
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixKernel(Kernel):
+    """A matrix that is at hand, read through the same door and counted alike."""
+
+    matrix: Array
+    dtype_of: Any
+    counter: EntryCounter = field(default_factory=EntryCounter)
+    points: None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def symmetric(self) -> bool:  # type: ignore[override]
+        return bool(self.matrix.shape[0] == self.matrix.shape[1])
+
+    @property
+    def like(self) -> Array:
+        return namespace(a=self.matrix).astype(self.matrix[:1, :1], self.dtype_of)
+
+    def _block(self, rows: Index, columns: Index) -> Array:
+        xp = namespace(a=self.matrix)
+        (found,) = _part((self.matrix,), rows)
+        if isinstance(columns, slice):
+            found = found[:, columns]
+        else:
+            found = xp.take(found, columns, axis=1)
+        return xp.astype(found, self.dtype_of)  # a copy, so that nobody writes into the matrix
+
+    def _diagonal(self) -> Array:
+        xp = namespace(a=self.matrix)
+        self.counter.total += self.shape[0]
+        return xp.astype(xp.linalg.diagonal(self.matrix), self.dtype_of)
+
+
+def _part(prepared: tuple[Array, ...], index: Index) -> tuple[Array, ...]:
+    if isinstance(index, slice):
+        return tuple(x[index, ...] for x in prepared)
+    return tuple(namespace(x=x).take(x, index, axis=0) for x in prepared)

@@ -1,0 +1,180 @@
+"""Cross (CUR) approximations of a rectangular kernel, from some of its rows and columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nystrom_numerics.backend import (
+    Array,
+    device_of,
+    namespace,
+    unit_roundoff,
+)
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.kernels import Index, Kernel
+from nystrom_numerics.landmarks import CrossSubset
+from nystrom_numerics.linalg import transpose
+from nystrom_numerics.lowrank.arguments import require_rows
+
+__all__ = ["CrossFactor", "cross_factor", "cur_factor", "ready_cross"]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFactor:
+    """A factorisation ``left @ right`` of a rectangular matrix, from some of its rows and columns.
+
+    Attributes
+    ----------
+    left, right : array (n, r), (r, p)
+    rows, columns : array (|I|,), (|J|,) of int64
+    frobenius_residual : float or None
+        Of the approximation, where the core was made from all entries.
+    entries : int
+        Kernel entries evaluated to build it, those of the choice of rows and columns not included.
+    """
+
+    left: Array
+    right: Array
+    rows: Array
+    columns: Array
+    frobenius_residual: float | None
+    entries: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape[0], self.right.shape[1]
+
+    @property
+    def rank(self) -> int:
+        return int(self.left.shape[1])
+
+    def apply(self, v: Array, /) -> Array:
+        """The product with v (p,) or (p, c); (n + p)rc multiplications."""
+        require_rows("v", v, self.right.shape[1])
+        return self.left @ (self.right @ v)
+
+    def apply_transpose(self, v: Array, /) -> Array:
+        """The product of the transpose with v (n,) or (n, c)."""
+        require_rows("v", v, self.left.shape[0])
+        return transpose(self.right) @ (transpose(self.left) @ v)
+
+    def diagonal(self) -> Array:
+        """The entries (i, i), shape (min(n, p),)."""
+        xp = namespace(left=self.left)
+        k = min(self.shape)
+        return xp.sum(self.left[:k, :] * transpose(self.right)[:k, :], axis=1)
+
+    def svd(self) -> tuple[Array, Array, Array]:
+        """Thin singular value decomposition U (n, r), σ (r,) descending, Vᵀ (r, p); O((n + p)r²)."""
+        xp = namespace(left=self.left)
+        if self.rank == 0:
+            return self.left, self.left[0, :], self.right
+        q1, r1 = xp.linalg.qr(self.left)
+        q2, r2 = xp.linalg.qr(transpose(self.right))
+        u, s, vt = xp.linalg.svd(r1 @ transpose(r2), full_matrices=False)
+        return q1 @ u, s, vt @ transpose(q2)
+
+
+def cross_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | None = None) -> CrossFactor:
+    r"""The cross approximation :math:`C W^+ R`, with C columns J, R rows I and :math:`W = A_{IJ}`.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Of shape (n, p).
+    rows, columns : 1-D array of int
+        I and J, :math:`|I| \ge |J|`; more rows than columns tame W⁺.
+    rtol : float, optional
+        Singular values of W of at most this times the largest are dropped; by default
+        :math:`2u\max(|I|, |J|)`.
+
+    Returns
+    -------
+    CrossFactor
+
+    Raises
+    ------
+    DTypeError, NamespaceError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: n|J| + |I|p kernel entries.  With :math:`C = Q_CT` orthonormal, and J so that :math:`V_k(J,:)` is
+    regular, :math:`\|A - CW^+R\|_2 \le \|Q_C(I,:)^+\|_2\|A - CC^+A\|_2`; exact where rank A = rank W.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, lowrank
+    >>> a = np.outer([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    >>> factor = lowrank.cross_factor(kernels.precomputed(a), [0, 2], [1])
+    >>> bool(np.allclose(factor.apply(np.eye(3)), a))
+    True
+    """
+    before, xp = kernel.entries, namespace(kernel=kernel.like)
+    c, r, rows, columns = _crossing(xp, kernel, rows, columns, rtol)
+    if r.shape[0] < c.shape[1]:
+        raise RangeError("rows", f"{r.shape[0]} for {c.shape[1]} columns", "at least as many as the columns")
+    u, s, vt = xp.linalg.svd(xp.take(c, rows, axis=0), full_matrices=False)
+    rank = _count_above(xp, s, max(r.shape[0], c.shape[1]), rtol)
+    left = c @ (transpose(vt)[:, :rank] / s[:rank][None, :])
+    right = transpose(u[:, :rank]) @ r
+    return CrossFactor(left, right, rows, columns, None, kernel.entries - before)
+
+
+def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | None = None) -> CrossFactor:
+    r"""The best approximation with these rows and columns, :math:`C(C^+AR^+)R`, where all entries may be
+    read.
+
+    Parameters, result and errors are those of :func:`cross_factor`; any numbers of rows and columns.
+
+    Notes
+    -----
+    Cost: np + n|J| + |I|p kernel entries in strips, memory n|J| + |I|p.  With Q and P orthonormal bases of C
+    and Rᵀ it is :math:`QQ^TAPP^T`, so :math:`\|A - CUR\|_F^2 = \|A\|_F^2 - \|Q^TAP\|_F^2` comes free, to some
+    :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
+    :math:`(\eta_p + \eta_q)\sigma_{k+1}` (Sorensen and Embree 2016, Theorem 4.1).
+    """
+    before, xp = kernel.entries, namespace(kernel=kernel.like)
+    c, r, rows, columns = _crossing(xp, kernel, rows, columns, rtol)
+    q, p = _range(xp, c, rtol), _range(xp, transpose(r), rtol)
+    core = xp.zeros((q.shape[1], p.shape[1]), dtype=kernel.dtype, device=device_of(kernel.like))
+    square = 0.0
+    for strip in kernel.strips(kernel.shape[1]):
+        part = kernel.block(strip, slice(None))
+        core = core + transpose(q[strip, :]) @ (part @ p)
+        square += float(xp.sum(part * part, dtype=xp.float64))
+    captured = float(xp.sum(core * core, dtype=xp.float64))
+    residual = max(0.0, square - captured) ** 0.5
+    return CrossFactor(q @ core, transpose(p), rows, columns, residual, kernel.entries - before)
+
+
+def ready_cross(subset: CrossSubset, /) -> CrossFactor:
+    """The factor that adaptive cross approximation comes with; no kernel entries."""
+    return CrossFactor(subset.left, subset.right, subset.rows, subset.columns, None, 0)
+
+
+def _crossing(
+    xp: Any, kernel: Kernel, rows: Index, columns: Index, rtol: float | None
+) -> tuple[Array, Array, Array, Array]:
+    if rtol is not None and not 0 <= rtol < 1:
+        raise RangeError("rtol", f"{rtol}", "a number in [0, 1)")
+    c, r = kernel.columns(columns), kernel.rows(rows)
+    for name, count in (("rows", r.shape[0]), ("columns", c.shape[1])):
+        if not count:
+            raise ShapeError(name, "empty", "one index at least")
+    device = device_of(kernel.like)
+    return c, r, *(xp.asarray(index, dtype=xp.int64, device=device) for index in (rows, columns))
+
+
+def _count_above(xp: Any, singular: Array, size: int, rtol: float | None) -> int:
+    level = 2 * unit_roundoff(xp, singular.dtype) * size if rtol is None else rtol
+    return int(xp.count_nonzero(singular > level * singular[0]))
+
+
+def _range(xp: Any, c: Array, rtol: float | None) -> Array:
+    """An orthonormal basis of what C spans beyond rounding."""
+    q, r = xp.linalg.qr(c)
+    u, s, _ = xp.linalg.svd(r, full_matrices=False)
+    return q @ u[:, : _count_above(xp, s, max(c.shape), rtol)]

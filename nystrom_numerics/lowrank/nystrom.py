@@ -1,0 +1,319 @@
+"""The Nyström approximation of a PSD kernel: its factor, solves with a ridge, and its preconditioner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nystrom_numerics.backend import (
+    Array,
+    device_of,
+    from_numpy,
+    namespace,
+    solve_lower,
+    to_numpy,
+    unit_roundoff,
+)
+from nystrom_numerics.errors import NamespaceError, RangeError, ShapeError
+from nystrom_numerics.kernels import Kernel, precomputed
+from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints, pivoted_cholesky
+from nystrom_numerics.linalg import transpose
+from nystrom_numerics.lowrank.arguments import require_ridge, require_rows
+
+__all__ = ["NystromFactor", "NystromPreconditioner", "nystrom_factor"]
+
+
+@dataclass(frozen=True, eq=False)
+class NystromFactor:
+    r"""The Nyström approximation :math:`\hat A = A_{XZ}A_{ZZ}^+A_{ZX} = FF^T` for landmarks Z.
+
+    Attributes
+    ----------
+    factor : array (n, r)
+        F.
+    landmarks : LandmarkPoints or ColumnSubset
+        Those it was built from.
+    kept : array (r,) of int64
+        Which of the landmarks the core kept, in the order of its pivots.
+    triangle : array (r, r)
+        The Cholesky factor of the core of the kept landmarks, lower triangular.
+    residual : array (n,) or None
+        The diagonal of the residual, where it is known.
+    entries : int
+        Kernel entries evaluated to build it, those of the landmark rule not included.
+    """
+
+    factor: Array
+    landmarks: LandmarkPoints | ColumnSubset
+    kept: Array
+    triangle: Array
+    residual: Array | None
+    entries: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.factor.shape[0], self.factor.shape[0]
+
+    @property
+    def rank(self) -> int:
+        return int(self.factor.shape[1])
+
+    def apply(self, v: Array, /) -> Array:
+        r""":math:`\hat A v` for v (n,) or (n, c); 2nrc multiplications."""
+        require_rows("v", v, self.factor.shape[0])
+        return self.factor @ (transpose(self.factor) @ v)
+
+    def diagonal(self) -> Array:
+        r"""The diagonal of :math:`\hat A`, shape (n,); nr multiplications."""
+        return namespace(f=self.factor).sum(self.factor * self.factor, axis=1)
+
+    @property
+    def trace_residual(self) -> float | None:
+        r""":math:`\mathrm{tr}(A - \hat A)`, which bounds every unitarily invariant norm of the residual.
+
+        ``None`` where the diagonal of A was not evaluated.
+        """
+        if self.residual is None:
+            return None
+        xp = namespace(residual=self.residual)
+        return float(xp.sum(self.residual, dtype=xp.float64))
+
+    @property
+    def frobenius_residual(self) -> tuple[float, float] | None:
+        r"""Where :math:`\|A - \hat A\|_F` lies: from :math:`(\sum_i R_{ii}^2)^{1/2}` to tr R, for R ⪰ 0.
+
+        Free with the residual diagonal; the norm itself is in :func:`residual_norms`, for n² entries.
+        """
+        if self.residual is None:
+            return None
+        xp = namespace(residual=self.residual)
+        wide = xp.astype(self.residual, xp.float64)
+        return float(xp.sqrt(xp.sum(wide * wide))), float(xp.sum(wide))
+
+    def eigendecomposition(self) -> tuple[Array, Array]:
+        r"""Eigenvalues (r,) of :math:`\hat A`, descending, and orthonormal eigenvectors (n, r).
+
+        Cost: a QR factorisation of F and an SVD of its triangle; an eigenvalue errs by some uλ₁ at most.
+        """
+        xp = namespace(f=self.factor)
+        if self.rank == 0:
+            return self.factor[0, :], self.factor
+        q, r = xp.linalg.qr(self.factor)
+        left, singular, _ = xp.linalg.svd(r, full_matrices=False)
+        return singular * singular, q @ left
+
+    def solve(self, b: Array, ridge: float, /) -> Array:
+        r""":math:`(\hat A + \mu I)^{-1}b` for b (n,) or (n, c), by the identity of Woodbury.
+
+        .. math:: \tfrac1\mu\bigl(b - F(F^TF + \mu I)^{-1}F^Tb\bigr)
+
+        Raises
+        ------
+        RangeError, ShapeError
+            The ridge μ is not positive, or ``b`` has another number of rows than n.
+
+        Notes
+        -----
+        Cost: nr² + 4nrc multiplications, one eigendecomposition r × r.  The difference loses digits for
+        λ₁/μ large, and one step of refinement wins them back.
+        """
+        require_ridge(ridge)
+        require_rows("b", b, self.factor.shape[0])
+        xp = namespace(f=self.factor, b=b)
+        f = self.factor
+        values, vectors = _gram_spectrum(f)
+        rotated = f @ vectors
+        column = b if b.ndim == 2 else b[:, None]
+
+        def once(right: Array) -> Array:
+            inner = (transpose(rotated) @ right) / (values + ridge)[:, None]
+            return (right - rotated @ inner) / ridge
+
+        x = once(column)
+        x = x + once(column - ridge * x - f @ (transpose(f) @ x))
+        return x if b.ndim == 2 else xp.reshape(x, (-1,))
+
+    def coefficients(self, y: Array, ridge: float, /) -> Array:
+        r"""Weights w of ridge regression on the features F: :math:`(F^TF + \mu I)^{-1}F^Ty`.
+
+        Predictions are ``factor.features(kernel, x) @ w``.  Raises what :meth:`solve` raises.
+        """
+        require_ridge(ridge)
+        require_rows("y", y, self.factor.shape[0])
+        values, vectors = _gram_spectrum(self.factor)
+        right = transpose(self.factor) @ (y if y.ndim == 2 else y[:, None])
+        w = vectors @ ((transpose(vectors) @ right) / (values + ridge)[:, None])
+        return w if y.ndim == 2 else w[:, 0]
+
+    def features(self, kernel: Kernel, x: Array, /) -> Array:
+        r"""The rows of F that points ``x`` (l, d) would have, shape (l, r); lr kernel entries.
+
+        Raises NamespaceError for a kernel that knows no points.
+        """
+        xp = namespace(f=self.factor, x=x)
+        if kernel.points is None:
+            raise NamespaceError("kernel", "given by its matrix", "points, to compare new ones with")
+        z = self.landmarks.gather(kernel.points)
+        return solve_lower(self.triangle, kernel.between(x, xp.take(z, self.kept, axis=0)))
+
+    def preconditioner(self, ridge: float, /) -> NystromPreconditioner:
+        r"""The Nyström preconditioner for :math:`A + \mu I`; cost that of :meth:`eigendecomposition`.
+
+        Raises RangeError for a ridge that is not positive.
+        """
+        require_ridge(ridge)
+        values, vectors = self.eigendecomposition()
+        least = values[-1:] if self.rank else values
+        return NystromPreconditioner(vectors, (least + ridge) / (values + ridge) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class NystromPreconditioner:
+    r""":math:`P^{-1} = (\hat\lambda_r + \mu)U(\hat\Lambda + \mu I)^{-1}U^T + I - UU^T`.
+
+    For A = Â + E with 0 ⪯ E the condition number of :math:`P^{-1/2}(A + \mu I)P^{-1/2}` is at most
+    :math:`(\hat\lambda_r + \mu + \|E\|_2)/\mu`.  Source: Frangella, Tropp and Udell 2023, eq. (5.3) and
+    Proposition 5.3, of which this is the part derived anew.
+
+    Attributes
+    ----------
+    vectors : array (n, r)
+        U.
+    weights : array (r,)
+        The eigenvalues of P⁻¹ on U, less 1.
+    """
+
+    vectors: Array
+    weights: Array
+
+    def apply(self, b: Array, /) -> Array:
+        """P⁻¹ b for b (n,) or (n, c); 2nrc multiplications."""
+        inner = transpose(self.vectors) @ b
+        return b + self.vectors @ (inner * (self.weights if b.ndim == 1 else self.weights[:, None]))
+
+
+def nystrom_factor(
+    kernel: Kernel,
+    landmarks: LandmarkPoints | ColumnSubset,
+    /,
+    *,
+    rtol: float | None = None,
+    diagonal: bool = False,
+) -> NystromFactor:
+    r"""The Nyström approximation of a PSD kernel from any landmarks.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Symmetric PSD, of n points.
+    landmarks : LandmarkPoints or ColumnSubset
+        Without a batch.  A subset that carries its Cholesky factor is used as it is.
+    rtol : float, optional
+        Where the core :math:`A_{ZZ}` is truncated: pivots of its Cholesky factorisation of at most this times
+        its largest diagonal entry are dropped.  By default :math:`16u\sqrt m`.
+    diagonal : bool
+        Evaluate the diagonal of A, so that the residual's is known; n entries.
+
+    Returns
+    -------
+    NystromFactor
+
+    Raises
+    ------
+    IndefiniteError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        The core is not PSD, or naming the argument.
+
+    Notes
+    -----
+    Cost: nr + m² kernel entries for m landmarks of numerical rank r, and nr² multiplications; none for a
+    ready factor.  Memory nr and a strip.  A pivoted Cholesky factor of the core is used in place of its
+    pseudoinverse: triangular substitution is backward stable row by row, where dividing by small
+    eigenvalues is not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks, lowrank
+    >>> x = np.random.default_rng(0).standard_normal((200, 3))
+    >>> kernel = kernels.gaussian(x, gamma=0.1)
+    >>> factor = lowrank.nystrom_factor(kernel, landmarks.accelerated_rpcholesky(kernel, 40))
+    >>> factor.rank, factor.entries, factor.trace_residual < 0.02 * 200
+    (40, 0, True)
+    """
+    kernel.require_symmetric()
+    before = kernel.entries
+    xp = namespace(kernel=kernel.like)
+    if isinstance(landmarks, ColumnSubset) and landmarks.factor is not None:
+        triangle = xp.take(landmarks.factor, landmarks.indices, axis=0)
+        kept = xp.arange(triangle.shape[0], dtype=xp.int64, device=device_of(kernel.like))
+        return NystromFactor(landmarks.factor, landmarks, kept, triangle, landmarks.residual, 0)
+
+    core, evaluate = _core(xp, kernel, landmarks)
+    n = kernel.shape[0]
+    kept, triangle = _pivots(xp, core, rtol)
+    rank = int(kept.shape[0])
+    factor = xp.zeros((n, rank), dtype=kernel.dtype, device=device_of(kernel.like))
+    if rank:
+        for strip in kernel.strips(rank):
+            factor[strip, :] = solve_lower(triangle, evaluate(strip, kept))
+    residual = None
+    if diagonal:
+        # rounding alone makes it negative
+        residual = xp.clip(kernel.diagonal() - xp.sum(factor * factor, axis=1), min=0.0)
+    return NystromFactor(factor, landmarks, kept, triangle, residual, kernel.entries - before)
+
+
+def _pivots(xp: Any, core: Array, rtol: float | None) -> tuple[Array, Array]:
+    """The landmarks that a core (m, m) keeps, in the order of its pivots, and its Cholesky factor.
+
+    LAPACK's greedy pivoting, on the host in float64; what it cannot judge goes to :func:`pivoted_cholesky`,
+    which raises with the pivot or factorises step by step.
+    """
+    m = core.shape[0]
+    if m == 0:
+        return xp.zeros((0,), dtype=xp.int64, device=device_of(core)), core
+    level = 16 * unit_roundoff(xp, core.dtype) * m**0.5 if rtol is None else rtol
+    host = to_numpy(core).astype(np.float64)
+    floor = level * float(host.diagonal().max())
+    if 0 < level < 1 and floor > 0 and np.isfinite(host).all() and np.abs(host - host.T).max() <= 64 * floor:
+        from scipy.linalg.lapack import dpstrf
+
+        packed, order, rank, _ = dpstrf(host, tol=floor, lower=1)
+        lower = np.tril(packed[:, :rank])
+        left = host.diagonal()[order[rank:] - 1] - (lower[rank:] ** 2).sum(axis=1)
+        if left.min(initial=0.0) >= -64 * floor:
+            kept = from_numpy(xp, (order[:rank] - 1).astype(np.int64), core)
+            return kept, xp.astype(from_numpy(xp, lower[:rank], core), core.dtype)
+    found = pivoted_cholesky(precomputed(core), m, rtol=rtol)
+    return found.indices, xp.take(found.factor, found.indices, axis=0)
+
+
+def _core(
+    xp: Any, kernel: Kernel, landmarks: LandmarkPoints | ColumnSubset
+) -> tuple[Array, Callable[[slice, Array], Array]]:
+    """The entries among the landmarks, and those of a strip of rows with some of them."""
+    if landmarks.valid is not None and not bool(xp.all(landmarks.valid)):
+        raise RangeError("landmarks", "a set of which some are not valid", "landmarks that all exist")
+    if isinstance(landmarks, ColumnSubset):
+        indices = landmarks.indices
+        if indices.ndim != 1:
+            raise ShapeError("landmarks", f"of shape {tuple(indices.shape)}", "shape (m,); no batch")
+        return kernel.block(indices, indices), lambda strip, kept: kernel.block(strip, xp.take(indices, kept))
+    points = landmarks.points
+    if points.ndim != 2:
+        raise ShapeError("landmarks", f"of shape {tuple(points.shape)}", "shape (m, d); no batch")
+
+    def evaluate(strip: slice, kept: Array) -> Array:
+        return kernel.cross(xp.take(points, kept, axis=0), rows=strip)
+
+    return kernel.between(points, points), evaluate
+
+
+def _gram_spectrum(factor: Array) -> tuple[Array, Array]:
+    xp = namespace(f=factor)
+    gram = transpose(factor) @ factor
+    values, vectors = xp.linalg.eigh((gram + transpose(gram)) / 2)
+    return xp.clip(values, min=0.0), vectors

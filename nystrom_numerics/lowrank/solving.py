@@ -1,0 +1,185 @@
+"""Conjugate gradients, and kernel ridge regression by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nystrom_numerics.backend import (
+    Array,
+    device_of,
+    namespace,
+    status_tells,
+    worst_status,
+)
+from nystrom_numerics.errors import RangeError, Status
+from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.lowrank.arguments import require_ridge, require_rows
+from nystrom_numerics.lowrank.nystrom import NystromFactor
+
+__all__ = ["SolveResult", "conjugate_gradients", "kernel_ridge"]
+
+
+@dataclass(frozen=True, eq=False)
+class SolveResult:
+    r"""A solution by an iteration, with its story, per right-hand side.
+
+    Attributes
+    ----------
+    value : array (n,) or (n, c)
+    residual : array () or (c,)
+        :math:`\|b - Ax\|_2/\|b\|_2`, computed anew at the end.
+    iterations : array () or (c,) of int64
+    codes : array () or (c,) of int64
+        The :class:`~nystrom_numerics.errors.Status` of each.
+    """
+
+    value: Array
+    residual: Array
+    iterations: Array
+    codes: Array
+
+    @property
+    def status(self) -> Status:
+        """The worst status (synchronises with the device)."""
+        return worst_status(self.codes)
+
+
+@status_tells
+def conjugate_gradients(
+    apply: Callable[[Array], Array],
+    b: Array,
+    /,
+    *,
+    precondition: Callable[[Array], Array] | None = None,
+    tol: float = 1e-6,
+    iterations: int = 1000,
+    check_every: int = 1,
+) -> SolveResult:
+    r"""Preconditioned conjugate gradients for a symmetric positive definite A, all right-hand sides at once.
+
+    Parameters
+    ----------
+    apply : callable
+        v (n, c) to A v.
+    b : array (n,) or (n, c)
+    precondition : callable, optional
+        v (n, c) to P⁻¹ v, symmetric positive definite, such as ``factor.preconditioner(ridge).apply``.
+    tol : float
+        Above 0: a right-hand side stops where the residual of the recurrence is at most tol‖b‖₂.
+    iterations : int
+        At most, at least 0.
+    check_every : int
+        Iterations between looks at the residuals, each one synchronisation with the device.
+
+    Returns
+    -------
+    SolveResult
+        ``STAGNATED``: A or P was met as not positive definite, or the recurrence met ``tol`` and the true
+        residual exceeds it tenfold; ``MAX_ITERATIONS`` and ``NON_FINITE`` as their names say.
+
+    Raises
+    ------
+    RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: one product an iteration, and one at the end.  Error in the A-norm after j iterations: at most
+    :math:`2((\sqrt\kappa - 1)/(\sqrt\kappa + 1))^j` times the first.  Source: Golub and Van Loan, Algorithm
+    11.5.1.
+    """
+    if not tol > 0:
+        raise RangeError("tol", f"{tol}", "a number above 0")
+    if iterations < 0:
+        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
+    if check_every < 1:
+        raise RangeError("check_every", f"{check_every}", "an integer of at least 1")
+    xp = namespace(b=b)
+    require_rows("b", b, b.shape[0] if b.ndim else 0)
+    right = b if b.ndim == 2 else b[:, None]
+
+    def inner(x: Array, y: Array) -> Array:
+        return xp.sum(x * y, axis=0)
+
+    size = xp.sqrt(inner(right, right))
+    x, r = xp.zeros_like(right), right
+    z = r if precondition is None else precondition(r)
+    p, rz = z, inner(r, z)
+    active = size > 0
+    broken = active & ~(rz > 0)
+    active = active & ~broken
+    steps = xp.zeros(size.shape, dtype=xp.int64, device=device_of(b))
+    for taken in range(iterations):
+        if taken % check_every == 0 and not bool(xp.any(active)):
+            break
+        ap = apply(p)
+        curvature = inner(p, ap)
+        lost = active & ~(curvature > 0)  # NaN counts as lost
+        broken, active = broken | lost, active & ~lost
+        one = xp.ones_like(rz)
+        alpha = xp.where(active, rz / xp.where(active, curvature, one), 0 * one)
+        alpha = xp.where(active, alpha, xp.zeros_like(alpha))
+        x = xp.where(active[None, :], x + alpha[None, :] * p, x)
+        r = xp.where(active[None, :], r - alpha[None, :] * ap, r)
+        steps = steps + xp.astype(active, xp.int64)
+        active = active & (xp.sqrt(inner(r, r)) > tol * size)
+        z = r if precondition is None else precondition(r)
+        rz_next = inner(r, z)
+        lost = active & ~(rz_next > 0)
+        broken, active = broken | lost, active & ~lost
+        beta = xp.where(active, rz_next / xp.where(rz > 0, rz, one), 0 * one)
+        p = xp.where(active[None, :], z + beta[None, :] * p, xp.zeros_like(p))
+        rz = rz_next
+    true = right - apply(x)
+    residual = xp.sqrt(inner(true, true)) / xp.where(size > 0, size, xp.ones_like(size))
+    codes = xp.where(active, steps * 0 + int(Status.MAX_ITERATIONS), int(Status.CONVERGED))
+    codes = xp.where(broken | (~active & (residual > 10 * tol)), int(Status.STAGNATED), codes)
+    codes = xp.where(xp.isfinite(residual), codes, int(Status.NON_FINITE))
+    parts = (x, residual, steps, codes)
+    return SolveResult(*(parts if b.ndim == 2 else (part[..., 0] for part in parts)))
+
+
+def kernel_ridge(
+    kernel: Kernel,
+    y: Array,
+    ridge: float,
+    /,
+    *,
+    factor: NystromFactor | None = None,
+    tol: float = 1e-6,
+    iterations: int = 1000,
+    check_every: int = 1,
+) -> SolveResult:
+    r"""Kernel ridge regression: α of :math:`(A + \mu I)\alpha = y` by conjugate gradients.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Symmetric PSD, of n points.
+    y : array (n,) or (n, c)
+    ridge : float
+        μ, above 0.
+    factor : NystromFactor, optional
+        Makes the preconditioner; without it there is none.
+    tol, iterations, check_every
+        As in :func:`conjugate_gradients`, whose result and errors these are too.
+
+    Notes
+    -----
+    Cost: n² kernel entries an iteration, by strips; memory one strip and the factor.  Predictions at points x
+    are ``kernel.cross(x).T @ alpha``.  Source: Frangella, Tropp and Udell 2023, §5; with randomly pivoted
+    Cholesky, Díaz, Epperly, Frangella, Tropp and Webber 2023.
+    """
+    kernel.require_symmetric()
+    require_ridge(ridge)
+    require_rows("y", y, kernel.shape[0])
+    precondition = None if factor is None else factor.preconditioner(ridge).apply
+    return conjugate_gradients(
+        lambda v: kernel.apply(v) + ridge * v,
+        y,
+        precondition=precondition,
+        tol=tol,
+        iterations=iterations,
+        check_every=check_every,
+    )

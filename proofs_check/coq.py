@@ -1,0 +1,271 @@
+"""Compile the Coq sources, audit what their theorems rest on, and hold claims to them.
+
+Nothing is written beside the sources: compiled files live in a cache named by the content of the sources
+and the version of Coq.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from proofs_check.contract import Claim, Outcome, Theorem, Verdict, failed
+
+SOURCES = Path(__file__).parent / "coq"
+NAMESPACE = "NystromProofs"
+TIMEOUT = 400
+CLEAN = "Closed under the global context"
+ESCAPES = (
+    "Admitted", "admit", "give_up", "Abort", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
+    "bypass_check", "Unset Guard Checking", "Unset Universe Checking",
+    "Unset Positivity Checking", "Declare ML Module", "Add LoadPath",
+)  # fmt: skip
+
+_THEOREM = re.compile(r"^Theorem\s+(\w+)\s*:\s*(.*?)\.\s*\n(Proof\..*?\bQed\.)", re.M | re.S)
+_REQUIRE = re.compile(rf"^From {NAMESPACE} Require Import ([\w ]+)\.", re.M)
+_HEADER = re.compile(r"^(?:From|Set|Import|Local Open Scope) .*$", re.M)
+_ANSWER = re.compile(r"@@T\d+(.*?)@@C\d+(.*?)(?=@@T)", re.S)
+_COMMENT = re.compile(r"\(\*.*?\*\)", re.S)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One ``.v`` file: its text, what it requires of its neighbours, its theorems with their proofs."""
+
+    name: str
+    text: str
+
+    @property
+    def code(self) -> str:
+        """The text without its comments."""
+        return _COMMENT.sub(" ", self.text)
+
+    @property
+    def requires(self) -> list[str]:
+        return [name for line in _REQUIRE.findall(self.code) for name in line.split()]
+
+    @property
+    def opening(self) -> list[str]:
+        """Commands after which statements read as they do in the source, with all that it proves at hand."""
+        return [*_HEADER.findall(self.code), f"From {NAMESPACE} Require Import {self.name}."]
+
+    def theorems(self) -> dict[str, tuple[str, str]]:
+        """Name to (statement, proof)."""
+        return {name: (squeeze(text), proof) for name, text, proof in _THEOREM.findall(self.code)}
+
+    def escapes(self) -> list[str]:
+        """Words by which a source could claim a theorem without proving it."""
+        return [word for word in ESCAPES if re.search(rf"\b{word}\b", self.code)]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What Coq says of a compiled theorem: its statement as printed, and the axioms it rests on."""
+
+    printed: str
+    assumptions: str
+
+    @property
+    def clean(self) -> bool:
+        return self.assumptions == CLEAN
+
+
+class CoqError(Exception):
+    """A source does not compile, or not in time; the message is Coq's."""
+
+
+def coqc() -> str | None:
+    """The Coq compiler, or None where Coq is absent."""
+    return shutil.which("coqc")
+
+
+def squeeze(text: str) -> str:
+    """Statements are compared up to white space."""
+    return " ".join(text.split())
+
+
+def source(name: str, directory: Path = SOURCES) -> Source:
+    return Source(name, (directory / f"{name}.v").read_text("utf-8"))
+
+
+def sources(directory: Path = SOURCES) -> dict[str, Source]:
+    return {path.stem: source(path.stem, directory) for path in sorted(directory.glob("*.v"))}
+
+
+def _closure(name: str, directory: Path) -> list[Source]:
+    """The source and all that it requires, in the order in which they compile."""
+    ordered: dict[str, Source] = {}
+
+    def visit(current: str) -> None:
+        if current not in ordered:
+            this = source(current, directory)
+            for required in this.requires:
+                visit(required)
+            ordered[current] = this
+
+    visit(name)
+    return list(ordered.values())
+
+
+def _coq(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            arguments,
+            cwd=cwd,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise CoqError(f"{arguments[-1]} does not finish within {TIMEOUT} s") from late
+
+
+@cache
+def version() -> str:
+    """The version of Coq, such as 8.16.1."""
+    return _coq("coqc", "--print-version", cwd=Path.cwd()).stdout.split()[0]
+
+
+def compile_source(name: str, directory: Path = SOURCES) -> Path:
+    """Compile a source and what it requires; the directory that holds the result.
+
+    Raises :class:`CoqError` where a source does not compile or contains an escape from proof.
+    """
+    closure = _closure(name, directory)
+    content = "\0".join([version(), *(f"{s.name}\0{s.text}" for s in closure)])
+    target = _cache_root() / sha256(content.encode()).hexdigest()[:24]
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        built = Path(folder) / "built"
+        built.mkdir()
+        *_, this = closure
+        for required in this.requires:
+            for compiled in compile_source(required, directory).glob("*.vo"):
+                shutil.copy(compiled, built)
+        _compile_one(this, built)
+        # a rename is atomic: another process finds all of it or nothing
+        if not target.exists():
+            built.rename(target)
+    return target
+
+
+def _cache_root() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nystrom_numerics" / "proofs"
+
+
+def _compile_one(this: Source, folder: Path) -> None:
+    if this.escapes():
+        raise CoqError(f"{this.name}.v uses {', '.join(this.escapes())}: nothing there counts as proved")
+    (folder / f"{this.name}.v").write_text(this.text, "utf-8")
+    done = _coq("coqc", "-w", "none", "-Q", ".", NAMESPACE, f"{this.name}.v", cwd=folder)
+    if done.returncode:
+        raise CoqError(f"{this.name}.v does not compile: {squeeze(done.stdout)}")
+
+
+@cache
+def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
+    """``Check`` and ``Print Assumptions`` of every theorem of a source, from one run of Coq.
+
+    Coq also checks that each theorem has the statement that is read from the source.
+    """
+    target = compile_source(name, directory)
+    this = source(name, directory)
+    theorems = {theorem: statement for theorem, (statement, _) in this.theorems().items()}
+    script = [*this.opening, "Set Printing Width 100."]
+    script += [f"Check (@{theorem} : {statement})." for theorem, statement in theorems.items()]
+    for theorem in theorems:
+        for marker, command in (("C", f"Check @{theorem}."), ("A", f"Print Assumptions {theorem}.")):
+            script += [f'Goal True. idtac "@@{marker}". Abort.', command]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "audit.v"
+        path.write_text("\n".join(script), "utf-8")
+        done = _coq("coqc", "-w", "none", "-Q", str(target), NAMESPACE, path.name, cwd=Path(folder))
+    if done.returncode:
+        raise CoqError(f"the audit of {name}.v does not run: {squeeze(done.stdout)}")
+    answers = [part.strip() for part in re.split(r"@@[CA]", done.stdout)[1:]]
+    return {theorem: Audit(answers[2 * i], squeeze(answers[2 * i + 1])) for i, theorem in enumerate(theorems)}
+
+
+def reprove(name: str, attempts: Iterable[tuple[str, str]], directory: Path = SOURCES) -> list[str]:
+    """Give the proof of a theorem to another statement; for each, Coq's answer, or "" where it is accepted.
+
+    ``attempts`` are pairs of a theorem's name and the statement to try.  One session of Coq tries them all,
+    with everything that the source proves at hand.
+    """
+    target = compile_source(name, directory)
+    this = source(name, directory)
+    proofs = {theorem: proof for theorem, (_, proof) in this.theorems().items()}
+    script = [*this.opening, "Set Default Timeout 60."]
+    for i, (theorem, statement) in enumerate(attempts):
+        script += [
+            f'Goal True. idtac "@@T{i}". Abort.',
+            f"Theorem attempt_{i} : {statement}.\n{proofs[theorem]}",
+            "Abort All.",
+            f'Goal True. idtac "@@C{i}". Abort.',
+            f"Check attempt_{i}.",
+        ]
+    done = _coq(
+        "coqtop", "-q", "-w", "none", "-Q", str(target), NAMESPACE, cwd=target, stdin="\n".join(script)
+    )
+    answers = _ANSWER.findall(done.stdout + "@@T")
+    return ["" if "Error" not in check else _first_error(tried) for tried, check in answers]
+
+
+def _first_error(answer: str) -> str:
+    """The first error in an answer of Coq, without the echoed source."""
+    return squeeze(re.split(r"\n\w+ < ", answer.split("Error:", 1)[-1])[0])[:300] or "no proof"
+
+
+def prove(claim: Claim, counterexample: Callable[[Claim], str | None], directory: Path = SOURCES) -> Verdict:
+    """Hold a claim to its theorems.
+
+    First exact rational instances of the claim, with its own constants and without the hypotheses that it
+    lacks: one that fails refutes it.  Then the theorems: the pinned statement must be the statement in the
+    source, the source must compile, and no axiom may be used.
+    """
+    found = counterexample(claim)
+    if found is not None:
+        return failed("counterexample", found)
+    if coqc() is None:
+        return Verdict(Outcome.UNAVAILABLE, "Coq is absent", "install coq and mathcomp; nothing was proved")
+    if not claim.theorems:
+        return failed("no theorem", "the claim pins no theorem")
+    reports = [_hold(claim, theorem, directory) for theorem in claim.theorems]
+    broken = [report for report in reports if report.outcome is not Outcome.PROVED]
+    if broken:
+        return broken[0]
+    number = f"{len(reports)} theorem{'s' * (len(reports) > 1)}, no axioms"
+    return Verdict(Outcome.PROVED, number, "\n\n".join(report.detail for report in reports))
+
+
+def _hold(claim: Claim, theorem: Theorem, directory: Path) -> Verdict:
+    known = source(theorem.file, directory).theorems()
+    if theorem.name not in known:
+        return failed("no such theorem", f"{theorem.file}.v does not prove {theorem.name}")
+    pinned = squeeze(claim.coq_statement(theorem))
+    try:
+        answer = audit(theorem.file, directory)[theorem.name]
+        if pinned != known[theorem.name][0]:
+            (error,) = reprove(theorem.file, [(theorem.name, pinned)], directory)
+            reason = (
+                f"Coq refuses it: {error}" if error else "Coq accepts it, so it is another true statement"
+            )
+            return failed("not the theorem", f"{theorem.name} is not what the claim says. {reason}")
+    except CoqError as error:
+        return failed("Coq refuses", str(error))
+    if not answer.clean:
+        return failed("rests on axioms", f"{theorem.name}: {answer.assumptions}")
+    return Verdict(Outcome.PROVED, "no axioms", f"{answer.printed}\n{CLEAN}")
