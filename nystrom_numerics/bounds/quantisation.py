@@ -34,12 +34,8 @@ def kernel_quantisation(kernel: Kernel, points: Array, /) -> Bound:
     kernel.require_symmetric()
     xp = namespace(kernel=kernel.like)
     m = points.shape[0]
-    of_landmarks = xp.concat(
-        [
-            xp.linalg.diagonal(kernel.between(points[s : s + 8, :], points[s : s + 8, :]))
-            for s in range(0, m, 8)
-        ]
-    )
+    parts = [points[s : min(s + 8, m), :] for s in range(0, m, 8)]
+    of_landmarks = xp.concat([xp.linalg.diagonal(kernel.between(part, part)) for part in parts])
     diagonal = kernel.diagonal()
     total = 0.0
     for strip in kernel.strips(m):
@@ -59,7 +55,7 @@ def _nearest(x: Array, z: Array) -> tuple[float, int]:
     total, popular = 0.0, np.zeros(z.shape[0], dtype=np.int64)
     squares = xp.sum(marks * marks, axis=1)
     for start in range(0, x.shape[0], 1024):
-        part = wide[start : start + 1024, :]
+        part = wide[start : min(start + 1024, x.shape[0]), :]
         nearest = xp.argmin(squares[None, :] - 2 * part @ transpose(marks), axis=1)
         moved = part - xp.take(marks, nearest, axis=0)
         total += float(xp.sum(moved * moved))
