@@ -220,7 +220,7 @@ def certify_rows(
 ) -> AttentionCertificate:
     r"""Intervals for :math:`\|\hat S - S\|_F` and :math:`\|\hat SV - SV\|_F` from some exact rows, any estimator.
 
-    A first fifth of the rows is spread evenly, the first and last row (special tokens) with it.  From these the
+    A first eighth of the rows is spread evenly, the first and last row (special tokens) with it.  From these the
     squared errors of all rows are predicted, by non-negative least squares on ‖q_i‖², ``lengths`` and ``hints``,
     and the rest is drawn in proportion to the prediction, systematically, without replacement.  Rows seen count
     as they are; those drawn stand for the rest, each weighed by one over its probability.
@@ -260,10 +260,11 @@ def certify_rows(
     Notes
     -----
     The interval is **asymptotic**: Student's quantile times 1.2 on the logarithm of the estimate, from the
-    spread of the weighed errors.  The factor was chosen on the heads of MiniLM, where coverage falls short of
-    the nominal one without it; ``attention_certificate`` among the experiments measures it.  No interval of
-    use holds with certainty for skewed errors of so few rows; what does hold is in ``certain``, from
-    :math:`\|S_i\|_2 \le 1`.
+    spread of the weighed errors.  The factor was chosen on the heads of MiniLM at 136 of 512 rows, where over
+    heads and draws some 99 % of the intervals hold the truth, and on a text not looked at nearly so; on single
+    heads whose error sits in few rows it can be 85 %.  ``attention_certificate`` among the experiments measures
+    it.  No interval of use holds with certainty for skewed errors of so few rows; what does hold is in
+    ``certain``, from :math:`\|S_i\|_2 \le 1`.
 
     Cost: rows · n_k kernel entries and what ``rows_of`` needs, in float64; memory O(n) and a block.
     Source: Särndal, Swensson and Wretman 1992, §3.5 and §3.6 (probability proportional to size).
@@ -290,7 +291,7 @@ def certify_rows(
         totals, spread, degrees = known.sum(axis=1), np.zeros(2), 1
     else:
         features = _features(a.xp, q, given)
-        pilot = _pilot(n, max(2, rows // 5), source)
+        pilot = _pilot(n, max(2, rows // 8), source)
         first = errors(pilot)
         sizes = _sizes(features, pilot, first)
         rest = np.setdiff1d(np.arange(n), pilot)

@@ -75,7 +75,10 @@ def intervals(width, covered):
         "approximation": 10,
     }
     rows = [{"head": 0, "what": what, "truth": 1.0, **row} for what in ("matrix", "output")]
-    return [record("attention_certificate", {"layer": i, "heads": [0], "draws": 100}, rows) for i in range(6)]
+    return [
+        record("attention_certificate", {"text": "first", "layer": i, "heads": [0], "draws": 100}, rows)
+        for i in range(6)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_attention_certificate_verdicts(width, covered, expected):
 @needs_model
 def test_attention_certificate_on_a_head():
     name = "attention_certificate"
-    records = [record(name, {"layer": 2, "heads": [3], "draws": 10})]
+    records = [record(name, {"text": "first", "layer": 2, "heads": [3], "draws": 10})]
     for row in records[0].rows:
         assert row["exact"] <= row["approximation"]
         assert row["covered"] >= 8
