@@ -98,8 +98,8 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
                 f"entries as the approximation has",
                 outcome if (part["exact"] <= part["approximation"]).all() else Outcome.REFUTED,
                 f"On {narrow} of {len(part)} heads of two texts: half-width median {part['width'].median():.1%}, "
-                f"largest {part['width'].max():.1%}, from {part['rows'].iloc[0]} rows, {part['exact'].iloc[0]} entries against "
-                f"{part['approximation'].iloc[0]}; the rows of Ŝ itself bring all to {part['all'].iloc[0]}.",
+                f"largest {part['width'].max():.1%}, from {part['rows'].iloc[0]} rows, {part['exact'].iloc[0]} entries "
+                f"against {part['approximation'].iloc[0]}; the rows of Ŝ itself bring all to {part['all'].iloc[0]}.",
             )
         )
         covered, trials = int(part["covered"].sum()), int(part["trials"].sum())
