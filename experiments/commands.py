@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import claims
+from experiments import audit_command, claims
 from experiments.contract import PROFILES, Claim, Outcome
 from experiments.errors import ExperimentError, NoDeviceError
 
@@ -121,6 +121,9 @@ def report(
 ) -> None:
     """Write the report from the records, running nothing, and print the verdicts."""
     _tell([claims.load(name) for name in names or ()], results, page, profile)
+
+
+app.command()(audit_command.audit)
 
 
 @app.command(name="claims")

@@ -1,0 +1,326 @@
+"""``nystrom audit FILE``: every bound for a matrix, points or a head of attention, on the terminal and as a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.errors import ExperimentError
+from experiments.matrix_files import UnreadableFileError, read_arrays
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nystrom_numerics.kernels import Kernel
+
+__all__ = ["audit"]
+
+out = Console()
+err = Console(stderr=True)
+
+COLUMNS = ("Bound", "Norm", "Side", "Value", "Over the truth", "Certainty", "Landmarks", "Vacuous", "Source")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an audit found, as the terminal and the page show it.
+
+    ``facts`` are lines of text, ``rows`` cells under :data:`COLUMNS`, ``failed`` bounds without a number and why,
+    ``figures`` pairs of a text in place of the picture and the picture.
+    """
+
+    title: str
+    facts: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    failed: tuple[str, ...]
+    landmarks: str
+    figures: tuple[tuple[str, Figure], ...]
+
+
+RULES: dict[str, str] = {
+    "rpcholesky": "randomly pivoted Cholesky",
+    "pivoted_cholesky": "greedily pivoted Cholesky",
+    "ridge_leverage": "ridge leverage scores",
+    "farthest_point": "farthest points in the kernel's metric",
+    "kdpp": "a determinantal process",
+}
+
+
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".npy, .npz, .mtx or .safetensors.")],
+    m: Annotated[int, typer.Option("--landmarks", "-m", min=1, help="How many landmarks.")] = 64,
+    rule: Annotated[str, typer.Option(metavar="|".join(RULES), help="How they are chosen.")] = "rpcholesky",
+    gamma: Annotated[
+        float | None, typer.Option(min=0, help="The array is points of a Gaussian kernel exp(−γ‖x−y‖²).")
+    ] = None,
+    array: Annotated[str | None, typer.Option(metavar="NAME", help="Which array of the file.")] = None,
+    head: Annotated[int, typer.Option(min=0, help="Of q, k and v with leading axes, which head.")] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    html: Annotated[Path | None, typer.Option(metavar="PAGE", help="Write a page as well.")] = None,
+) -> None:
+    """Hold every bound on the error of a Nyström approximation against the truth.
+
+    FILE holds a symmetric PSD matrix, points (with --gamma), or q, k and v.  It is read as data, never run.
+    """
+    from nystrom_numerics.errors import NystromError
+
+    if rule not in RULES:
+        raise typer.BadParameter(f"no rule {rule}; the rules are {', '.join(RULES)}")
+    try:
+        found = _audited(read_arrays(file), file, m, rule, gamma, array, head, seed)
+    except (ExperimentError, NystromError) as error:
+        err.print(f"[bold]Stopped:[/] {escape(str(error))}")
+        raise typer.Exit(1) from error
+    _print(found)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(_page(found), encoding="utf-8")
+        out.print(f"Page: {html}", highlight=False, soft_wrap=True)
+
+
+def _audited(
+    arrays: dict[str, np.ndarray],
+    file: Path,
+    m: int,
+    rule: str,
+    gamma: float | None,
+    array: str | None,
+    head: int,
+    seed: int,
+) -> Finding:
+    if array is None and {"q", "k"} <= set(arrays):
+        return _attention(arrays, file, m, head, seed)
+    if array is None and len(arrays) > 1:
+        raise UnreadableFileError(f"{file}: holds {', '.join(arrays)}; choose one with --array")
+    name = array if array is not None else next(iter(arrays))
+    if name not in arrays:
+        raise UnreadableFileError(f"{file}: no array {name}; it holds {', '.join(arrays)}")
+    x = np.asarray(arrays[name], dtype=np.float64)
+    if x.ndim != 2:
+        raise UnreadableFileError(f"{file}: array {name} has shape {x.shape}; two axes are needed")
+    from nystrom_numerics import kernels
+
+    if gamma is not None:
+        return _matrix(
+            kernels.gaussian(x, gamma=gamma), f"{file.name}: Gaussian kernel, γ = {gamma:g}", m, rule, seed
+        )
+    if x.shape[0] != x.shape[1]:
+        raise UnreadableFileError(
+            f"{file}: array {name} of shape {x.shape} is no square matrix; for points give --gamma"
+        )
+    return _matrix(kernels.precomputed(x), f"{file.name}: matrix {name}", m, rule, seed)
+
+
+def _matrix(kernel: Kernel, title: str, m: int, rule: str, seed: int) -> Finding:
+    from nystrom_numerics import bounds, landmarks
+
+    n = kernel.shape[0]
+    if m > n:
+        raise UnreadableFileError(f"{m} landmarks for {n} rows; give --landmarks of at most {n}")
+    choose = getattr(landmarks, rule)
+    drawn = {} if rule in ("pivoted_cholesky", "farthest_point") else {"rng": seed}
+    counts = sorted({*(c for c in (m // 8, m // 4, m // 2, 2 * m) if 1 <= c < n), m})
+    audits = {c: bounds.audit(kernel, choose(kernel, c, **drawn), rng=seed) for c in counts}
+    found = audits[m]
+    rows = tuple(_row(line.name, line.bound, line.tightness, line.of) for line in found.lines)
+    failed = tuple(f"{line.name} ({line.of}): {line.bound}" for line in found.failed)
+    two, frobenius, trace = found.truth
+    picked = found.factor.landmarks
+    chosen = getattr(picked, "indices", None)
+    facts = (
+        f"{n} × {n}, {len(found.factor.kept)} landmarks kept of {m}, chosen by {RULES[rule]}, seed {seed}.",
+        f"Error: spectral norm {two:.4g}, Frobenius norm {frobenius:.4g}, trace norm {trace:.4g}.",
+    )
+    figures = (
+        (
+            "Eigenvalues in descending order, and where the landmarks end.",
+            _spectrum(found.spectrum.values, m),
+        ),
+        ("Error against the number of landmarks, beside its bounds, in three norms.", _error_figure(audits)),
+    )
+    told = "" if chosen is None else ", ".join(str(int(i)) for i in chosen)
+    return Finding(title, facts, rows, failed, told, figures)
+
+
+def _row(name: str, bound: Any, tightness: float, of: str) -> tuple[str, ...]:
+    over = f"{tightness:.3g}" if np.isfinite(tightness) else "—"
+    value = "none" if bound.value is None else f"{bound.value:.4g}"
+    vacuous = "yes" if bound.vacuous else "no"
+    return (name, bound.norm.value, bound.side.value, value, over, bound.certainty, of, vacuous, bound.source)
+
+
+def _attention(arrays: dict[str, np.ndarray], file: Path, m: int, head: int, seed: int) -> Finding:
+    from nystrom_numerics import attention, bounds
+    from nystrom_numerics.attention.certificate import certify_operator, psd_lift
+
+    q, k = (_one_head(file, name, arrays[name], head) for name in ("q", "k"))
+    v = _one_head(file, "v", arrays["v"], head) if "v" in arrays else k
+    n = min(len(q), len(k))
+    if m > n:
+        raise UnreadableFileError(f"{m} landmarks for {n} tokens; give --landmarks of at most {n}")
+    counts = sorted({*(c for c in (m // 8, m // 4, m // 2, 2 * m) if 1 <= c < n), m})
+    found = {}
+    for c in counts:
+        operator = attention.nystrom_operator(q, k, c)
+        found[c] = (operator, certify_operator(operator, v, rng=seed))
+    operator, certificate = found[m]
+    lift = psd_lift(q, k, np.concatenate([operator.query_landmarks, operator.key_landmarks]))
+    f = attention.exact(q, operator.key_landmarks, np.eye(m))
+    b = _gram_of_rows(operator.query_landmarks, k)
+    inexact = bounds.pinv_error(operator.core, operator.pinv.value, f.T @ f, b)
+    middle = certificate.matrix.estimate
+    size = 0.0 if middle is None else middle.value
+    pairs = [("Ŝ − S, sampled rows", certificate.matrix), ("Ŝ − S, with certainty", certificate.certain)]
+    if "v" in arrays:
+        pairs.append(("(Ŝ − S)V, sampled rows", certificate.output))
+    papers = [(name, one) for name, pair in pairs for one in (pair.lower, pair.upper)]
+    papers += [("F(A⁺ − Z)B, backward", inexact.backward), ("F(A⁺ − Z)B, naive", inexact.naive)]
+    lifted = [("block", lift.frobenius), ("entry", lift.largest), ("normalised", lift.normalised)]
+    named = [(name, one, "the paper's") for name, one in papers]
+    named += [(f"lifted kernel, {name}", one, "true kernel columns") for name, one in lifted]
+    rows = tuple(_row(name, one, float("inf"), of) for name, one, of in named)
+    facts = (
+        f"{len(q)} queries, {len(k)} keys of width {q.shape[1]}, {m} segment means, the paper's estimator.",
+        f"‖Ŝ − S‖_F about {size:.4g}, from {certificate.rows} exact rows: {certificate.exact_entries} kernel entries "
+        f"of {len(q) * len(k)}.",
+        f"F(A⁺ − Z)B itself has Frobenius norm {inexact.exact:.4g}.",
+    )
+    sigma = np.linalg.svd(operator.core, compute_uv=False)
+    figures = (
+        ("Singular values of the core, in descending order.", _spectrum(sigma, m)),
+        ("Interval for the error of Ŝ against the number of landmarks.", _interval_figure(found)),
+    )
+    return Finding(f"{file.name}: attention", facts, rows, (), "means of segments of equal length", figures)
+
+
+def _gram_of_rows(landmarks: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """BBᵀ for B = softmax of landmarks against keys, (m, m)."""
+    from nystrom_numerics.linalg import masked_softmax
+
+    b = masked_softmax(landmarks @ k.T * k.shape[1] ** -0.5)
+    return np.asarray(b @ b.T)
+
+
+def _one_head(file: Path, name: str, x: np.ndarray, head: int) -> np.ndarray:
+    if x.ndim < 2:
+        raise UnreadableFileError(f"{file}: array {name} has shape {x.shape}; (…, tokens, width) is needed")
+    heads = x.reshape(-1, *x.shape[-2:])
+    if head >= len(heads):
+        raise UnreadableFileError(f"{file}: no head {head}; array {name} has {len(heads)}, counted from 0")
+    return np.asarray(heads[head], dtype=np.float64)
+
+
+def _spectrum(values: np.ndarray, m: int) -> Figure:
+    from experiments import figures
+
+    figure, axes = figures.grid(1, 1, width=7)
+    shown = np.maximum(values, values[0] * 1e-18)
+    axes[0][0].plot(np.arange(1, len(values) + 1), shown, marker="." if len(values) < 100 else None)
+    axes[0][0].axvline(m, color="grey", linestyle=":", label=f"m = {m}")
+    axes[0][0].set(yscale="log", xlabel="number", ylabel="value")
+    axes[0][0].legend(frameon=False)
+    return figure
+
+
+def _error_figure(audits: dict[int, Any]) -> Figure:
+    from experiments import figures
+    from nystrom_numerics.bounds import Norm
+
+    norms = (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE)
+    figure, axes = figures.grid(1, 3, width=14)
+    names = list(dict.fromkeys(line.name for found in audits.values() for line in found.lines))
+    colors = figures.palette(names)
+    for i, (ax, norm) in enumerate(zip(axes[0], norms, strict=True)):
+        for name in names:
+            points = [
+                (m, line.bound.value, line.bound.side)
+                for m, found in audits.items()
+                for line in found.lines
+                if line.name == name and line.bound.norm is norm and not line.bound.vacuous
+            ]
+            for side in {p[2] for p in points}:
+                mine = [(m, value) for m, value, s in points if s is side and value > 0]
+                if mine:
+                    ax.plot(*zip(*mine, strict=True), color=colors[name], label=name, marker=".", linewidth=1)
+        ax.plot(
+            list(audits),
+            [found.truth[i] for found in audits.values()],
+            "k-",
+            linewidth=2,
+            label="the error itself",
+        )
+        ax.set(xscale="log", yscale="log", xlabel="landmarks m", ylabel=norm.value)
+        _ticks(ax, list(audits))
+    handles: dict[str, Any] = {}
+    for ax in axes[0]:
+        handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _ticks(ax: Any, counts: Sequence[int]) -> None:
+    ax.set_xticks(counts, [str(m) for m in counts])
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+
+
+def _interval_figure(found: dict[int, Any]) -> Figure:
+    from experiments import figures
+
+    figure, axes = figures.grid(1, 2, width=10)
+    for ax, name, label in zip(axes[0], ("matrix", "output"), ("‖Ŝ − S‖_F", "‖ŜV − SV‖_F"), strict=True):
+        made = [getattr(certificate, name) for _, certificate in found.values()]
+        ax.plot(list(found), [c.estimate.value for c in made], marker="o", color="black", label="estimate")
+        low, high = ([getattr(c, side).value for c in made] for side in ("lower", "upper"))
+        ax.fill_between(list(found), low, high, alpha=0.2, label="99 % interval, asymptotic")
+        ax.set(xscale="log", yscale="log", xlabel="landmarks m", ylabel=label)
+        _ticks(ax, list(found))
+        ax.legend(frameon=False)
+    return figure
+
+
+def _print(found: Finding) -> None:
+    out.print(f"[bold]{escape(found.title)}[/]")
+    for fact in found.facts:
+        out.print(escape(fact), highlight=False)
+    table = Table(*COLUMNS[:-1])
+    for row in found.rows:
+        table.add_row(*map(escape, row[:-1]))
+    out.print(table)
+    for line in found.failed:
+        out.print(f"No number: {escape(line)}", highlight=False)
+    if found.landmarks:
+        out.print(f"Landmarks: {escape(found.landmarks)}", highlight=False)
+
+
+def _page(found: Finding) -> str:
+    """The finding as one page that needs nothing beside it; all text is escaped."""
+    import jinja2
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    pictures: Sequence[tuple[str, str]] = [(alt, _picture(figure)) for alt, figure in found.figures]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("audit.html")
+    return page.render(found=found, columns=COLUMNS, pictures=pictures)
+
+
+def _picture(figure: Figure) -> str:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}"

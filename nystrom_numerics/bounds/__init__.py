@@ -1,0 +1,96 @@
+"""How far an approximation is from the truth, and how one knows: bounds, estimates, certificates.
+
+Before the fact, from a spectrum: :mod:`~nystrom_numerics.bounds.apriori` for PSD matrices,
+:mod:`~nystrom_numerics.bounds.cross` for rows and columns of any,
+:mod:`~nystrom_numerics.bounds.quantisation` from points.  After the fact, from products with the error:
+:mod:`~nystrom_numerics.bounds.aposteriori`, :mod:`~nystrom_numerics.bounds.traces`.  :func:`certify` gathers
+what is known of a factor, :func:`audit` holds every bound against the truth.
+"""
+
+from nystrom_numerics.bounds.aposteriori import (
+    Operator,
+    frobenius_probes,
+    gaussian_norm_bound,
+    lanczos_norm,
+    leave_one_out,
+    psd_sandwich,
+)
+from nystrom_numerics.bounds.apriori import (
+    additive_uniform,
+    additive_weighted,
+    belabbas_wolfe,
+    coherence,
+    dpp_expectation,
+    drawn_leverage,
+    eckart_young,
+    gaussian_sketch,
+    gittens_mahoney,
+    musco_musco,
+    rpcholesky_expectation,
+)
+from nystrom_numerics.bounds.audit import Audit, Line, audit
+from nystrom_numerics.bounds.certificate import certify
+from nystrom_numerics.bounds.cross import (
+    generalised_nystrom,
+    goreinov_tyrtyshnikov,
+    oversampled_cross,
+    sorensen_embree,
+)
+from nystrom_numerics.bounds.propagation import (
+    PinvError,
+    pinv_error,
+    row_normalisation,
+    softmax_lipschitz,
+    wedin,
+)
+from nystrom_numerics.bounds.quantisation import gaussian_quantisation, kernel_quantisation, zhang_tsang_kwok
+from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Hypothesis, Norm, Side
+from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
+from nystrom_numerics.bounds.traces import hutchpp, xnystrace, xtrace
+
+__all__ = [
+    "Audit",
+    "Bound",
+    "Certificate",
+    "Estimate",
+    "Hypothesis",
+    "Line",
+    "Norm",
+    "Operator",
+    "PinvError",
+    "Side",
+    "Spectrum",
+    "additive_uniform",
+    "additive_weighted",
+    "audit",
+    "belabbas_wolfe",
+    "certify",
+    "coherence",
+    "dpp_expectation",
+    "drawn_leverage",
+    "eckart_young",
+    "frobenius_probes",
+    "gaussian_norm_bound",
+    "gaussian_quantisation",
+    "gaussian_sketch",
+    "generalised_nystrom",
+    "gittens_mahoney",
+    "goreinov_tyrtyshnikov",
+    "hutchpp",
+    "kernel_quantisation",
+    "lanczos_norm",
+    "leave_one_out",
+    "musco_musco",
+    "oversampled_cross",
+    "pinv_error",
+    "psd_sandwich",
+    "psd_spectrum",
+    "row_normalisation",
+    "rpcholesky_expectation",
+    "softmax_lipschitz",
+    "sorensen_embree",
+    "wedin",
+    "xnystrace",
+    "xtrace",
+    "zhang_tsang_kwok",
+]

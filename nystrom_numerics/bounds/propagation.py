@@ -1,0 +1,150 @@
+r"""What an inexact pseudoinverse, a row normalisation and a softmax do to an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from nystrom_numerics.backend import Array, namespace, to_numpy
+from nystrom_numerics.bounds.result import Bound, Hypothesis, Norm, Side, bound
+from nystrom_numerics.bounds.spectrum import on_host
+from nystrom_numerics.errors import RangeError, ShapeError
+
+__all__ = ["PinvError", "pinv_error", "row_normalisation", "softmax_lipschitz", "wedin"]
+
+
+@dataclass(frozen=True)
+class PinvError:
+    r"""What Z in place of W⁺ does to CW⁺B, in the Frobenius norm.
+
+    Attributes
+    ----------
+    exact : float
+        :math:`\|C(W^+ - Z)B\|_F` itself.
+    backward : Bound
+        :math:`\|CW^+\|_2\,\|W - WZW\|_F\,\|W^+B\|_2`.
+    naive : Bound
+        :math:`\|C\|_2\,\|W^+ - Z\|_F\,\|B\|_2`.
+    """
+
+    exact: float
+    backward: Bound
+    naive: Bound
+
+
+def pinv_error(core: Array, z: Array, left: Array, right: Array, /) -> PinvError:
+    r"""Two bounds of the error that an inexact pseudoinverse adds, and the error itself, from Gram matrices.
+
+    .. math:: C(W^+ - Z)B = (CW^+)(W - WZW)(W^+B)
+
+    Parameters
+    ----------
+    core, z : array (m, m)
+        W, and Z near its inverse.
+    left, right : array (m, m)
+        :math:`C^TC` and :math:`BB^T`, which take n of each summed up in blocks.
+
+    Notes
+    -----
+    Hypothesis of the identity: W is regular.  Cost: three SVDs and some products m × m × m; the norm is
+    :math:`\mathrm{tr}(D^TC^TC\,D\,BB^T)`, D = W⁺ − Z, and errs by some :math:`\sqrt u` of its factors.
+    Trivial: the naive bound.  Derived; :func:`numpy.linalg.pinv`'s W⁺.
+    """
+    w, z_, gl, gr = (on_host(n, x) for n, x in (("core", core), ("z", z), ("left", left), ("right", right)))
+    for name, x in (("z", z_), ("left", gl), ("right", gr)):
+        if x.shape != w.shape or w.shape[0] != w.shape[1]:
+            raise ShapeError(name, f"of shape {x.shape}", f"a square core's, {w.shape}")
+    sigma = np.linalg.svd(w, compute_uv=False)
+    holds = bool(sigma[-1] > 8 * len(w) * 2.0**-52 * sigma[0])
+    regular = Hypothesis("W regular", holds, f"σ from {sigma[-1]:.1e} to {sigma[0]:.1e}")
+    inverse = np.linalg.pinv(w)
+    difference = inverse - z_
+    exact = sqrt(max(float(np.trace(difference.T @ gl @ difference @ gr)), 0.0))
+    size_left, size_right = _root(gl), _root(gr)
+    naive = size_left * float(np.linalg.norm(difference)) * size_right
+    spread = _root(inverse.T @ gl @ inverse) * _root(inverse @ gr @ inverse.T)
+    backward = spread * float(np.linalg.norm(w - w @ z_ @ w))
+    return PinvError(
+        exact,
+        bound(
+            backward,
+            Side.UPPER,
+            Norm.FROBENIUS,
+            "C(W⁺−Z)B = CW⁺(W−WZW)W⁺B; derived here",
+            trivial=naive,
+            holds_under=(regular,),
+        ),
+        bound(naive, Side.UPPER, Norm.FROBENIUS, "submultiplicativity", trivial=float("inf")),
+    )
+
+
+def _root(gram: np.ndarray) -> float:
+    """‖X‖₂ from XᵀX."""
+    return sqrt(max(float(np.linalg.eigvalsh((gram + gram.T) / 2)[-1]), 0.0))
+
+
+def wedin(
+    inverse_norm: float, other_norm: float, perturbation: float, /, *, norm: Norm = Norm.SPECTRAL
+) -> Bound:
+    r""":math:`\|B^+ - A^+\| \le \mu\max(\|A^+\|_2^2, \|B^+\|_2^2)\|B - A\|`.
+
+    μ is the golden ratio :math:`(1+\sqrt5)/2` in the spectral norm and :math:`\sqrt2` in the Frobenius norm;
+    any ranks, equal or not.  Trivial: the sum of the two norms, in the spectral norm.
+
+    Source: Wedin 1973, Theorem 4.1; constants recalled, held to random and adversarial pairs in the tests.
+    """
+    if norm not in (Norm.SPECTRAL, Norm.FROBENIUS):
+        raise RangeError("norm", norm.value, "the spectral or the Frobenius norm")
+    mu = (1 + sqrt(5)) / 2 if norm is Norm.SPECTRAL else sqrt(2)
+    trivial = inverse_norm + other_norm if norm is Norm.SPECTRAL else float("inf")
+    value = mu * max(inverse_norm, other_norm) ** 2 * perturbation
+    source = "Wedin 1973, Theorem 4.1; constant recalled, tested here"
+    return bound(value, Side.UPPER, norm, source, trivial=trivial)
+
+
+def row_normalisation(errors: Array, sums: Array, /) -> Array:
+    r"""What normalising rows makes of an error, in ℓ1: at most :math:`2e_i/\hat a_i`.
+
+    Parameters
+    ----------
+    errors : array (n,)
+        Bounds of :math:`\sum_j|A - \hat A|_{ij}`.
+    sums : array (n,)
+        Row sums of :math:`\hat A`; those of A, at least ``sums − errors``, are not needed.
+
+    Returns
+    -------
+    array (n,)
+        Bounds of :math:`\sum_j|A_{ij}/\sum_lA_{il} - \hat A_{ij}/\sum_l\hat A_{il}|` for A ≥ 0 without a zero
+        row; infinity where a row of Â sums to no more than 0.
+
+    Notes
+    -----
+    Derived: with a and â the sums, the difference is at most
+    :math:`\|A_i - \hat A_i\|_1/\hat a + a|1/a - 1/\hat a| \le 2e/\hat a`, which for :math:`\delta = e/a` is at
+    most :math:`2\delta/(1 - \delta)`.
+    """
+    xp = namespace(errors=errors, sums=sums)
+    if errors.shape != sums.shape:
+        raise ShapeError("sums", f"of shape {tuple(sums.shape)}", f"the errors', {tuple(errors.shape)}")
+    positive = sums > 0
+    safe = xp.where(positive, sums, xp.ones_like(sums))
+    return xp.where(positive, 2 * errors / safe, xp.full_like(sums, xp.inf))
+
+
+def softmax_lipschitz(scores: Array, other: Array, /) -> Bound:
+    r"""For two sets of scores, :math:`\|\mathrm{softmax}(X) - \mathrm{softmax}(Y)\|_F \le \tfrac12\|X - Y\|_F`.
+
+    Row by row; the softmax is ½-Lipschitz in every ℓp, for its Jacobian diag(p) − ppᵀ has norm at most ½.
+    Parameters are arrays (n, p).  Trivial: :math:`\sqrt{2n}`, what two stochastic matrices can differ by.
+    """
+    xp = namespace(scores=scores, other=other)
+    if scores.shape != other.shape or scores.ndim != 2:
+        raise ShapeError("other", f"of shape {tuple(other.shape)}", f"shape (n, p), {tuple(scores.shape)}")
+    difference = to_numpy(xp.astype(scores, xp.float64) - xp.astype(other, xp.float64))
+    value = float(np.linalg.norm(difference)) / 2
+    return bound(
+        value, Side.UPPER, Norm.FROBENIUS, "softmax is ½-Lipschitz", trivial=sqrt(2 * scores.shape[0])
+    )

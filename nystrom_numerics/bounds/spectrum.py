@@ -1,0 +1,96 @@
+"""The spectrum of a PSD matrix, which bounds before the fact are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nystrom_numerics.backend import Array, floating, namespace, require_finite, require_matrix, to_numpy
+from nystrom_numerics.errors import IndefiniteError, ShapeError
+from nystrom_numerics.linalg import transpose
+
+__all__ = ["Spectrum", "on_host", "psd_spectrum"]
+
+Host = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Eigenvalues (n,) of a PSD matrix, descending, its eigenvectors (n, n), and its diagonal (n,).
+
+    On the host in float64.
+    """
+
+    values: Host
+    vectors: Host
+    diagonal: Host
+
+    @property
+    def size(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def norms(self) -> tuple[float, float, float]:
+        """Spectral, Frobenius and trace norm."""
+        return tail_norms(self.values, 0)
+
+
+def tail_norms(values: Host, k: int) -> tuple[float, float, float]:
+    """Spectral, Frobenius and trace norm of what the k leading values leave; zeros for k = n."""
+    tail = values[k:]
+    if not len(tail):
+        return 0.0, 0.0, 0.0
+    return float(tail[0]), float(np.linalg.norm(tail)), float(tail.sum())
+
+
+def on_host(name: str, x: Array) -> Host:
+    """A real floating matrix on the host in float64.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, ShapeError
+        Naming the argument.
+    """
+    xp = namespace(**{name: x})
+    floating(xp, **{name: x})
+    require_matrix(name, x)
+    if x.ndim != 2:
+        raise ShapeError(name, f"of shape {tuple(x.shape)}", "shape (n, p); no batch")
+    require_finite(xp, **{name: x})
+    return to_numpy(x).astype(np.float64)
+
+
+def psd_spectrum(a: Array, /) -> Spectrum:
+    r"""The eigendecomposition of a symmetric PSD matrix (n, n), in float64.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, ShapeError
+        Naming the argument.
+    IndefiniteError
+        Two mirrored entries differ, or an eigenvalue is negative, by more than 64 n units of roundoff of the
+        dtype of ``a`` times the largest.
+
+    Notes
+    -----
+    Cost: one symmetric eigendecomposition in the library of ``a``; memory n².  An eigenvalue errs by some
+    :math:`nu\lambda_1`, and small negative ones count as zero.
+    """
+    host = on_host("a", a)
+    if host.shape[0] != host.shape[1]:
+        raise ShapeError("a", f"of shape {host.shape}", "a square matrix")
+    xp = namespace(a=a)
+    level = 32 * len(host) * float(xp.finfo(a.dtype).eps)
+    skew = np.abs(host - host.T)
+    i, j = divmod(int(skew.argmax()), len(host))
+    if skew[i, j] > level * np.abs(host).max():
+        got = f"not symmetric, with entries that differ by {skew[i, j]:.3g} at {i}, {j}"
+        raise IndefiniteError("a", got, i, float(skew[i, j]))
+    wide = xp.astype(a, xp.float64)
+    found, vectors = (to_numpy(x) for x in xp.linalg.eigh((wide + transpose(wide)) / 2))
+    if found[0] < -level * max(abs(found[0]), abs(found[-1])):
+        raise IndefiniteError("a", f"not PSD, with eigenvalue {found[0]:.3g}", 0, float(found[0]))
+    return Spectrum(np.maximum(found[::-1], 0.0), vectors[:, ::-1], host.diagonal().copy())

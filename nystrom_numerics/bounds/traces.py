@@ -1,0 +1,151 @@
+"""Traces of operators that can only be applied: Hutch++, XTrace and XNysTrace."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from nystrom_numerics.backend import Array, from_numpy, generator, namespace, to_numpy
+from nystrom_numerics.bounds.aposteriori import Operator
+from nystrom_numerics.bounds.result import Estimate
+from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.linalg import transpose
+
+__all__ = ["hutchpp", "xnystrace", "xtrace"]
+
+
+def hutchpp(
+    apply: Operator, like: Array, /, *, matvecs: int = 30, rng: np.random.Generator | int = 0
+) -> Estimate:
+    r"""Hutch++: the trace on the range of a sketch exactly, on the rest by random signs.
+
+    .. math:: \mathrm{tr}(Q^TAQ) + \frac1r\sum_i g_i^T(I - QQ^T)A(I - QQ^T)g_i,\qquad Q = \mathrm{orth}(A\Omega)
+
+    Parameters
+    ----------
+    apply : callable
+        v (n, c) to A v; A square.
+    like : array (n, ...)
+        Of the library, device, dtype and number of rows that ``apply`` takes.
+    matvecs : int
+        A multiple of 3, at most n; a third for each part.
+    rng : numpy.random.Generator or int
+
+    Returns
+    -------
+    Estimate
+        Unbiased; the standard error is that of the second term.
+
+    Notes
+    -----
+    For A ⪰ 0 the variance is at most :math:`O(1/r^2)(\mathrm{tr}A)^2`.  Source: Meyer, Musco, Musco and Woodruff
+    2021, Algorithm 1.
+    """
+    n = _require(like, matvecs, 3)
+    third = matvecs // 3
+    source, _ = generator(rng)
+    signs = _as(like, source.choice([-1.0, 1.0], (n, 2 * third)))
+    xp = namespace(like=like)
+    q, _ = xp.linalg.qr(apply(signs[:, :third]))
+    rest = signs[:, third:]
+    rest = rest - q @ (transpose(q) @ rest)
+    captured = float(xp.sum(q * apply(q), dtype=xp.float64))
+    terms = to_numpy(xp.sum(rest * apply(rest), axis=0)).astype(np.float64)
+    return _mean(captured + terms, matvecs, "Hutch++; Meyer, Musco, Musco and Woodruff 2021, Algorithm 1")
+
+
+def xtrace(
+    apply: Operator, like: Array, /, *, matvecs: int = 30, rng: np.random.Generator | int = 0
+) -> Estimate:
+    r"""XTrace: each of m test vectors estimates what the range of the others leaves; symmetric A.
+
+    Parameters, result and errors are those of :func:`hutchpp`; ``matvecs`` is 2m, even.
+
+    Notes
+    -----
+    With Y = AΩ = QR, the range without column i is that of :math:`Q(I - s_is_i^T)`, :math:`s_i \propto
+    R^{-T}e_i`, so that nothing is factored anew.  The m estimates are exchangeable, each unbiased; their
+    standard error is taken as if they were independent.  Source: Epperly, Tropp and Webber 2024, §2.1.
+    """
+    n = _require(like, matvecs, 2)
+    m = matvecs // 2
+    source, _ = generator(rng)
+    xp = namespace(like=like)
+    omega = _as(like, source.choice([-1.0, 1.0], (n, m)))
+    y = apply(omega)
+    q, r = xp.linalg.qr(y)
+    z = apply(q)
+    h, w = transpose(q) @ z, transpose(q) @ omega
+    size = float(xp.max(xp.abs(xp.linalg.diagonal(r)))) if m else 0.0
+    if float(xp.min(xp.abs(xp.linalg.diagonal(r)))) <= 64 * m * float(xp.finfo(like.dtype).eps) * size:
+        return Estimate(float(xp.sum(xp.linalg.diagonal(h))), 0.0, matvecs, "XTrace, range exhausted")
+    s = transpose(xp.linalg.inv(r))
+    s = s / xp.sqrt(xp.sum(s * s, axis=0))[None, :]
+    v = w - s * xp.sum(s * w, axis=0)[None, :]
+    own = (
+        xp.sum(omega * y, axis=0) - 2 * xp.sum(transpose(z) @ omega * v, axis=0) + xp.sum(v * (h @ v), axis=0)
+    )
+    terms = xp.sum(xp.linalg.diagonal(h)) - xp.sum(s * (h @ s), axis=0) + own
+    found = to_numpy(terms).astype(np.float64)
+    return _mean(found, matvecs, "XTrace; Epperly, Tropp and Webber 2024, §2.1")
+
+
+def xnystrace(
+    apply: Operator, like: Array, /, *, matvecs: int = 30, rng: np.random.Generator | int = 0
+) -> Estimate:
+    r"""XNysTrace: as :func:`xtrace`, with Nyström approximations in place of projections; A ⪰ 0.
+
+    .. math:: t_i = \mathrm{tr}\hat A - \frac{\|YH^{-1}e_i\|^2}{(H^{-1})_{ii}} + \frac1{(H^{-1})_{ii}},
+              \qquad \hat A = YH^{-1}Y^T,\quad H = \Omega^TY
+
+    Parameters, result and errors are those of :func:`hutchpp`; any number of ``matvecs``.
+
+    Notes
+    -----
+    Cost: m matvecs.  Where H is singular to rounding, the rank is exhausted and the trace of
+    :math:`YH^+Y^T` is given.  Source: Epperly, Tropp and Webber 2024, §2.3; the Gaussian shift of theirs
+    is not used, and the vectors are signs and not rescaled.
+    """
+    n = _require(like, matvecs, 1)
+    source, _ = generator(rng)
+    omega = source.choice([-1.0, 1.0], (n, matvecs))
+    y = to_numpy(apply(_as(like, omega))).astype(np.float64)
+    h = omega.T @ y
+    values, vectors = np.linalg.eigh((h + h.T) / 2)
+    level = 64 * matvecs * float(namespace(like=like).finfo(like.dtype).eps)
+    kept = values > level * values[-1]
+    rotated = y @ vectors[:, kept]
+    trace = float(((rotated**2).sum(axis=0) / values[kept]).sum())
+    if not kept.all():
+        return Estimate(trace, 0.0, matvecs, "XNysTrace, rank exhausted")
+    inverse = (vectors / values) @ vectors.T
+    own = inverse.diagonal()
+    terms = trace - ((y @ inverse) ** 2).sum(axis=0) / own + 1 / own
+    return _mean(terms, matvecs, "XNysTrace; Epperly, Tropp and Webber 2024, §2.3")
+
+
+def _require(like: Array, matvecs: int, unit: int) -> int:
+    n = int(like.shape[0]) if like.ndim else 0
+    if not n:
+        raise ShapeError("like", f"of shape {tuple(like.shape)}", "at least one row")
+    if (
+        isinstance(matvecs, bool)
+        or not isinstance(matvecs, (int, np.integer))
+        or matvecs < unit
+        or matvecs % unit
+        or matvecs // unit > n
+    ):
+        raise RangeError("matvecs", f"{matvecs!r}", f"a multiple of {unit} from {unit} to {unit * n}")
+    return n
+
+
+def _as(like: Array, drawn: np.ndarray) -> Array:
+    xp = namespace(like=like)
+    return xp.astype(from_numpy(xp, drawn, like), like.dtype, copy=False)
+
+
+def _mean(terms: np.ndarray, matvecs: int, source: str) -> Estimate:
+    count = len(terms)
+    error = float(terms.std(ddof=1)) / sqrt(count) if count > 1 else None
+    return Estimate(float(terms.mean()), error, matvecs, source)

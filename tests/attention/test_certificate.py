@@ -1,0 +1,232 @@
+"""Certificates of attention: exact where they can be, covering where they sample, counted."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from nystrom_numerics import attention, bounds, errors, landmarks, pinv
+from nystrom_numerics.attention.certificate import certify_operator, certify_rows, psd_lift
+
+
+def head(n=300, d=8, seed=0, spread=1.5):
+    """Smooth tokens with noise and a special first token, as trained heads have."""
+    rng = np.random.default_rng(seed)
+    t = np.linspace(0, 3, n)[:, None]
+    base = np.cos(t * np.arange(1, d + 1)) * spread
+    q, k, v = (base + 0.6 * rng.standard_normal((n, d)) for _ in range(3))
+    q[0] *= 3
+    return q, k, v
+
+
+def truth(q, k, v, operator):
+    eye = np.eye(len(k))
+    s = attention.exact(q, k, eye, key_mask=operator.key_mask, scale=operator.scale)
+    hat = operator.apply(eye)
+    return np.linalg.norm(hat - s), np.linalg.norm((hat - s) @ v)
+
+
+@pytest.mark.parametrize("method", [pinv.razavi, pinv.svd, partial(pinv.truncated, cutoff=0.05)])
+@pytest.mark.parametrize("rule", [landmarks.segment_means, landmarks.strided])
+def test_all_rows_give_the_norms(rule, method):
+    q, k, v = head(200)
+    operator = attention.nystrom_operator(q, k, 16, landmarks=rule, pinv=method)
+    found = certify_operator(operator, v, rows=200)
+    for c, t in zip((found.matrix, found.output), truth(q, k, v, operator), strict=True):
+        assert c.lower.value == c.upper.value == pytest.approx(t, rel=1e-7)
+        assert c.probability == 1
+    assert found.certain.lower.value == found.certain.upper.value == found.matrix.upper.value
+
+
+def test_masked_keys_and_missing_landmarks():
+    q, k, v = head(120)
+    mask = np.ones(120, bool)
+    mask[90:] = False
+    k[90:], v[90:] = 1e3, np.nan
+    operator = attention.nystrom_operator(q, k, 16, key_mask=mask, query_mask=mask)
+    found = certify_operator(operator, v, rows=120)
+    v[90:] = 0
+    for c, t in zip((found.matrix, found.output), truth(q, k, v, operator), strict=True):
+        assert c.upper.value == pytest.approx(t, rel=1e-7)
+
+
+def test_lanes_agree(lane, dtype):
+    q, k, v = (x.astype(dtype) for x in head(150))
+    expected = certify_operator(attention.nystrom_operator(q, k, 8), v, rows=40)
+    found = certify_operator(attention.nystrom_operator(lane(q), lane(k), 8), lane(v), rows=40)
+    tol = 1e-8 if dtype == "float64" else 2e-2
+    for a, b in ((expected.matrix, found.matrix), (expected.output, found.output)):
+        np.testing.assert_allclose([b.lower.value, b.upper.value], [a.lower.value, a.upper.value], rtol=tol)
+    assert (found.rows, found.exact_entries, found.entries) == (
+        expected.rows,
+        expected.exact_entries,
+        expected.entries,
+    )
+
+
+def test_coverage_and_width():
+    """A thousand intervals from 75 rows: nearly the share said holds the truth, and a third of each does not."""
+    covered, narrow, count = np.zeros(2), np.zeros(2), 0
+    for seed in range(10):
+        q, k, v = head(300, seed=seed)
+        operator = attention.nystrom_operator(q, k, 24)
+        exact = truth(q, k, v, operator)
+        for draw in range(50):
+            found = certify_operator(operator, v, rows=75, rng=draw)
+            for i, (c, t) in enumerate(zip((found.matrix, found.output), exact, strict=True)):
+                low, mid, high = c.lower.value, c.estimate.value, c.upper.value
+                covered[i] += low <= t <= high
+                narrow[i] += abs(np.log(t / mid)) <= np.log(high / mid) / 3
+            assert found.certain.lower.value <= exact[0] <= found.certain.upper.value
+            count += 1
+        assert found.matrix.upper.value < 1.5 * exact[0]
+    assert (covered / count >= 0.97).all(), covered / count
+    assert (narrow / count < 0.9).all(), narrow / count
+
+
+def test_entries_are_counted():
+    q, k, v = head(256)
+    operator = attention.nystrom_operator(q, k, 16)
+    found = certify_operator(operator, v)
+    assert found.exact_entries <= (256 + 256 + 16) * 16
+    assert found.rows == found.exact_entries / 256 == found.matrix.estimate.matvecs == 33
+    made = 2 * 256 * 16 + 2 * 256 * 16 + found.rows * 16  # statistics of B, F, B twice, F of the rows
+    assert found.entries == found.exact_entries + made
+
+
+def test_any_other_estimator():
+    """An estimator given by its rows alone: here the best of rank 10."""
+    q, k, v = head(150)
+    s = attention.exact(q, k, np.eye(150))
+    u, sigma, vt = np.linalg.svd(s)
+    hat = (u[:, :10] * sigma[:10]) @ vt[:10]
+
+    def rows_of(indices):
+        return lambda part: hat[np.asarray(indices)][:, part]
+
+    found = certify_rows(q, k, v, rows_of, rows=150)
+    assert found.matrix.upper.value == pytest.approx(np.linalg.norm(sigma[10:]), rel=1e-7)
+    some = certify_rows(q, k, v, rows_of, rows=50)
+    assert some.matrix.lower.value <= np.linalg.norm(sigma[10:]) <= some.matrix.upper.value
+    assert some.certain.upper.value == np.inf
+    assert "asymptotic" in some.matrix.upper.source
+
+
+def test_an_exact_estimator_has_no_error():
+    q, k, v = head(40)
+    operator = attention.nystrom_operator(q, k, 40, pinv=pinv.svd)
+    found = certify_operator(operator, v, rows=20)
+    assert found.matrix.upper.value < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [
+        ({"rows": 3}, "rows"),
+        ({"rows": 61}, "rows"),
+        ({"failure": 0.0}, "failure"),
+        ({"hints": (np.ones(3),)}, "hints"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(change, argument):
+    q, k, v = head(60)
+    options = {"rows": 20} | change
+    with pytest.raises(errors.ArgumentError) as caught:
+        certify_rows(q, k, v, lambda i: lambda p: np.zeros((len(i), 60))[:, p], **options)
+    assert caught.value.argument == argument
+
+
+def test_a_batch_is_refused():
+    q, k, v = (np.stack([x, x]) for x in head(60))
+    with pytest.raises(errors.ShapeError, match="operator"):
+        certify_operator(attention.nystrom_operator(q, k, 8), v)
+
+
+def lifted(q, k, z, scale):
+    """Everything the lift bounds, the plain way."""
+    x = np.concatenate([q, k])
+
+    def gaussian(a, b):
+        return np.exp(-scale / 2 * ((a[:, None] - b) ** 2).sum(-1))
+
+    values, vectors = np.linalg.eigh(gaussian(z, z))
+    kept = values > 1e-13 * values[-1]
+    half = gaussian(x, z) @ (vectors[:, kept] / np.sqrt(values[kept]))
+    r = gaussian(x, x) - half @ half.T
+    n = len(q)
+    block = r[:n, n:]
+    weights = np.exp(scale / 2 * (k * k).sum(1) - (scale / 2 * (k * k).sum(1)).max())
+    hat = (half[:n] @ half[n:].T) * weights
+    s = gaussian(q, k) * weights
+    return r, block, s / s.sum(1, keepdims=True) - hat / hat.sum(1, keepdims=True)
+
+
+def test_psd_lift_on_thousands():
+    """Spectral by ½λ_max, Frobenius, entrywise, normalised: valid on 5,000, tight, and teeth."""
+    rng = np.random.default_rng(1)
+    ratios = {"spectral": [], "frobenius": [], "largest": [], "normalised": []}
+    for index in range(5000):
+        n, p, d, m = (int(i) for i in rng.integers([2, 2, 1, 1], [6, 6, 3, 4]))
+        size = 10.0 ** rng.uniform(-1, 0.3)
+        q, k = size * rng.standard_normal((n, d)), size * rng.standard_normal((p, d))
+        if index % 4 == 0:
+            k = q.copy()
+        z = (
+            np.concatenate([q, k])[rng.permutation(n + len(k))[:m]]
+            if index % 2
+            else size * rng.standard_normal((m, d))
+        )
+        r, block, normalised = lifted(q, k, z, 0.7)
+        found = psd_lift(q, k, z, scale=0.7)
+        half = np.linalg.eigvalsh(r)[-1] / 2
+        true = {
+            "spectral": np.linalg.norm(block, 2),
+            "frobenius": np.linalg.norm(block),
+            "largest": np.abs(block).max(),
+            "normalised": np.linalg.norm(normalised),
+        }
+        assert true["spectral"] <= half + 1e-9
+        for name, value in true.items():
+            high = getattr(found, name).value
+            assert value <= high + 1e-6, name
+            if value > 1e-4:
+                ratios[name].append(high / value)
+        if value > 1e-4:
+            ratios["spectral"][-1] = half / true["spectral"]
+    for name, found in ratios.items():
+        assert len(found) > 2000
+        assert np.median(found) < 25, name
+        weaker = 0.5 if name == "normalised" else 0.97
+        assert min(found) < 1 / weaker, f"{name}: {weaker} of the bound would be caught"
+
+
+def test_psd_lift_by_lanczos(lane):
+    q, k, _ = head(60)
+    z = np.concatenate([q, k])[::10]
+    r, block, _ = lifted(q, k, z, 8**-0.5)
+    found = psd_lift(lane(q), lane(k), lane(z), ratio=1.2)
+    half = np.linalg.eigvalsh(r)[-1] / 2
+    assert np.linalg.norm(block, 2) <= half <= found.spectral.value <= 1.25 * half
+    assert found.spectral.probability == 0.99
+    assert (found.entries - 120 * 12 - 144) % 120**2 == 0
+    np.testing.assert_allclose(
+        np.asarray(r.diagonal()), [*map(float, found.residual_q), *map(float, found.residual_k)], atol=1e-9
+    )
+    with pytest.raises(errors.RangeError, match="scale"):
+        psd_lift(lane(q), lane(k), lane(z), scale=-1.0)
+
+
+def test_propagation_on_a_real_core():
+    """The backward form beats the naive one for the paper's iteration on a softmax core."""
+    q, k, _ = head(300)
+    operator = attention.nystrom_operator(q, k, 12, pinv=partial(pinv.razavi, iterations=3))
+    eye = np.eye(300)
+    f = attention.exact(q, operator.key_landmarks, np.eye(12))
+    b = attention.exact(operator.query_landmarks, k, eye)
+    found = bounds.pinv_error(operator.core, operator.pinv.value, f.T @ f, b @ b.T)
+    true = np.linalg.norm(f @ (np.linalg.pinv(operator.core) - operator.pinv.value) @ b)
+    assert found.exact == pytest.approx(true, rel=1e-3)
+    assert true <= found.backward.value * (1 + 1e-9)
+    assert true <= found.naive.value * (1 + 1e-9)
