@@ -7,8 +7,8 @@
 (8, 500, 64)
 """
 
-from nystrom_numerics import attention, errors, kernels, landmarks, linalg, lowrank, pinv
+from nystrom_numerics import attention, bounds, errors, kernels, landmarks, linalg, lowrank, pinv
 
 __version__ = "0.1.0"
 
-__all__ = ["attention", "errors", "kernels", "landmarks", "linalg", "lowrank", "pinv"]
+__all__ = ["attention", "bounds", "errors", "kernels", "landmarks", "linalg", "lowrank", "pinv"]

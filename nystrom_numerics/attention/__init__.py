@@ -1,9 +1,30 @@
 """Softmax attention, exact and by Nyström approximation."""
 
 from nystrom_numerics.attention.causal import causal
+from nystrom_numerics.attention.certificate import (
+    AttentionCertificate,
+    LiftBounds,
+    certify_operator,
+    certify_rows,
+    psd_lift,
+)
 from nystrom_numerics.attention.exact import exact
 from nystrom_numerics.attention.normalised import normalised
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.ridge import ridge
 
-__all__ = ["NystromOperator", "Pinv", "causal", "exact", "normalised", "nystrom", "nystrom_operator", "ridge"]
+__all__ = [
+    "AttentionCertificate",
+    "LiftBounds",
+    "NystromOperator",
+    "Pinv",
+    "causal",
+    "certify_operator",
+    "certify_rows",
+    "exact",
+    "normalised",
+    "nystrom",
+    "nystrom_operator",
+    "psd_lift",
+    "ridge",
+]
