@@ -10,9 +10,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments import commands, matrix_files
+from experiments import audit_command, commands, matrix_files
 from experiments.matrix_files import UnreadableFileError, read_arrays
 
 RNG = np.random.default_rng(0)
@@ -23,7 +24,8 @@ A = np.exp(-0.3 * ((X[:, None] - X) ** 2).sum(-1))
 @pytest.fixture
 def nystrom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(commands.app, ["audit", *arguments], env={"COLUMNS": "250"})
+    monkeypatch.setattr(audit_command, "out", Console(width=250))  # wide, whatever was imported before
+    return lambda *arguments: CliRunner().invoke(commands.app, ["audit", *arguments])
 
 
 def npy(x):

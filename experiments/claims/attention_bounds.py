@@ -59,7 +59,7 @@ def run(case: Case) -> list[Row]:
 
 def _errors(q: Any, k: Any, s: Any, sigma: Any, m: int, scale: float) -> Row:
     eye = np.eye(len(k))
-    operator = attention.nystrom_operator(q, k, m, scale=scale)
+    operator = attention.nystrom_operator(q, k, m, scale=scale, pinv=pinv.razavi)
     error = float(np.linalg.norm(operator.apply(eye) - s))
     best = bounds.eckart_young(sigma, m)[1].value
     lift = psd_lift(q, k, np.concatenate([operator.query_landmarks, operator.key_landmarks]), scale=scale)

@@ -40,6 +40,7 @@ from nystrom_numerics.kernels import gaussian
 from nystrom_numerics.landmarks import LandmarkPoints
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.lowrank import nystrom_factor
+from nystrom_numerics.pinv import solve
 
 __all__ = ["AttentionCertificate", "LiftBounds", "RowMaker", "certify_operator", "certify_rows", "psd_lift"]
 
@@ -105,6 +106,10 @@ def certify_operator(
     xp = namespace(q=operator.q, v=v)
     if operator.q.ndim != 2 or operator.k.ndim != 2:
         raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
+    if operator.bias is not None or operator.row_mask is not None:
+        raise ShapeError(
+            "operator", "masked additively or by rows of queries", "no mask but of keys and landmarks"
+        )
     n_q, n_k, m = operator.q.shape[0], operator.k.shape[0], operator.core.shape[0]
     if rows is None:
         rows = min(n_q, max(8, ((n_q + n_k) * m + m * m) // n_k))
@@ -134,7 +139,7 @@ class _Rows:
         wide = xp.float64
         self.query_landmarks = xp.astype(operator.query_landmarks, wide) * operator.scale
         self.key_landmarks = xp.astype(operator.key_landmarks, wide)
-        self.z = xp.astype(operator.pinv.value, wide)
+        self.z = xp.astype(_inverse(xp, operator), wide)
         self.peak, self.total, self.gram = self._statistics()
 
     def _scores(self, part: slice) -> Array:
@@ -148,7 +153,7 @@ class _Rows:
 
     def _statistics(self) -> tuple[Array, Array, Array]:
         """Peak and total of each row of B before its softmax, and BBᵀ, in one pass with running peaks."""
-        xp, m = self.xp, self.z.shape[0]
+        xp, m = self.xp, self.query_landmarks.shape[0]
         like = self.query_landmarks
         peak = xp.full_like(like[:, 0], -xp.inf)
         total = xp.zeros_like(like[:, 0])
@@ -195,6 +200,15 @@ class _Rows:
         if op.query_valid is not None:
             left = left * xp.astype(op.query_valid, xp.float64)[None, :]
         return lambda part: left @ xp.exp(self._scores(part) - self.peak[:, None])
+
+
+def _inverse(xp: Any, operator: NystromOperator) -> Array:
+    """Z (m_k, m_q): what stands for A⁺ in the operator, applied to the identity where it is a solver."""
+    if operator.pinv is not None:
+        return operator.pinv.value
+    core = operator.core
+    eye = xp.eye(core.shape[-2], dtype=core.dtype, device=device_of(core))
+    return solve(core, eye, method=operator.solver).value
 
 
 def _blocks(n: int) -> list[slice]:

@@ -52,6 +52,24 @@ def test_masked_keys_and_missing_landmarks():
         assert c.upper.value == pytest.approx(t, rel=1e-7)
 
 
+def test_the_default_solver_and_its_pseudoinverse_agree():
+    """An operator that solves with the core is certified as one that multiplies by what the solver stands for."""
+    q, k, v = head(120)
+    default = attention.nystrom_operator(q, k, 16)
+    assert default.pinv is None
+    found = certify_operator(default, v, rows=120)
+    for c, t in zip((found.matrix, found.output), truth(q, k, v, default), strict=True):
+        assert c.upper.value == pytest.approx(t, rel=1e-7)
+
+
+def test_additive_masks_are_refused():
+    q, k, v = head(60)
+    mask = np.zeros((1, 60))
+    mask[0, 3] = -1.5
+    with pytest.raises(errors.ShapeError, match="`operator`"):
+        certify_operator(attention.nystrom_operator(q, k, 8, attn_mask=mask), v)
+
+
 def test_lanes_agree(lane, dtype):
     q, k, v = (x.astype(dtype) for x in head(150))
     expected = certify_operator(attention.nystrom_operator(q, k, 8), v, rows=40)
