@@ -161,7 +161,8 @@ def _row(name: str, bound: Any, tightness: float, of: str) -> tuple[str, ...]:
 
 def _attention(arrays: dict[str, np.ndarray], file: Path, m: int, head: int, seed: int) -> Finding:
     from nystrom_numerics import attention, bounds, pinv
-    from nystrom_numerics.attention.certificate import certify_operator, psd_lift
+    from nystrom_numerics.attention.certificate import certify_operator
+    from nystrom_numerics.attention.lift import psd_lift
 
     q, k = (_one_head(file, name, arrays[name], head) for name in ("q", "k"))
     v = _one_head(file, "v", arrays["v"], head) if "v" in arrays else k

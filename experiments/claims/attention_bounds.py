@@ -13,7 +13,7 @@ from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import majority
 from nystrom_numerics import attention, bounds, landmarks, pinv
-from nystrom_numerics.attention.certificate import psd_lift
+from nystrom_numerics.attention.lift import psd_lift
 
 if TYPE_CHECKING:
     import pandas as pd

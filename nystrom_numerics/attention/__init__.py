@@ -3,12 +3,11 @@
 from nystrom_numerics.attention.causal import causal
 from nystrom_numerics.attention.certificate import (
     AttentionCertificate,
-    LiftBounds,
     certify_operator,
     certify_rows,
-    psd_lift,
 )
 from nystrom_numerics.attention.exact import exact
+from nystrom_numerics.attention.lift import LiftBounds, psd_lift
 from nystrom_numerics.attention.normalised import normalised
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.ridge import ridge

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
-from nystrom_numerics.attention.certificate import certify_operator, certify_rows, psd_lift
+from nystrom_numerics.attention.certificate import certify_operator, certify_rows
+from nystrom_numerics.attention.lift import psd_lift
 
 
 def head(n=300, d=8, seed=0, spread=1.5):
