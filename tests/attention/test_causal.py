@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nystrom_numerics import errors, landmarks
-from nystrom_numerics.attention import causal, exact
+from nystrom_numerics import errors, landmarks, pinv
+from nystrom_numerics.attention import causal, exact, ridge
 from nystrom_numerics.backend import to_numpy
+from tests import naive
 
 RULES = [landmarks.segment_means, landmarks.strided, landmarks.uniform, landmarks.kmeans]
 
@@ -67,6 +68,41 @@ def test_lanes_agree_with_padding(lane, rng):
     for x in other:
         x[0, :6] = np.nan
     np.testing.assert_allclose(causal(*other, 3, block=5, key_mask=mask)[0, 6:], expected[0, 6:], rtol=1e-12)
+
+
+def naive_causal(q, k, v, m, block, solver):
+    """The docstring's formula, token by token, with explicit matrices: no streaming, no shared exponents."""
+    scale, out = q.shape[-1] ** -0.5, []
+    for t in range(len(q)):
+        start = t // block * block
+        near = np.exp(scale * k[start : t + 1] @ q[t])
+        top, total = near @ v[start : t + 1], near.sum()
+        if start:
+            count = min(m, start)
+            qt, kt = (naive.segment_means(x[:start], count) for x in (q, k))
+            f, a, b = (np.exp(scale * x @ y.T) for x, y in ((q[t : t + 1], kt), (qt, kt), (qt, k[:start])))
+            core, seen = a / a.sum(1, keepdims=True), b / b.sum(1, keepdims=True)
+            average = f / f.sum() @ solver(core, seen @ v[:start])
+            mass = f @ solver(core, b.sum(1, keepdims=True) / a.sum(1, keepdims=True))
+            mass = max(mass.item(), start // count * f.sum())
+            top, total = top + mass * average[0], total + mass
+        out.append(top / total)
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("solver", [ridge, pinv.rank_revealing], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(("m", "block"), [(3, 5), (4, 8), (30, 6)])
+def test_parity_with_the_formula(solver, m, block, rng):
+    q, k, v = qkv(rng)
+    expected = naive_causal(q, k, v, m, block, solver)
+    np.testing.assert_allclose(causal(q, k, v, m, block=block, solver=solver), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_exact_where_every_past_token_is_a_landmark(rng):
+    q, k, v = qkv(rng)
+    truth = exact(q, k, v, attn_mask=np.tri(23, dtype=bool))
+    got = causal(q, k, v, 23, block=6, solver=pinv.rank_revealing)
+    np.testing.assert_allclose(got, truth, rtol=1e-6)
 
 
 def test_the_past_is_seen(rng):
