@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?= quick
 GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed zict locket partd tblib tornado \
-    nystrom-attention
+    nystrom-attention python-flint
 # one thread a process: experiments and tests run in parallel processes, and timings must not share cores
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
@@ -35,8 +35,9 @@ proofs: $(READY)
 # What that Python lacks comes from .wheels/, which `make wheels` fills on a machine with an index.
 gpu:
 	test ! -d .wheels || $(PYTHON) -m pip install --quiet --no-index --no-deps --find-links .wheels $(GPU_NEEDS)
-	$(PYTHON) -m pytest -q -p no:cacheprovider tests -k "cupy or cuda"
-	$(PYTHON) -m experiments run linear_scaling --profile gpu --results results/gpu --report report/gpu.html
+	$(PYTHON) -m pytest -q -p no:cacheprovider -n 8 tests -k "cupy or cuda"
+	$(PYTHON) -m pytest -q -p no:cacheprovider -p no:xdist -s tests/benchmarks/test_attention.py -k cuda
+	$(PYTHON) -m experiments run linear_scaling --profile gpu --workers 1 --results results/gpu --report report/gpu.html
 
 wheels: $(READY)
 	$(BIN)/python -m pip download --quiet --dest .wheels --only-binary=:all: --python-version 3.12 \

@@ -17,7 +17,10 @@ from distributed.system import MEMORY_LIMIT
 from experiments.errors import SchedulerError
 
 WORKER_MEMORY = 1_500_000_000
-"""Bytes a local worker may hold before it is stopped: two of them and this process stay within 4 GB."""
+"""Bytes a local worker may hold before it is stopped, unless their number was asked for: then they share the machine.
+
+Two of them and this process stay within 4 GB.
+"""
 
 DEATHS = 3
 """Workers a case may cost on a local cluster before it counts as failed."""
@@ -54,6 +57,7 @@ def connected(scheduler: str | None, workers: int | None, results: Path) -> Iter
             yield client
         return
     count = workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // WORKER_MEMORY))
+    share = MEMORY_LIMIT // count
     variables = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
     variables["NYSTROM_INPUTS"] = str((results / "inputs").resolve())
     variables["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the terminal belongs to the bars of the run
@@ -63,7 +67,7 @@ def connected(scheduler: str | None, workers: int | None, results: Path) -> Iter
                 n_workers=count,
                 threads_per_worker=1,
                 processes=True,
-                memory_limit=min(WORKER_MEMORY, MEMORY_LIMIT // count),
+                memory_limit=share if workers else min(WORKER_MEMORY, share),
                 dashboard_address=":0",
                 silence_logs="CRITICAL",
             )

@@ -33,7 +33,7 @@ OURS, EXACT = "Nyström, this package", "exact, this package"
 FUSED, PEER = "exact, torch fused kernel", "Nyström, nystrom-attention"
 CUPY, CUPY_EXACT = "Nyström, this package (CuPy)", "exact, this package (CuPy)"
 LONGEST = {"quick": 32768, "full": 65536, "gpu": 1048576}
-LONGEST_EXACT = {"quick": 8192, "full": 16384, "gpu": 131072}
+LONGEST_EXACT = {"quick": 8192, "full": 16384, "gpu": 65536}
 LINEAR, QUADRATIC = 1.1, 1.8
 ASYMPTOTIC = 2048  # below, fixed costs (the core's pseudoinverse, one block of scores) hide the growth
 

