@@ -34,18 +34,18 @@ __all__ = [
     "dtype_name",
     "floating",
     "from_numpy",
-    "fused_attention",
     "generator",
     "least_squares",
     "namespace",
-    "positive_solve",
     "require_finite",
     "require_mask",
     "require_matrix",
+    "ridge_solve",
     "solve_lower",
     "status_tells",
     "strip_rows",
     "sum_by_label",
+    "tile",
     "to_numpy",
     "unit_roundoff",
     "with_vjp",
@@ -191,8 +191,24 @@ def default_block(length: int) -> int:
 
 def strip_rows(like: Array, width: int) -> int:
     """Rows to handle at once where each takes ``width`` entries: what a cache holds, more on a GPU."""
-    on_host = isinstance(like, np.ndarray) or str(device_of(like)).lower().startswith(("cpu", "device1"))
-    return max(32, (2**18 if on_host else 2**25) // max(1, width))
+    return max(32, (2**18 if _on_host(like) else 2**25) // max(1, width))
+
+
+def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a stack of matrices to handle at once, ``like`` having the leading axes of the stack.
+
+    On a CPU 1024 of each at most; on a GPU, where a launch costs more than an entry, as many as make 2²³ entries.
+    """
+    top, left = default_block(rows), default_block(columns)
+    if _on_host(like):
+        return top, left
+    budget = 2**23 // max(1, prod(like.shape[:-2]))
+    left = min(columns, max(left, budget // max(1, top)))
+    return min(rows, max(top, budget // max(1, left))), left
+
+
+def _on_host(like: Array) -> bool:
+    return isinstance(like, np.ndarray) or str(device_of(like)).lower().startswith(("cpu", "device1"))
 
 
 def solve_lower(lower: Array, rows: Array) -> Array:
@@ -353,89 +369,33 @@ def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | Non
     return None
 
 
-def positive_solve(xp: Namespace, a: Array, b: Array) -> Array:
-    """A⁻¹B for symmetric positive definite A, of one batch.
+def ridge_solve(xp: Namespace, gram: Array, strength: float, b: Array) -> Array:
+    """(G + λI)⁻¹B for symmetric positive semidefinite G, of one batch; NaN for an item that has NaN.
 
     By Cholesky's factorisation through SciPy, matrix by matrix, for NumPy, and in Torch, which does not check it and so
-    need not wait for the device; by elimination in others.
+    need not wait for the device; by elimination in others.  G is overwritten where its library allows.
     """
-    if array_api_compat.is_torch_array(a):
+    if array_api_compat.is_torch_array(gram):
         import torch
 
-        factor, _ = torch.linalg.cholesky_ex(a)
-        return torch.cholesky_solve(b, factor)
-    if array_api_compat.is_numpy_array(a) and a.size:
-        from scipy.linalg import cho_factor, cho_solve
+        gram.diagonal(dim1=-2, dim2=-1).add_(strength)
+        factor, _ = torch.linalg.cholesky_ex(gram)
+        half = torch.linalg.solve_triangular(factor, b, upper=False)
+        return torch.linalg.solve_triangular(factor.mT, half, upper=True)  # `cholesky_solve` waits for a GPU
+    gram = gram + strength * xp.eye(gram.shape[-1], dtype=gram.dtype, device=device_of(gram))
+    if array_api_compat.is_numpy_array(gram) and gram.size:
+        flat_g, flat_b = (np.reshape(x, (-1, *x.shape[-2:])) for x in (gram, b))
+        return np.reshape(
+            np.stack([_cholesky_solve(g, y) for g, y in zip(flat_g, flat_b, strict=True)]), b.shape
+        )
+    return xp.linalg.solve(gram, b)
 
-        flat_a, flat_b = (np.reshape(x, (-1, *x.shape[-2:])) for x in (a, b))
-        factored = [cho_factor(x, check_finite=False) for x in flat_a]
-        solved = [cho_solve(f, y, check_finite=False) for f, y in zip(factored, flat_b, strict=True)]
-        return np.reshape(np.stack(solved), b.shape)
-    return xp.linalg.solve(a, b)
 
+def _cholesky_solve(g: np.ndarray, b: np.ndarray) -> np.ndarray:
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-def fused_attention(
-    q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
-) -> Array | None:
-    """softmax(scale · q kᵀ + bias) v over real keys by Torch's fused kernel, or ``None`` where it has none.
-
-    Arguments are those of ``attention.streaming.stream``, with a bias of keys alone.  The kernel serves one shape:
-    four axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
-    columns and the scale made explicit (a width of its own falls to the kernel that holds all scores), with the
-    queries and the result in blocks.  Heads that share keys are folded into the rows of
-    queries where these are few, so that no key is repeated.  Masked keys and values are set to zero first, as
-    0 · NaN is NaN, and an item without any key gives zeros, where the kernel gives NaN.
-
-    16-bit dtypes have none here, as the kernel rounds what it returns and the core would amplify that; nor has
-    float64 on a GPU.
-    """
-    if not array_api_compat.is_torch_array(q) or q.dtype.itemsize == 2:
-        return None
-    if q.device.type != "cpu" and q.dtype.itemsize == 8:
-        return None
-    import torch
-
-    alone = None
-    if mask is not None:
-        alone = ~mask.any(dim=-1)
-        k, v = (torch.where(mask[..., None], x, torch.zeros_like(x[..., :1])) for x in (k, v))
-        mask = mask | alone[..., None]
-    if bias is not None:
-        bias = bias[..., 0, :]
-        mask = bias if mask is None else torch.where(mask, bias, torch.full_like(bias[..., :1], -torch.inf))
-    shared = np.broadcast_shapes(k.shape[:-2], v.shape[:-2], () if mask is None else mask.shape[:-1])
-    batch = np.broadcast_shapes(q.shape[:-2], shared)
-    rows, columns = q.shape[-2], v.shape[-1]
-    width = max(q.shape[-1], columns)
-    group = batch[-1] if len(batch) > 1 and (len(shared) < len(batch) or shared[-1] == 1) else 1
-    folded = group > 1 and rows <= k.shape[-2] and len(shared) == len(batch)
-    inner = (*batch[:-1], 1) if folded else batch
-    if folded:
-        q = q.expand(*batch, *q.shape[-2:]).reshape(*inner, group * rows, q.shape[-1])
-
-    def lay(x: Array) -> Array:
-        x = torch.nn.functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
-        x = x if x.stride(-1) == 1 else x.contiguous()  # a solve comes back column-major
-        x = x.expand(*inner, *x.shape[-2:])
-        return x.reshape(prod(inner[:-1]), inner[-1] if inner else 1, *x.shape[-2:])
-
-    keys, values = lay(k), lay(v)
-    if mask is not None:
-        mask = mask.expand(*inner, mask.shape[-1])
-        mask = mask.reshape(*keys.shape[:2], 1, mask.shape[-1])
-    length = q.shape[-2]
-
-    def rows_from(start: int, stop: int) -> Array:
-        return torch.nn.functional.scaled_dot_product_attention(
-            lay(q[..., start:stop, :]), keys, values, attn_mask=mask, scale=scale
-        )[..., :columns]
-
-    if q.shape[-1] == columns:
-        out = rows_from(0, length)
-    else:
-        step = default_block(length)
-        out = q.new_empty(*keys.shape[:2], length, columns)
-        for i in range(0, length, step):
-            out[..., i : i + step, :] = rows_from(i, i + step)
-    out = out.reshape(*batch, rows, columns)
-    return out if alone is None else torch.where(alone[..., None, None], torch.zeros_like(out[..., :1]), out)
+    try:
+        solved: np.ndarray = cho_solve(cho_factor(g, check_finite=False), b, check_finite=False)
+    except LinAlgError:  # what is not positive definite has NaN or overflowed
+        return np.full_like(b, np.nan)
+    return solved

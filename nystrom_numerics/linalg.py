@@ -5,6 +5,7 @@ Each works on a stack of matrices, item by item.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from nystrom_numerics.backend import Array, device_of, namespace
@@ -27,14 +28,15 @@ def transpose(x: Array) -> Array:
     return namespace(x=x).matrix_transpose(x)
 
 
-def all_finite(x: Array) -> Array:
-    """Whether a matrix has neither NaN nor infinity, shape (...).
+def all_finite(*matrices: Array) -> Array:
+    """Whether matrices of one batch and dtype have neither NaN nor infinity, shape (...).
 
     Read off max|x_ij|, which is NaN if an entry is, in every library served; several times faster than
     testing each entry.
     """
-    xp = namespace(x=x)
-    return xp.isfinite(xp.max(xp.abs(x), axis=(-2, -1)))
+    xp = namespace(x=matrices[0])
+    top = reduce(xp.maximum, (xp.max(xp.abs(x), axis=(-2, -1)) for x in matrices))
+    return top <= float(xp.finfo(top.dtype).max)  # false for NaN
 
 
 def binary_scale(x: Array) -> Array:
@@ -90,8 +92,10 @@ def masked_softmax(scores: Array, mask: Array | None = None) -> Array:
     A row with no such entry is zero.  The maximum is subtracted first, so no finite score overflows.
     """
     xp: Any = namespace(scores=scores, mask=mask)
-    if mask is not None:
-        scores = xp.where(mask, scores, xp.full_like(scores, -xp.inf))
+    if mask is None:
+        weights = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
+        return weights / xp.sum(weights, axis=-1, keepdims=True)
+    scores = xp.where(mask, scores, xp.full_like(scores, -xp.inf))
     top = xp.max(scores, axis=-1, keepdims=True)
     top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
     weights = xp.exp(scores - top)

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "nystrom_numerics"
 LAYERS = [
     {"errors"},
     {"backend"},
-    {"linalg"},
+    {"fused", "linalg"},
     {"kernels", "pinv"},
     {"landmarks"},
     {"lowrank"},

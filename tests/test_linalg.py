@@ -25,7 +25,10 @@ def test_binary_scale_is_exact_and_sound_at_the_edges(lane):
     x = np.zeros((5, 1, 2), "float32")
     x[:, 0, 0] = [0.0, 3.0, 1e-40, 2.0**100, 1e38]
     scale = to_numpy(linalg.binary_scale(lane(x)))[:, 0, 0]
-    assert scale.tolist() == [1.0, 2.0, 2.0**-126, 2.0**100, 2.0**126]
+    seen = bool(
+        (lane(x)[2, 0, :1] > 0)[0]
+    )  # a library that flushes subnormal numbers, as CuPy does, sees a zero
+    assert scale.tolist() == [1.0, 2.0, 2.0**-126 if seen else 1.0, 2.0**100, 2.0**126]
     infinite = np.array([[np.inf, 1.0]], "float32")
     assert float(linalg.binary_scale(lane(infinite))[0, 0]) == 1.0
 

@@ -234,7 +234,7 @@ def nystrom(
     -----
     Cost: (n_q + n_k + m) m kernel entries, (n_q + n_k) m (d + d_v) multiplications, and the core; memory
     O((n_q + n_k) d + m²) and one block.  In Torch both passes are calls of the fused kernel (see
-    :func:`~nystrom_numerics.backend.fused_attention`): beyond inputs and output no more than one array of n × d, and
+    :func:`~nystrom_numerics.fused.fused_attention`): beyond inputs and output no more than one array of n × d, and
     two copies of k and v where keys are masked.  Source: Xiong et al. 2021, eq. (13).  Departures: segments are
     balanced and means leave padding out, so no length is padded or refused; the core is solved with, and filtered
     in one step rather than by six iterations.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from nystrom_numerics.backend import Array, device_of, namespace, positive_solve, with_vjp
+from nystrom_numerics.backend import Array, namespace, ridge_solve, with_vjp
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.linalg import transpose
 
@@ -57,6 +57,4 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
 
 def _regular_solve(a: Array, b: Array, strength: float) -> Array:
     """(AᵀA + λI)⁻¹B."""
-    xp = namespace(a=a, b=b)
-    eye = xp.eye(a.shape[-1], dtype=a.dtype, device=device_of(a))
-    return positive_solve(xp, transpose(a) @ a + strength * eye, b)
+    return ridge_solve(namespace(a=a, b=b), transpose(a) @ a, strength, b)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nystrom_numerics.backend import Array, compute_dtype, default_block, device_of, fused_attention
+from nystrom_numerics.backend import Array, compute_dtype, device_of, tile
+from nystrom_numerics.fused import fused_attention
 from nystrom_numerics.linalg import transpose
 
 __all__ = ["attend", "stream", "stream_scores"]
@@ -13,9 +14,12 @@ __all__ = ["attend", "stream", "stream_scores"]
 def attend(
     xp: Any, q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
 ) -> Array:
-    """:func:`stream`, by the library's fused kernel where it has one that serves."""
-    same = q.dtype == k.dtype == v.dtype
-    fused = fused_attention(q, k, v, mask, bias, scale) if same else None
+    """:func:`stream`, by the library's fused kernel where it has one that serves.
+
+    16-bit arrays are widened whole for it: the kernel would round what it returns, and the core amplify that.
+    """
+    q, k, v = (xp.astype(x, compute_dtype(xp, x.dtype), copy=False) for x in (q, k, v))
+    fused = fused_attention(q, k, v, mask, bias, scale) if q.dtype == k.dtype == v.dtype else None
     return stream(xp, q, k, v, mask, bias, scale) if fused is None else fused
 
 
@@ -24,8 +28,8 @@ def stream(
 ) -> Array:
     """Rows of softmax(scale · q kᵀ + bias) v over keys where ``mask`` (..., n_k) is true; bias (..., 1 or n_q, n_k).
 
-    The result has the dtype to compute in.  A row without any key is zero.  Memory beyond the result:
-    one block of at most 1024 × 1024 scores an item.
+    The result has the dtype to compute in.  A row without any key is zero.  Memory beyond the result: a block of
+    scores, at most 1024 × 1024 an item on a CPU (see :func:`~nystrom_numerics.backend.tile`).
     """
     out, _, total = stream_scores(xp, q, k, v, mask, bias, scale)
     return out / xp.where(total == 0, xp.ones_like(total), total)
@@ -48,7 +52,8 @@ def stream_scores(
     With ``first`` the pair is causal: query i sees keys up to ``first + i``.  A row without any key has zeros
     and t = −∞.
     """
-    n, block = q.shape[-2], default_block(q.shape[-2])
+    n = q.shape[-2]
+    block, _ = tile(q, n, k.shape[-2])
     rows = [
         _rows(
             xp,
@@ -79,7 +84,8 @@ def _rows(
     first: int | None,
 ) -> tuple[Array, Array, Array]:
     """One block of queries against all blocks of keys."""
-    n, block, dtype = k.shape[-2], default_block(k.shape[-2]), compute_dtype(xp, q.dtype)
+    n, dtype = k.shape[-2], compute_dtype(xp, q.dtype)
+    _, block = tile(q, q.shape[-2], n)
     if first is not None:
         n = min(n, first + q.shape[-2])
     q = xp.astype(q, dtype, copy=False) * scale

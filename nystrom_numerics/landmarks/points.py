@@ -72,8 +72,10 @@ def segment_means(
     n, d = x.shape[-2:]
     dtype = compute_dtype(xp, x.dtype)
     if mask is None and n % m == 0:
-        grouped = xp.reshape(x, (*x.shape[:-2], m, n // m, d))
-        means = xp.mean(xp.astype(grouped, dtype, copy=False), axis=-2)
+        length = n // m
+        grouped = xp.astype(xp.reshape(x, (*x.shape[:-2], m, length, d)), dtype, copy=False)
+        weights = xp.full((1, length), 1 / length, dtype=dtype, device=device_of(x))
+        means = (weights @ grouped)[..., 0, :]  # a product reads memory faster than a reduction does
         return LandmarkPoints(xp.astype(means, x.dtype, copy=False), None, entries=0, seed=None)
 
     order, count = (None, n) if mask is None else real_tokens(xp, mask)

@@ -28,7 +28,10 @@ from nystrom_numerics.pinv.result import PinvResult
 __all__ = ["SolveResult", "Solver", "by_product", "lu", "rank_revealing", "solve"]
 
 Solver: TypeAlias = Callable[[Array, Array], Array]
-"""``solver(a, b)`` gives A⁺B for stacks (..., m, n) and (..., m, r) of one batch; options are bound."""
+"""``solver(a, b)`` gives A⁺B for stacks (..., m, n) and (..., m, r) of one batch; options are bound.
+
+It may be given NaN, and then need only leave the other items of the batch alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,14 @@ class SolveResult:
     ----------
     value : array (..., n, r)
         X, in the dtype of B; NaN where the status is ``NON_FINITE``.
-    codes : array (...) of int
-        ``CONVERGED`` or ``NON_FINITE``, see :class:`~nystrom_numerics.errors.Status`.
+    finite : array (...) of bool
+        Where A, B and X have neither NaN nor infinity.
     a, b : arrays
         What was solved, in the dtype that was computed in.
     """
 
     value: Array
-    codes: Array
+    finite: Array
     a: Array = field(repr=False)
     b: Array = field(repr=False)
 
@@ -65,6 +68,12 @@ class SolveResult:
         return normal / xp.where(scale > 0, scale, xp.ones_like(scale))
 
     @property
+    def codes(self) -> Array:
+        """``CONVERGED`` or ``NON_FINITE`` of each matrix, see :class:`~nystrom_numerics.errors.Status`."""
+        xp = namespace(a=self.a)
+        return xp.astype(~self.finite, xp.int64) * int(Status.NON_FINITE)  # CONVERGED is 0
+
+    @property
     def status(self) -> Status:
         """The worst status in the stack (synchronises with the device)."""
         return worst_status(self.codes)
@@ -78,6 +87,11 @@ def rank_revealing(a: Array, b: Array, /, *, rtol: float | None = None) -> Array
     :func:`~nystrom_numerics.backend.least_squares`), else :func:`~nystrom_numerics.linalg.pivoted_qr` twice.
     """
     xp = namespace(a=a, b=b)
+    finite = all_finite(a, b)[..., None, None]
+    a, b = (
+        xp.where(finite, a, 0.0),
+        xp.where(finite, b, 0.0),
+    )  # LAPACK refuses NaN, and the whole batch with it
     cutoff = max(a.shape[-2:]) * float(xp.finfo(a.dtype).eps) if rtol is None else rtol
     solved = least_squares(xp, a, b, cutoff)
     return _by_two_qr(xp, a, b, cutoff) if solved is None else solved
@@ -163,13 +177,10 @@ def solve(
         require_finite(xp, a=a, b=b)
     dtype = compute_dtype(xp, a.dtype)
     work, rhs = (xp.broadcast_to(xp.astype(x, dtype, copy=False), (*batch, *x.shape[-2:])) for x in (a, b))
-    finite = all_finite(work) & all_finite(rhs)
-    work, rhs = (xp.where(finite[..., None, None], x, xp.zeros_like(x)) for x in (work, rhs))
     x = _differentiable(method)(work, rhs)
-    finite = finite & all_finite(x)
+    finite = all_finite(work, rhs, x)
     value = xp.where(finite[..., None, None], x, xp.nan)
-    codes = xp.where(finite, xp.zeros(batch, dtype=xp.int64, device=device_of(a)), int(Status.NON_FINITE))
-    return SolveResult(xp.astype(value, b.dtype, copy=False), codes, work, rhs)
+    return SolveResult(xp.astype(value, b.dtype, copy=False), finite, work, rhs)
 
 
 def _differentiable(method: Solver) -> Solver:

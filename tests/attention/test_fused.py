@@ -8,8 +8,9 @@ import torch
 
 from nystrom_numerics.attention import nystrom, ridge
 from nystrom_numerics.attention.streaming import stream
-from nystrom_numerics.backend import fused_attention, namespace
+from nystrom_numerics.backend import namespace
 from nystrom_numerics.errors import RangeError
+from nystrom_numerics.fused import attention_vjp, attention_with_lse, fused_attention
 from tests import naive
 
 SHAPES = {  # batch of q, batch of k and v, n_q, n_k, d, d_v
@@ -25,6 +26,12 @@ SHAPES = {  # batch of q, batch of k and v, n_q, n_k, d, d_v
     "keys without a batch": ((2, 3), (), 5, 13, 8, 8),
     "keys of one item": ((2, 3), (1, 3), 5, 13, 8, 8),
 }
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+]
 
 
 @pytest.mark.parametrize("masked", ["nothing", "keys", "bias", "both"])
@@ -45,6 +52,45 @@ def test_fused_is_streamed(case, masked, dtype, rng):
     expected = stream(namespace(q=q), q, k, v, mask, bias, 0.3)
     tol = 1e-5 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(got, expected.expand(got.shape), rtol=tol, atol=tol)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("parts", [1, 4, 7])
+@pytest.mark.parametrize(("n_q", "n_k"), [(5, 1100), (1100, 6)])
+def test_parts_of_keys_make_the_whole_and_its_derivative(n_q, n_k, parts, device, rng):
+    """The path of a GPU, with log-sum-exp in float64 as the oracle; parts that do not divide the keys too."""
+    shapes = ((2, 3, n_q, 8), (2, 3, n_k, 8), (2, 3, n_k, 8))
+    q, k, v = (torch.tensor(3 * rng.standard_normal(s), device=device).requires_grad_() for s in shapes)
+    scores = 0.3 * (q @ k.mT)
+    expected = torch.softmax(scores, dim=-1) @ v
+    g = torch.randn_like(expected)
+    cotangents = torch.autograd.grad(expected, (q, k, v), g)
+    wide = [x.detach().float() for x in (q, k, v)]
+    out, lse = attention_with_lse(*wide, 0.3, parts)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        lse.double(), torch.logsumexp(scores, dim=-1, keepdim=True), rtol=1e-5, atol=1e-5
+    )
+    found = attention_vjp(g.float(), *wide, out, lse, 0.3)
+    for got, wanted in zip(found, cotangents, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("n_q", "n_k"), [(9, 3000), (3000, 9)])
+def test_cuda_gives_what_a_cpu_gives_with_its_derivative(n_q, n_k, masked, rng):
+    shapes = ((2, 3, n_q, 16), (2, 3, n_k, 16), (2, 3, n_k, 16))
+    arrays = [torch.tensor(rng.standard_normal(s)) for s in shapes]
+    mask = torch.tensor(rng.random((2, 3, n_k)) < 0.7) if masked else None
+    found = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.float32)):
+        q, k, v = (x.to(device, dtype).requires_grad_() for x in arrays)
+        there = None if mask is None else mask.to(device)
+        out = fused_attention(q, k, v, there, None, 0.3)
+        found.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there.cpu().double(), here, rtol=1e-4, atol=1e-5 * float(here.abs().max()))
 
 
 def test_no_fused_kernel_for_16_bits_and_for_numpy():
