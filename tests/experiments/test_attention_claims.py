@@ -141,7 +141,8 @@ def training():
 def test_training_runs(training):
     made = []
     for method in training.METHODS:
-        params = {"task": "IMDB, words, 512 tokens", "method": method, "steps": 2, "tested": 16}
+        params = {"task": "IMDB, words, 512 tokens", "method": method, "device": "cpu"}
+        params |= {"steps": 3, "batch": 16, "examples": 40, "tested": 20}
         made += [(params, seed, training.run(Case("training", params, seed))) for seed in (0, 1)]
     records = records_of("training", *made)
     assert {v.outcome for v in training.verdicts(records)} <= set(Outcome)
