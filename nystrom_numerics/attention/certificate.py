@@ -15,10 +15,9 @@ import numpy as np
 
 from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.nystrom import NystromOperator
+from nystrom_numerics.attention.operator_rows import NEIGHBOURS, OperatorRows, blocks
 from nystrom_numerics.backend import (
     Array,
-    default_block,
-    device_of,
     from_numpy,
     generator,
     namespace,
@@ -32,16 +31,40 @@ from nystrom_numerics.bounds import (
 )
 from nystrom_numerics.bounds.result import bound, require_failure
 from nystrom_numerics.errors import RangeError, ShapeError
-from nystrom_numerics.linalg import masked_softmax, transpose
-from nystrom_numerics.pinv import solve
+from nystrom_numerics.linalg import transpose
 
-__all__ = ["AttentionCertificate", "RowMaker", "certify_operator", "certify_rows"]
+__all__ = ["AttentionCertificate", "Hints", "RowMaker", "certify_operator", "certify_rows"]
 
 RowMaker: TypeAlias = Callable[[Array], Callable[[slice], Array]]
 """``rows_of(indices)`` gives a function that gives the entries of Ŝ at these rows and a slice of the keys."""
 
-INFLATION = 1.2
+INFLATION = 1.3
 """What Student's quantile is multiplied by, for errors of rows are skewed: see :func:`certify_rows`."""
+
+PILOT, FLOOR = 5, 0.2
+"""One row in 5 is looked at first; no prediction counts for less than 0.2 of the mean."""
+
+HEAVY, WORTH_HINTS = 8, 32
+"""Columns asked of the first rows, and the rows below which hints would cost more than they bring."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What goes with the error of a row, after a look at the first rows; none of it is trusted.
+
+    Attributes
+    ----------
+    predict : callable
+        ``predict(columns)`` gives arrays (n_q,), for the columns in which the first rows err most.
+    columns : int
+        How many of these it wants.
+    entries : int
+        Kernel entries of S that it evaluates.
+    """
+
+    predict: Callable[[np.ndarray[Any, Any]], tuple[np.ndarray[Any, Any], ...]]
+    columns: int = 0
+    entries: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,10 +127,20 @@ def certify_operator(
             "operator", "masked additively or by rows of queries", "no mask but of keys and landmarks"
         )
     n_q, n_k, m = operator.q.shape[0], operator.k.shape[0], operator.core.shape[0]
-    if rows is None:
-        rows = min(n_q, max(8, ((n_q + n_k) * m + m * m) // n_k))
-    made = _Rows(xp, operator)
+    budget = (n_q + n_k) * m + m * m
+    made = OperatorRows(xp, operator)
     lengths, sums = made.lengths_and_sums()
+    deviations = np.round(np.abs(sums - 1), 6)  # below that it is rounding
+    hints = Hints(lambda columns: (deviations,))
+    if (budget // n_k if rows is None else rows) >= WORTH_HINTS:
+        heavy = min(HEAVY, budget // n_k // 16)
+        hints = Hints(
+            lambda columns: (deviations, *made.errors_at(columns, v)),
+            columns=heavy,
+            entries=n_q * (heavy + 2 + len(NEIGHBOURS)),
+        )
+    if rows is None:
+        rows = min(n_q, max(8, (budget - hints.entries) // n_k))
     return certify_rows(
         operator.q,
         operator.k,
@@ -115,98 +148,13 @@ def certify_operator(
         made,
         rows=rows,
         lengths=lengths,
-        hints=(np.round(np.abs(sums - 1), 6),),  # below that it is rounding
+        hints=hints,
         key_mask=operator.key_mask,
         scale=operator.scale,
         failure=failure,
         rng=rng,
         entries=lambda: made.entries,
     )
-
-
-class _Rows:
-    """Rows of F Z B, block by block of the keys, in float64; B's softmax statistics are kept."""
-
-    def __init__(self, xp: Any, operator: NystromOperator) -> None:
-        self.xp, self.op, self.entries = xp, operator, 0
-        wide = xp.float64
-        self.query_landmarks = xp.astype(operator.query_landmarks, wide) * operator.scale
-        self.key_landmarks = xp.astype(operator.key_landmarks, wide)
-        self.z = xp.astype(_inverse(xp, operator), wide)
-        self.peak, self.total, self.gram = self._statistics()
-
-    def _scores(self, part: slice) -> Array:
-        """Scores of the query landmarks against some keys, −inf where masked."""
-        xp, op = self.xp, self.op
-        found = self.query_landmarks @ transpose(xp.astype(op.k[part, :], xp.float64))
-        self.entries += found.shape[0] * found.shape[1]
-        if op.key_mask is not None:
-            found = xp.where(op.key_mask[part][None, :], found, xp.full_like(found, -xp.inf))
-        return found
-
-    def _statistics(self) -> tuple[Array, Array, Array]:
-        """Peak and total of each row of B before its softmax, and BBᵀ, in one pass with running peaks."""
-        xp, m = self.xp, self.query_landmarks.shape[0]
-        like = self.query_landmarks
-        peak = xp.full_like(like[:, 0], -xp.inf)
-        total = xp.zeros_like(like[:, 0])
-        gram = xp.zeros((m, m), dtype=xp.float64, device=device_of(like))
-        for part in _blocks(self.op.k.shape[0]):
-            scores = self._scores(part)
-            new = xp.maximum(peak, xp.max(scores, axis=1))
-            shift = xp.where(new == -xp.inf, xp.zeros_like(new), new)
-            decay, weights = xp.exp(peak - shift), xp.exp(scores - shift[:, None])
-            total = total * decay + xp.sum(weights, axis=1)
-            gram = gram * decay[:, None] * decay[None, :] + weights @ transpose(weights)
-            peak = new
-        total = xp.where(total == 0, xp.ones_like(total), total)
-        valid = self.op.query_valid
-        if valid is not None:
-            gram = gram * xp.astype(valid, xp.float64)[:, None] * xp.astype(valid, xp.float64)[None, :]
-        peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
-        return peak, total, gram / total[:, None] / total[None, :]
-
-    def _left(self, queries: Array) -> Array:
-        """F Z of some queries."""
-        xp, op = self.xp, self.op
-        scores = (xp.astype(queries, xp.float64) * op.scale) @ transpose(self.key_landmarks)
-        self.entries += scores.shape[0] * scores.shape[1]
-        return masked_softmax(scores, None if op.key_valid is None else op.key_valid[None, :]) @ self.z
-
-    def lengths_and_sums(self) -> tuple[np.ndarray, np.ndarray]:
-        """Squared lengths and sums of all rows of Ŝ, on the host."""
-        xp = self.xp
-        of_rows = xp.ones_like(self.total)
-        if self.op.query_valid is not None:
-            of_rows = xp.astype(self.op.query_valid, xp.float64)
-        squares, sums = [], []
-        for part in _blocks(self.op.q.shape[0]):
-            left = self._left(self.op.q[part, :])
-            squares.append(to_numpy(xp.sum((left @ self.gram) * left, axis=1)))
-            sums.append(to_numpy(left @ of_rows))
-        return np.maximum(np.concatenate(squares), 0.0), np.concatenate(sums)
-
-    def __call__(self, indices: Array) -> Callable[[slice], Array]:
-        xp, op = self.xp, self.op
-        left = self._left(xp.take(op.q, indices, axis=0))
-        left = left / self.total[None, :]
-        if op.query_valid is not None:
-            left = left * xp.astype(op.query_valid, xp.float64)[None, :]
-        return lambda part: left @ xp.exp(self._scores(part) - self.peak[:, None])
-
-
-def _inverse(xp: Any, operator: NystromOperator) -> Array:
-    """Z (m_k, m_q): what stands for A⁺ in the operator, applied to the identity where it is a solver."""
-    if operator.pinv is not None:
-        return operator.pinv.value
-    core = operator.core
-    eye = xp.eye(core.shape[-2], dtype=core.dtype, device=device_of(core))
-    return solve(core, eye, method=operator.solver).value
-
-
-def _blocks(n: int) -> list[slice]:
-    step = default_block(n)
-    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
 def certify_rows(
@@ -218,7 +166,7 @@ def certify_rows(
     *,
     rows: int,
     lengths: np.ndarray[Any, Any] | None = None,
-    hints: tuple[np.ndarray[Any, Any], ...] = (),
+    hints: Hints | None = None,
     key_mask: Array | None = None,
     scale: float | None = None,
     failure: float = 0.01,
@@ -227,7 +175,7 @@ def certify_rows(
 ) -> AttentionCertificate:
     r"""Intervals for :math:`\|\hat S - S\|_F` and :math:`\|\hat SV - SV\|_F` from some exact rows, any estimator.
 
-    A first eighth of the rows is spread evenly, the first and last row (special tokens) with it.  From these the
+    A first fifth of the rows is spread evenly, the first and last row (special tokens) with it.  From these the
     squared errors of all rows are predicted, by non-negative least squares on ‖q_i‖², ``lengths`` and ``hints``,
     and the rest is drawn in proportion to the prediction, systematically, without replacement.  Rows seen count
     as they are; those drawn stand for the rest, each weighed by one over its probability.
@@ -243,8 +191,7 @@ def certify_rows(
         Exact rows to compute, 8 to n_q; n_q gives the norms themselves.
     lengths : array (n_q,), optional
         Squared lengths of the rows of Ŝ, where they are known; also for :attr:`AttentionCertificate.certain`.
-    hints : tuple of array (n_q,)
-        Whatever may go with the error of a row; none is trusted.
+    hints : Hints, optional
     key_mask : array (n_k,) of bool, optional
     scale : float, optional
         By default :math:`1/\sqrt d`.
@@ -266,7 +213,7 @@ def certify_rows(
 
     Notes
     -----
-    The interval is **asymptotic**: Student's quantile times 1.2 on the logarithm of the estimate, from the
+    The interval is **asymptotic**: Student's quantile times 1.3 on the logarithm of the estimate, from the
     spread of the weighed errors.  The factor was chosen on the heads of MiniLM at 136 of 512 rows, where over
     heads and draws some 99 % of the intervals hold the truth, and on a text not looked at nearly so; on single
     heads whose error sits in few rows it can be 85 %.  ``attention_certificate`` among the experiments measures
@@ -284,26 +231,28 @@ def certify_rows(
     least = min(8, n)
     if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or not least <= rows <= n:
         raise RangeError("rows", f"{rows!r}", f"an integer from {least} to {n}")
-    given = (*(() if lengths is None else (lengths,)), *hints)
-    for one in given:
-        if one.shape != (n,):
-            raise ShapeError("hints", f"of shape {one.shape}", f"shape ({n},), as `lengths` too")
     source, _ = generator(rng)
+    hints = hints or Hints(lambda columns: ())
 
-    def errors(indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return _row_errors(a.xp, q, k, v, a.key_mask, a.scale, rows_of, indices)
+    def errors(
+        indices: np.ndarray[Any, Any], heavy: int = 0
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        return _row_errors(a.xp, q, k, v, a.key_mask, a.scale, rows_of, indices, heavy)
 
     if rows == n:
-        known = errors(np.arange(n))
+        known, _ = errors(np.arange(n))
         totals, spread, degrees = known.sum(axis=1), np.zeros(2), 1
     else:
-        features = _features(a.xp, q, given)
-        pilot = _pilot(n, max(2, rows // 8), source)
-        first = errors(pilot)
-        sizes = _sizes(features, pilot, first)
+        pilot = _pilot(n, max(2, rows // PILOT), source)
+        first, columns = errors(pilot, hints.columns)
+        given = (*(() if lengths is None else (lengths,)), *hints.predict(columns))
+        for one in given:
+            if one.shape != (n,):
+                raise ShapeError("hints", f"of shape {one.shape}", f"shape ({n},), as `lengths` too")
+        sizes = _sizes(_features(a.xp, q, given), pilot, first)
         rest = np.setdiff1d(np.arange(n), pilot)
         chosen, chance = _proportional(sizes[rest], rows - len(pilot), source)
-        second = errors(rest[chosen])
+        second, _ = errors(rest[chosen])
         known = np.concatenate([first, second], axis=1)
         weighed = second / chance
         totals = first.sum(axis=1) + weighed.sum(axis=1)
@@ -322,7 +271,7 @@ def certify_rows(
     )
     seen = np.arange(n) if rows == n else np.concatenate([pilot, rest[chosen]])
     certain = _certain(known[0], lengths, seen, n, what)
-    exact = computed * k.shape[0]
+    exact = computed * k.shape[0] + (hints.entries if rows < n else 0)
     return AttentionCertificate(matrix, output, certain, computed, exact, exact + entries())
 
 
@@ -335,8 +284,12 @@ def _row_errors(
     scale: float,
     rows_of: RowMaker,
     indices: np.ndarray[Any, Any],
-) -> np.ndarray[Any, Any]:
-    """Squared errors of some rows of Ŝ and of ŜV, shape (2, rows), in float64; blocks of keys, running peaks."""
+    heavy: int,
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Squared errors of some rows of Ŝ and of ŜV, shape (2, rows), and the ``heavy`` columns in which they are most.
+
+    In float64; blocks of keys, running peaks.  With columns to find, the rows are kept whole.
+    """
     index = from_numpy(xp, np.asarray(indices, dtype=np.int64), q)
     queries = xp.astype(xp.take(q, index, axis=0), xp.float64) * scale
     made = rows_of(index)
@@ -345,7 +298,8 @@ def _row_errors(
     total, square, mixed, own = zero, zero, zero, zero
     out: Any = 0.0
     difference: Any = 0.0
-    for part in _blocks(k.shape[0]):
+    kept: list[tuple[Array, Array, Array]] = []
+    for part in blocks(k.shape[0]):
         scores = queries @ transpose(xp.astype(k[part, :], xp.float64))
         values = xp.astype(v[part, :], xp.float64)
         if mask is not None:
@@ -362,11 +316,29 @@ def _row_errors(
         out = out * decay[:, None] + weights @ values
         difference = difference + approximate @ values
         peak = new
+        if heavy:
+            kept.append((weights, shift, approximate))
     total = xp.where(total == 0, xp.ones_like(total), total)
     of_matrix = xp.clip(own - 2 * mixed / total + square / (total * total), min=0.0)
     difference = difference - out / total[:, None]
     of_output = xp.sum(difference * difference, axis=1)
-    return np.stack([to_numpy(of_matrix), to_numpy(of_output)])
+    columns = _heaviest(xp, kept, shift, total, heavy)
+    return np.stack([to_numpy(of_matrix), to_numpy(of_output)]), columns
+
+
+def _heaviest(
+    xp: Any, kept: list[tuple[Array, Array, Array]], peak: Array, total: Array, count: int
+) -> np.ndarray[Any, Any]:
+    """The columns in which these rows err most, largest first."""
+    if not kept:
+        return np.zeros(0, dtype=np.int64)
+    energies = []
+    for weights, shift, approximate in kept:
+        exact = weights * (xp.exp(shift - peak) / total)[:, None]
+        energies.append(to_numpy(xp.sum((exact - approximate) ** 2, axis=0)))
+    energy = np.concatenate(energies)
+    # rounded, so that the order of equal columns does not hang on a backend's last digits
+    return np.argsort(-np.round(energy / max(float(energy.max()), 1e-300), 6), kind="stable")[:count]
 
 
 def _features(xp: Any, q: Array, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
@@ -388,7 +360,7 @@ def _pilot(n: int, count: int, source: np.random.Generator) -> np.ndarray[Any, A
 def _sizes(
     features: np.ndarray[Any, Any], pilot: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """Predicted squared errors of all rows, of matrix and output together, mean 1, none below 0.3."""
+    """Predicted squared errors of all rows, of matrix and output together, mean 1, none below :data:`FLOOR`."""
     from scipy.optimize import nnls
 
     inner = slice(1, -1)  # the first and the last row are no rule for others
@@ -401,7 +373,7 @@ def _sizes(
     if not sizes.mean() > 0:
         return np.ones_like(sizes)
     # rounded, so that the order of equal sizes does not hang on a backend's last digits
-    return np.asarray(np.round(0.7 * sizes / sizes.mean() + 0.3, 4))
+    return np.asarray(np.round((1 - FLOOR) * sizes / sizes.mean() + FLOOR, 4))
 
 
 def _proportional(

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
-from nystrom_numerics.attention.certificate import certify_operator, certify_rows
+from nystrom_numerics.attention.certificate import Hints, certify_operator, certify_rows
 from nystrom_numerics.attention.lift import psd_lift
+from nystrom_numerics.attention.operator_rows import OperatorRows
+from nystrom_numerics.backend import namespace
 
 
 def head(n=300, d=8, seed=0, spread=1.5):
@@ -108,11 +110,52 @@ def test_coverage_and_width():
 def test_entries_are_counted():
     q, k, v = head(256)
     operator = attention.nystrom_operator(q, k, 16)
+    budget = (256 + 256 + 16) * 16
     found = certify_operator(operator, v)
-    assert found.exact_entries <= (256 + 256 + 16) * 16
-    assert found.rows == found.exact_entries / 256 == found.matrix.estimate.matvecs == 33
-    made = 2 * 256 * 16 + 2 * 256 * 16 + found.rows * 16  # statistics of B, F, B twice, F of the rows
+    hints = 256 * (2 + 2 + 5)  # two heavy columns, the first and the last, five beside the diagonal
+    assert found.exact_entries == 256 * found.rows + hints <= budget
+    assert found.rows == found.matrix.estimate.matvecs == (budget - hints) // 256
+    rows = 2 * 256 * 16 + 2 * 256 * 16 + found.rows * 16  # statistics of B, F, B twice, F of the rows
+    made = rows + 2 * 256 * 16  # F and B once more: every column lies beside the diagonal of some row
     assert found.entries == found.exact_entries + made
+    few = certify_operator(operator, v, rows=24)
+    assert few.exact_entries == 24 * 256, "few rows have no hints to pay for"
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_hints_are_the_errors_where_every_column_is_looked_at(masked):
+    q, k, v = head(40)
+    mask = np.arange(40) < 33 if masked else None
+    operator = attention.nystrom_operator(q, k, 6, key_mask=mask, query_mask=mask)
+    made = OperatorRows(namespace(q=q), operator)
+    of_rows, of_outputs = made.errors_at(np.arange(1, 39), v)
+    difference = operator.apply(np.eye(40)) - attention.exact(q, k, np.eye(40), key_mask=mask)
+    # a landmark stands for all other keys: there are none, so that its share is too much by a known factor
+    scores = q @ k.T * operator.scale
+    landmarks = np.exp(q @ operator.key_landmarks.T * operator.scale)
+    real = np.exp(scores) * (True if mask is None else mask)
+    keys = 40 if mask is None else 33
+    shares = real / (real.sum(1, keepdims=True) + keys / 6 * landmarks.sum(1, keepdims=True))
+    expected = operator.apply(np.eye(40)) - shares
+    np.testing.assert_allclose(of_rows, (expected**2).sum(1), rtol=1e-9)
+    np.testing.assert_allclose(of_outputs, ((expected @ v) ** 2).sum(1), rtol=1e-9)
+    assert np.corrcoef(of_rows, (difference**2).sum(1))[0, 1] > 0.5
+
+
+def test_hints_halve_the_interval_where_errors_are_near_the_diagonal():
+    """Some tokens look at themselves; the lengths of queries and of the rows of Ŝ do not tell which."""
+    rng = np.random.default_rng(0)
+    q = rng.standard_normal((400, 16))
+    q /= np.linalg.norm(q, axis=1, keepdims=True) / 4
+    k = np.where(rng.random((400, 1)) < 0.2, 2 * q, rng.standard_normal((400, 16)))
+    v = rng.standard_normal((400, 8))
+    operator = attention.nystrom_operator(q, k, 40)
+    made = OperatorRows(namespace(q=q), operator)
+    widths = []
+    for hints in (None, Hints(lambda columns: made.errors_at(columns, v), columns=8)):
+        found = certify_rows(q, k, v, made, rows=80, hints=hints).matrix
+        widths.append(found.upper.value / found.lower.value - 1)
+    assert widths[1] < widths[0] / 2, widths
 
 
 def test_any_other_estimator():
@@ -146,7 +189,7 @@ def test_an_exact_estimator_has_no_error():
         ({"rows": 3}, "rows"),
         ({"rows": 61}, "rows"),
         ({"failure": 0.0}, "failure"),
-        ({"hints": (np.ones(3),)}, "hints"),
+        ({"hints": Hints(lambda columns: (np.ones(3),))}, "hints"),
     ],
 )
 def test_what_cannot_be_done_is_refused(change, argument):
