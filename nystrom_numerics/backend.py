@@ -7,15 +7,14 @@ standard code.  Whatever is particular to one library stands here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import wraps
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import array_api_compat
 import numpy as np
 
 from nystrom_numerics.errors import (
-    DerivativeError,
     DeviceError,
     DTypeError,
     NamespaceError,
@@ -57,10 +56,23 @@ Array: TypeAlias = Any
 
 Namespace: TypeAlias = Any
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 device_of = array_api_compat.device
 
-status_tells = np.errstate(over="ignore", invalid="ignore")
-"""Decorates what reports overflow and NaN by a :class:`Status`, so that NumPy need not warn as well."""
+
+def status_tells(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates what reports overflow and NaN by a :class:`Status`, so that NumPy need not warn as well."""
+
+    @wraps(function)
+    def quiet(*args: P.args, **options: P.kwargs) -> R:
+        if args and array_api_compat.is_torch_array(args[0]):  # it does not warn, nor compile `errstate`
+            return function(*args, **options)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return function(*args, **options)
+
+    return quiet
 
 
 def namespace(**arrays: Array | None) -> Namespace:
@@ -322,29 +334,9 @@ def with_vjp(
     """
     if not any(array_api_compat.is_torch_array(x) for x in inputs):
         return forward(*inputs)[0]
-    return tuple(_torch_with_vjp().apply(forward, vjp, *inputs))
+    from nystrom_numerics.torch_vjp import WithVjp
 
-
-@cache
-def _torch_with_vjp() -> Any:
-    import torch
-
-    class WithVjp(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, forward: Any, vjp: Any, *inputs: Array) -> tuple[Array, ...]:
-            outputs, saved = forward(*inputs)
-            ctx.save_for_backward(*saved)
-            ctx.vjp = vjp
-            ctx.mark_non_differentiable(*outputs[1:])
-            return outputs  # type: ignore[no-any-return]
-
-        @staticmethod
-        def backward(ctx: Any, cotangent: Array, *_: Array) -> tuple[Any, ...]:
-            if torch.is_grad_enabled():  # create_graph=True: saved factors would count as constants
-                raise DerivativeError("this derivative is in closed form and can be taken only once")
-            return (None, None, *ctx.vjp(cotangent, *ctx.saved_tensors))
-
-    return WithVjp
+    return tuple(WithVjp.apply(forward, vjp, *inputs))  # type: ignore[no-untyped-call]
 
 
 def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | None:

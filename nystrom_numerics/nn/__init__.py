@@ -7,6 +7,7 @@ from nystrom_numerics.nn.checkpoints import (
     from_hugging_face,
     from_hugging_face_state,
     from_nystrom_attention,
+    from_nystrom_attention_encoder,
     hugging_face_config,
 )
 from nystrom_numerics.nn.encoder import (
@@ -14,6 +15,7 @@ from nystrom_numerics.nn.encoder import (
     NystromformerConfig,
     NystromformerForClassification,
     NystromformerForMaskedLM,
+    PreNormEncoder,
 )
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "NystromformerConfig",
     "NystromformerForClassification",
     "NystromformerForMaskedLM",
+    "PreNormEncoder",
     "from_hugging_face",
     "from_hugging_face_state",
     "from_nystrom_attention",
+    "from_nystrom_attention_encoder",
     "hugging_face_config",
 ]

@@ -21,6 +21,7 @@ from nystrom_numerics.nn.encoder import (
     NystromformerConfig,
     NystromformerForClassification,
     NystromformerForMaskedLM,
+    PreNormEncoder,
 )
 from nystrom_numerics.pinv import razavi
 
@@ -30,6 +31,7 @@ __all__ = [
     "from_hugging_face",
     "from_hugging_face_state",
     "from_nystrom_attention",
+    "from_nystrom_attention_encoder",
     "hugging_face_config",
 ]
 
@@ -258,3 +260,52 @@ def from_nystrom_attention(
         weights["conv.weight"] = conv
     module.load_state_dict(weights)
     return module
+
+
+_ENCODER = {"0.norm.": "attention_norm.", "1.norm.": "norm.", "1.fn.net.0.": "up.", "1.fn.net.3.": "down."}
+
+
+def from_nystrom_attention_encoder(
+    state: Mapping[str, Tensor],
+    /,
+    *,
+    heads: int,
+    landmarks: int,
+    pinv: Pinv = razavi,
+    dropout: tuple[float, float] = (0.0, 0.0),
+) -> PreNormEncoder:
+    """The encoder whose weights ``state`` holds in the layout of ``nystrom-attention``'s ``Nystromformer``.
+
+    Parameters are those of :func:`from_nystrom_attention`, ``dropout`` that of attention and of feed-forward; so is
+    what is equal to theirs.
+
+    Raises
+    ------
+    CheckpointError
+        No layers, or entries that have no place here, by name.
+    """
+    numbers = sorted({int(found[1]) for name in state if (found := re.match(r"layers\.(\d+)\.", name))})
+    if numbers != list(range(len(numbers))) or not numbers:
+        raise CheckpointError(f"layers numbered {numbers}, not from 0 without a gap")
+    attentions, weights = [], {}
+    for i in numbers:
+        start = f"layers.{i}."
+        part = {name.removeprefix(start): x for name, x in state.items() if name.startswith(start)}
+        inner = {name.removeprefix("0.fn."): part.pop(name) for name in [*part] if name.startswith("0.fn.")}
+        attentions.append(
+            from_nystrom_attention(inner, heads=heads, landmarks=landmarks, pinv=pinv, dropout=dropout[0])
+        )
+        for name, x in part.items():
+            place = next(
+                (new + name.removeprefix(old) for old, new in _ENCODER.items() if name.startswith(old)), name
+            )
+            weights[start + place] = x
+    up = weights["layers.0.up.weight"]
+    encoder = PreNormEncoder(attentions, dim=up.shape[1], feed_forward=up.shape[0], dropout=dropout[1]).to(
+        up.dtype
+    )
+    missing, unexpected = encoder.load_state_dict(weights, strict=False)
+    unplaced = [name for name in missing if ".attention." not in name]
+    if unplaced or unexpected:
+        raise CheckpointError(f"missing {unplaced}, no place for {unexpected}")
+    return encoder

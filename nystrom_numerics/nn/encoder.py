@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ __all__ = [
     "NystromformerConfig",
     "NystromformerForClassification",
     "NystromformerForMaskedLM",
+    "PreNormEncoder",
 ]
 
 
@@ -128,6 +129,39 @@ class Nystromformer(nn.Module):
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x: Tensor = self.embeddings(ids, mask, types)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+class _PreNormLayer(nn.Module):
+    def __init__(self, attention: NystromAttention, dim: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = nn.LayerNorm(dim), attention
+        self.norm = nn.LayerNorm(dim)
+        self.up, self.down = nn.Linear(dim, feed_forward), nn.Linear(feed_forward, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), mask=mask)
+        changed: Tensor = x + self.down(self.dropout(nn.functional.gelu(self.up(self.norm(x)))))
+        return changed
+
+
+class PreNormEncoder(nn.Module):
+    """Layers that normalise before attention and feed-forward, states (b, n, dim) to states: no embeddings, no heads.
+
+    ``encoder(x, mask=mask)``; ``attentions`` has the attention of every layer, and ``dropout`` is that between the two
+    linear maps of the feed-forward.
+    """
+
+    def __init__(
+        self, attentions: Sequence[NystromAttention], *, dim: int, feed_forward: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_PreNormLayer(a, dim, feed_forward, dropout) for a in attentions)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
         for layer in self.layers:
             x = layer(x, mask)
         return x

@@ -16,6 +16,7 @@ from nystrom_numerics.nn import (
     from_hugging_face,
     from_hugging_face_state,
     from_nystrom_attention,
+    from_nystrom_attention_encoder,
 )
 from nystrom_numerics.nn import attention as module
 
@@ -142,6 +143,36 @@ def test_parity_with_nystrom_attention(residual, iterations):
     ours = from_nystrom_attention(original.state_dict(), heads=1, landmarks=M, pinv=method).eval()
     x = 3 * torch.randn(1, N, 24)
     torch.testing.assert_close(ours(x), original(x), rtol=1e-5, atol=1e-5)
+
+
+def peer_encoder(**options):
+    found = pytest.importorskip("nystrom_attention", reason="the peer package nystrom-attention is absent")
+    sizes = {"dim": 24, "depth": 2, "dim_head": 8, "heads": 1, "num_landmarks": M} | options
+    return found.Nystromformer(attn_values_residual_conv_kernel=5, **sizes).eval()
+
+
+@torch.no_grad()
+def test_parity_with_the_encoder_of_nystrom_attention():
+    original = peer_encoder()
+    ours = from_nystrom_attention_encoder(original.state_dict(), heads=1, landmarks=M).eval()
+    x = 3 * torch.randn(1, N, 24)
+    torch.testing.assert_close(ours(x), original(x), rtol=1e-5, atol=1e-5)
+    padded = torch.cat([x, torch.full((1, 7, 24), 9.0)], dim=1)
+    mask = torch.arange(N + 7)[None] < N
+    torch.testing.assert_close(ours(padded, mask=mask)[:, :N], ours(x), rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_not_fit_the_encoder_is_named():
+    state = peer_encoder().state_dict()
+    short = {name: x for name, x in state.items() if name != "layers.1.1.norm.weight"}
+    for broken, match in (
+        ({}, "without a gap"),
+        ({name: x for name, x in state.items() if not name.startswith("layers.0.")}, "without a gap"),
+        (short, "layers.1.norm.weight"),
+        (state | {"layers.1.2.weight": torch.zeros(1)}, "layers.1.2.weight"),
+    ):
+        with pytest.raises(CheckpointError, match=match):
+            from_nystrom_attention_encoder(broken, heads=1, landmarks=M)
 
 
 def test_nystrom_attention_with_an_even_kernel_is_refused():

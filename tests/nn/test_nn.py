@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -161,13 +163,25 @@ def test_training_in_bfloat16_stays_finite_and_learns():
     assert losses[-1] < 0.8 * losses[0]
 
 
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+
+
 @pytest.mark.filterwarnings("ignore:Dynamo detected")
-def test_compiled_is_equal():
-    """Forward and backward through torch.compile with a mask, traced without generating code."""
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "aot_eager",
+        pytest.param(
+            "inductor", marks=pytest.mark.skipif(COMPILER is None, reason="no C++ compiler is present")
+        ),
+    ],
+)
+def test_compiled_whole_is_equal(backend):
+    """Forward and backward through torch.compile with a mask: one graph, traced alone and as generated code."""
     layer, x = module().train(), torch.randn(2, 30, 16)
     mask = torch.arange(30) < torch.tensor([[30], [22]])
     results = []
-    for call in (layer, torch.compile(layer, backend="aot_eager")):
+    for call in (layer, torch.compile(layer, backend=backend, fullgraph=True)):
         layer.zero_grad()
         out = call(x, mask=mask)
         out.square().sum().backward()
