@@ -109,15 +109,18 @@ def certify_operator(
         As :func:`~nystrom_numerics.attention.nystrom_operator` makes it from q (n_q, d) and k (n_k, d).
     v : array (n_k, d_v)
     rows : int, optional
-        Exact rows; by default as many as have the entries of the approximation itself, 2m and a few, and 8
-        at least.
+        Exact rows; by default as many as, with the hints, have the entries of the approximation itself: 2m less a
+        few, and 8 at least.
     failure, rng
         As in :func:`certify_rows`, whose result, errors and statements these are too.
 
     Notes
     -----
-    Cost: the exact rows, and 4nm kernel entries to make Ŝ's rows, their lengths and their sums, from which the
-    sample is aimed; O(nm² + n·rows·d) multiplications; memory O(n) and one block.
+    From 32 rows on the sample is aimed by a look at 15 entries of S in every row, :class:`Hints`: the first and the
+    last column, those beside the diagonal, and the 8 in which the first rows err most.
+
+    Cost: the exact rows and these entries, and 6nm kernel entries to make Ŝ's rows, their lengths, their sums and
+    their entries there; O(nm² + n·rows·d + nm·1024) multiplications; memory O(n), the first rows and a few blocks.
     """
     xp = namespace(q=operator.q, v=v)
     if operator.q.ndim != 2 or operator.k.ndim != 2:

@@ -46,7 +46,7 @@ from nystrom_numerics.bounds.propagation import (
 from nystrom_numerics.bounds.quantisation import gaussian_quantisation, kernel_quantisation, zhang_tsang_kwok
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Hypothesis, Norm, Side
 from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
-from nystrom_numerics.bounds.traces import hutchpp, xnystrace, xtrace
+from nystrom_numerics.bounds.traces import hutchpp, trace_within, xnystrace, xtrace
 
 __all__ = [
     "Audit",
@@ -89,6 +89,7 @@ __all__ = [
     "rpcholesky_expectation",
     "softmax_lipschitz",
     "sorensen_embree",
+    "trace_within",
     "wedin",
     "xnystrace",
     "xtrace",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf, isfinite, sqrt
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from nystrom_numerics.bounds.result import Estimate
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["hutchpp", "xnystrace", "xtrace"]
+__all__ = ["hutchpp", "trace_within", "xnystrace", "xtrace"]
 
 
 def hutchpp(
@@ -123,6 +125,56 @@ def xnystrace(
     own = inverse.diagonal()
     terms = trace - ((y @ inverse) ** 2).sum(axis=0) / own + 1 / own
     return _mean(terms, matvecs, "XNysTrace; Epperly, Tropp and Webber 2024, §2.3")
+
+
+def trace_within(
+    estimator: Callable[..., Estimate],
+    apply: Operator,
+    like: Array,
+    /,
+    *,
+    rtol: float = 0.05,
+    first: int = 12,
+    rng: np.random.Generator | int = 0,
+) -> Estimate:
+    r"""The trace to a relative standard error of ``rtol``, by an estimator given twice the matvecs until it is there.
+
+    Parameters
+    ----------
+    estimator : callable
+        :func:`hutchpp`, :func:`xtrace` or :func:`xnystrace`.
+    apply, like, rng
+        As there.
+    rtol : float
+        Of the estimate's own standard error, above 0.
+    first : int
+        Matvecs of the first attempt, a multiple of 6.
+
+    Returns
+    -------
+    Estimate
+        The last attempt alone, its vectors new; ``matvecs`` counts all attempts, at most twice those of the last.
+        Where vectors as many as rows do not suffice, the standard error says so by being larger.
+
+    Raises
+    ------
+    RangeError
+        Naming the argument.
+    """
+    if not (isfinite(rtol) and rtol > 0):
+        raise RangeError("rtol", f"{rtol}", "a finite number above 0")
+    if isinstance(first, bool) or not isinstance(first, int) or first < 6 or first % 6:
+        raise RangeError("first", f"{first!r}", "a multiple of 6, at least 6")
+    source, _ = generator(rng)
+    most = max(6, like.shape[0] // 6 * 6)
+    count, spent = min(first, most), 0
+    while True:
+        found = estimator(apply, like, matvecs=count, rng=source)
+        spent += found.matvecs
+        error = inf if found.standard_error is None else found.standard_error
+        if error <= rtol * abs(found.value) or count == most:
+            return replace(found, matvecs=spent)
+        count = min(2 * count, most)
 
 
 def _require(like: Array, matvecs: int, unit: int) -> int:
