@@ -8,6 +8,7 @@ from nystrom_numerics.attention.certificate import (
 )
 from nystrom_numerics.attention.exact import exact
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
+from nystrom_numerics.attention.near_field import near_field
 from nystrom_numerics.attention.normalised import normalised
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.ridge import ridge
@@ -21,6 +22,7 @@ __all__ = [
     "certify_operator",
     "certify_rows",
     "exact",
+    "near_field",
     "normalised",
     "nystrom",
     "nystrom_operator",

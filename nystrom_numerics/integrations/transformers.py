@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nystrom_numerics.attention import Pinv, causal, exact, normalised, nystrom, ridge
+from nystrom_numerics.attention import Pinv, causal, exact, near_field, normalised, nystrom, ridge
 from nystrom_numerics.errors import NystromError, RangeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.pinv import Solver
@@ -30,6 +30,7 @@ def register_with_transformers(
     *,
     m: int = 64,
     block: int | None = None,
+    near: int | None = None,
     row_normalised: bool = False,
     landmarks: Strategy = segment_means,
     solver: Solver = ridge,
@@ -48,6 +49,10 @@ def register_with_transformers(
     block : int, optional
         Serve causal self-attention by :func:`nystrom_numerics.attention.causal` with blocks of that length.  Without
         it, models that attend causally are refused.
+    near : int, optional
+        Serve self-attention by :func:`~nystrom_numerics.attention.near_field` with blocks of that length: on trained
+        models far nearer to their own attention than ``nystrom``; ``near=p`` and ``m=p // 4 - 1`` take the kernel
+        entries of ``nystrom`` with p landmarks.
     row_normalised : bool
         Use :func:`~nystrom_numerics.attention.normalised` in place of :func:`~nystrom_numerics.attention.nystrom`.
     landmarks, solver, pinv
@@ -56,7 +61,8 @@ def register_with_transformers(
     Raises
     ------
     RangeError
-        ``m`` or ``block`` below 1, or a ``pinv`` together with ``block`` or ``row_normalised``.
+        ``m``, ``block`` or ``near`` below 1; a ``pinv`` together with ``block``, ``near`` or ``row_normalised``; or
+        ``near`` with landmarks other than segment means, or normalised rows.
 
     Notes
     -----
@@ -67,16 +73,21 @@ def register_with_transformers(
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    for argument, value in (("m", m), ("block", 1 if block is None else block)):
-        if value < 1:
+    for argument, value in (("m", m), ("block", block), ("near", near)):
+        if value is not None and value < 1:
             raise RangeError(argument, f"{value}", "an integer of at least 1")
-    if pinv is not None and (block is not None or row_normalised):
-        raise RangeError("pinv", "given", "`solver` in its place, as there is one more column to solve for")
+    if pinv is not None and (block is not None or near is not None or row_normalised):
+        raise RangeError("pinv", "given", "`solver` in its place, as more is solved for than the output")
+    if near is not None and (row_normalised or landmarks is not segment_means):
+        raise RangeError(
+            "near", f"{near}", "segment means, and rows normalised by their near and far fields alone"
+        )
 
     options: dict[str, Any] = {"landmarks": landmarks, "solver": solver, "grouped": True}
     attend: Callable[..., Tensor] = (
         partial(normalised, **options) if row_normalised else partial(nystrom, pinv=pinv, **options)
     )
+    beside = None if near is None else partial(near_field, block=near, solver=solver, grouped=True)
 
     def forward(
         module: torch.nn.Module,
@@ -93,7 +104,8 @@ def register_with_transformers(
         n_q, n_k = query.shape[-2], key.shape[-2]
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         ahead = getattr(module, "is_causal", False) if is_causal is None else is_causal
-        if min(n_q, n_k) <= m:
+        oneself = n_q == n_k and not _crosses(module)
+        if min(n_q, n_k) <= (max(m, near) if near is not None and oneself else m):
             out = _exactly(query, key, value, attention_mask, scale, ahead)
         elif ahead:
             if block is None:
@@ -102,10 +114,13 @@ def register_with_transformers(
                 raise _unsupported(module, f"{n_q} queries after a cache of {n_k - n_q} keys")
             out = _causally(module, query, key, value, attention_mask, scale, m, block, landmarks, solver)
         else:
-            queries = None
-            if attention_mask is not None and n_q == n_k and not _crosses(module):
-                queries = _as_tokens(module, attention_mask, n_k)
-            out = attend(query, key, value, m, attn_mask=attention_mask, query_mask=queries, scale=scale)
+            tokens = None
+            if attention_mask is not None and oneself:
+                tokens = _as_tokens(module, attention_mask, n_k)
+            if beside is not None and oneself:
+                out = beside(query, key, value, m, mask=tokens, scale=scale)
+            else:
+                out = attend(query, key, value, m, attn_mask=attention_mask, query_mask=tokens, scale=scale)
         return out.transpose(1, 2).contiguous(), None
 
     AttentionInterface.register(name, forward)

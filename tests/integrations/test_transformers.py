@@ -16,6 +16,7 @@ from nystrom_numerics.integrations.transformers import (  # noqa: E402
     register_with_transformers,
     use_nystrom,
 )
+from nystrom_numerics.landmarks import strided  # noqa: E402
 
 N, M = 48, 8
 SMALL = {
@@ -63,10 +64,10 @@ def test_all_tokens_as_landmarks_give_the_models_own_attention():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("row_normalised", [False, True])
+@pytest.mark.parametrize("options", [{}, {"row_normalised": True}, {"near": 16}], ids=str)
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_of_either_side_changes_nothing(side, row_normalised):
-    register_with_transformers(m=M, row_normalised=row_normalised)
+def test_padding_of_either_side_changes_nothing(side, options):
+    register_with_transformers(m=M, **options)
     model, x = bert("nystrom"), ids()
     pad = torch.full((2, 9), 5)
     mask = torch.ones(2, N + 9, dtype=torch.long)
@@ -86,6 +87,18 @@ def test_attention_is_in_use_and_no_item_knows_its_batch_mates():
     together = model(x).last_hidden_state
     assert torch.linalg.norm(together - bert("eager")(x).last_hidden_state) > 1e-3
     torch.testing.assert_close(model(x[1:2]).last_hidden_state, together[1:2], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_near_field_as_long_as_the_text_is_the_models_own_attention_and_a_shorter_one_is_nearer_than_none():
+    x = ids()
+    own = bert("eager")(x).last_hidden_state
+    distances = []
+    for options in ({"near": N}, {"near": N - 1}, {"near": 16}, {}):
+        register_with_transformers(m=4, **options)
+        distances.append(float(torch.linalg.norm(bert("nystrom")(x).last_hidden_state - own)))
+    assert distances[0] < 1e-4
+    assert distances[0] < distances[1] < distances[2] < distances[3], distances
 
 
 @torch.no_grad()
@@ -169,7 +182,18 @@ def test_use_nystrom_switches_a_loaded_model():
     torch.testing.assert_close(model(ids()).last_hidden_state, bert("nystrom")(ids()).last_hidden_state)
 
 
-@pytest.mark.parametrize("options", [{"m": 0}, {"block": 0}, {"block": 4, "pinv": pinv.svd}])
+BAD = (
+    {"m": 0},
+    {"block": 0},
+    {"block": 4, "pinv": pinv.svd},
+    {"near": 0},
+    {"near": 4, "pinv": pinv.svd},
+    {"near": 4, "row_normalised": True},
+    {"near": 4, "landmarks": strided},
+)
+
+
+@pytest.mark.parametrize("options", BAD, ids=str)
 def test_bad_options(options):
     with pytest.raises(RangeError):
         register_with_transformers(**options)
