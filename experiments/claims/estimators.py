@@ -116,7 +116,9 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     found = []
     for name in data["input"].unique():
         part = data[(data["input"] == name) & (data["m"] == JUDGED)]
-        errors = part.pivot_table(index=["layer", "head"], columns="estimator", values="S")
+        errors, outputs = (
+            part.pivot_table(index=["layer", "head"], columns="estimator", values=of) for of in ("S", "O")
+        )
         found += [
             _better(errors, ROWS, DEFAULT, f"{name}: normalising rows lowers the error of Ŝ"),
             _better(
@@ -129,7 +131,13 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
                 errors,
                 NEAR,
                 SIX,
-                f"{name}: an exact near field has a lower error of Ŝ at the same kernel entries",
+                f"{name}: an exact near field lowers the error of Ŝ at equal kernel entries",
+            ),
+            _better(
+                outputs,
+                NEAR,
+                SIX,
+                f"{name}: an exact near field lowers the error of ŜV at equal kernel entries",
             ),
         ]
     part = data[data["m"] == JUDGED]

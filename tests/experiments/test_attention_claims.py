@@ -72,6 +72,7 @@ def test_estimators_go_either_way(estimators):
         REFUTED,
         SUPPORTED,
         SUPPORTED,
+        SUPPORTED,
     ]
     assert outcomes(estimators, records_of("estimators", (params, 0, rows(0.6, 0.7))))[::3] == [
         REFUTED,
