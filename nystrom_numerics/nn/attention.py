@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nystrom_numerics.attention import Pinv, nystrom, ridge
+from nystrom_numerics.attention import Pinv, near_field, nystrom, ridge
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.pinv import Solver
@@ -29,6 +29,9 @@ class NystromAttention(nn.Module):
         it then costs no more.  See also ``exact``.
     exact : bool
         Exact attention at every length, for comparison or for weights that were trained with it.
+    near : int, optional
+        In self-attention, see neighbours exactly: :func:`~nystrom_numerics.attention.near_field` with blocks of that
+        length, by segment means and ``solver``.
     rule, solver, pinv
         As ``landmarks``, ``solver`` and ``pinv`` of :func:`nystrom_numerics.attention.nystrom`.
     conv_kernel : int, optional
@@ -43,7 +46,7 @@ class NystromAttention(nn.Module):
     Raises
     ------
     RangeError
-        A number out of its range, naming it.
+        A number out of its range, naming it; ``near`` together with ``pinv`` or another ``rule``.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class NystromAttention(nn.Module):
         dim_head: int | None = None,
         landmarks: int = 64,
         exact: bool = False,
+        near: int | None = None,
         rule: Strategy = segment_means,
         solver: Solver = ridge,
         pinv: Pinv | None = None,
@@ -65,6 +69,10 @@ class NystromAttention(nn.Module):
         for name, value in (("dim", dim), ("heads", heads), ("landmarks", landmarks)):
             if value < 1:
                 raise RangeError(name, f"{value}", "an integer of at least 1")
+        if near is not None and (near < 1 or pinv is not None or rule is not segment_means):
+            raise RangeError(
+                "near", f"{near}", "an integer of at least 1, segment means, and `solver` for a `pinv`"
+            )
         if dim_head is None and dim % heads:
             raise RangeError("heads", f"{heads}", f"a divisor of `dim`, {dim}, or an explicit `dim_head`")
         if conv_kernel is not None and (conv_kernel < 1 or conv_kernel % 2 == 0):
@@ -72,7 +80,7 @@ class NystromAttention(nn.Module):
         if not 0 <= dropout < 1:
             raise RangeError("dropout", f"{dropout}", "a probability in [0, 1)")
         inner = heads * (dim // heads if dim_head is None else dim_head)
-        self.heads, self.landmarks, self.exact = heads, landmarks, exact
+        self.heads, self.landmarks, self.exact, self.near = heads, landmarks, exact, near
         self.rule, self.solver, self.pinv = rule, solver, pinv
         self.query = nn.Linear(dim, inner, bias=bias[0])
         self.key = nn.Linear(dim, inner, bias=bias[0])
@@ -112,6 +120,7 @@ class NystromAttention(nn.Module):
         ShapeError
             A ``context_mask`` without a context, or a convolution over values of another length than ``x``.
         """
+        oneself = context is None
         if context is None:
             if context_mask is not None:
                 raise ShapeError(
@@ -127,6 +136,8 @@ class NystromAttention(nn.Module):
             v = torch.where(keys[..., None], v, torch.zeros_like(v[..., :1]))
         if self.runs_exactly(q.shape[-2], k.shape[-2]):
             y = self._exact(q, k, v, keys)
+        elif self.near is not None and oneself:
+            y = near_field(q, k, v, self.landmarks, block=self.near, solver=self.solver, mask=keys)
         else:
             y = nystrom(
                 q,

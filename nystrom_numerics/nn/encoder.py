@@ -42,6 +42,7 @@ class NystromformerConfig:
     pad_id: int | None = None
     landmarks: int = 64
     exact: bool = False
+    near: int | None = None
     rule: Strategy = segment_means
     solver: Solver = ridge
     pinv: Pinv | None = None
@@ -84,6 +85,7 @@ class _Layer(nn.Module):
             heads=c.heads,
             landmarks=c.landmarks,
             exact=c.exact,
+            near=c.near,
             rule=c.rule,
             solver=c.solver,
             pinv=c.pinv,

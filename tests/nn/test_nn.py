@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from nystrom_numerics import attention
+from nystrom_numerics import attention, landmarks, pinv
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.nn import (
     NystromAttention,
@@ -42,10 +42,10 @@ def test_module_is_the_function_between_projections():
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"near": 6}], ids=str)
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_of_any_amount_and_side_changes_nothing(side, exact):
-    layer, x = module(exact=exact), torch.randn(2, 21, 16)
+def test_padding_of_any_amount_and_side_changes_nothing(side, options):
+    layer, x = module(**options), torch.randn(2, 21, 16)
     expected = layer(x)
     for amount in (1, 4, 40):
         junk, mask = torch.full((2, amount, 16), 1e3), torch.zeros(2, 21 + amount, dtype=torch.bool)
@@ -87,6 +87,16 @@ def test_cross_attention_takes_a_context_of_another_length():
     torch.testing.assert_close(got[:1], layer(x[:1], context[:1, :20]), rtol=1e-4, atol=1e-5)
 
 
+def test_a_near_field_of_the_whole_sequence_is_exact_and_leaves_a_context_to_landmarks():
+    x, context = torch.randn(1, 30, 16), torch.randn(1, 25, 16)
+    near, plain = module(near=30, conv_kernel=None), module(conv_kernel=None)
+    plain.load_state_dict(near.state_dict())
+    torch.testing.assert_close(near(x, context), plain(x, context))
+    assert not torch.allclose(near(x), plain(x), atol=1e-3)
+    plain.exact = True
+    torch.testing.assert_close(near(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_is_of_the_output():
     layer = module(dropout=0.5).train()
     x = torch.randn(1, 400, 16)
@@ -104,6 +114,9 @@ def test_dropout_is_of_the_output():
         ({"dropout": 1.0}, "dropout"),
         ({"heads": 3}, "heads"),
         ({"landmarks": 0}, "landmarks"),
+        ({"near": 0}, "near"),
+        ({"near": 4, "pinv": pinv.svd}, "near"),
+        ({"near": 4, "rule": landmarks.strided}, "near"),
     ],
 )
 def test_bad_options(options, argument):
