@@ -167,7 +167,9 @@ def _attend(
         some = _in_blocks(xp, q[..., start:stop, :], block) * scale
         first, blocks = start // block, some.shape[-3]
         counted, sizes = _near_keys(xp, q, first, blocks, count, m, near)
-        exact = xp.where(counted, some @ transpose(near_k.of(first, blocks)), -xp.inf)
+        inside = isinstance(count, int) and start > margin and stop + margin < count  # every near row counts
+        exact = some @ transpose(near_k.of(first, blocks))
+        exact = exact if inside else xp.where(counted, exact, -xp.inf)
         scores = some @ transpose(landmarks)
         stands = sizes > 0 if exist is None else (sizes > 0) & exist
         others = xp.where(stands, scores, -xp.inf)
@@ -178,7 +180,8 @@ def _attend(
         total = xp.sum(exact, axis=-1, keepdims=True) + beyond
         total = xp.where(total == 0, xp.ones_like(total), total)
         left = masked_softmax(scores, exist)
-        doubled = xp.where(counted, left @ transpose(near_far.of(first, blocks)), 0.0)
+        doubled = left @ transpose(near_far.of(first, blocks))
+        doubled = doubled if inside else xp.where(counted, doubled, 0.0)
         values = near_v.of(first, blocks)
         mass = left @ of_ones[..., None, :, :] - xp.sum(doubled, axis=-1, keepdims=True)
         share = xp.where(
