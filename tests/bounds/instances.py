@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import e
 
 import numpy as np
+from scipy.special import lambertw
 
 from nystrom_numerics import bounds
 
@@ -94,3 +96,20 @@ def psd_instances(count, seed=0):
         tries = [rng.permutation(n)[:m] for _ in range(1 if index % 2 else 4)]
         indices = max(tries, key=lambda j: float(np.trace(residual(a, j))))
         yield Instance(family, a, bounds.psd_spectrum(a), indices, norms(residual(a, indices)))
+
+
+def constant_on(n, g, top):
+    """One eigenvalue ``top`` on a vector constant on g of n points, the others 1; that vector alone is given."""
+    u = np.r_[np.ones(g), np.zeros(n - g)] / g**0.5
+    return bounds.Spectrum(np.r_[top, np.ones(n - 1)], u[:, None], 1 + (top - 1) * u * u)
+
+
+def spiked_norms(n, m, top, mass):
+    """The three norms of what m < n landmarks leave of it that have ``mass`` of the vector's square."""
+    largest = 1 + (top - 1) * (1 - mass) / (1 + (top - 1) * mass)
+    return largest, np.sqrt(n - m - 1 + largest**2), n - m - 1 + largest
+
+
+def epsilon(need):
+    """ε in (0, 1) with ε + (1 − ε) ln(1 − ε) = ``need``, by Lambert's function."""
+    return 1 - float(np.exp(1 + lambertw((need - 1) / e, -1)).real)

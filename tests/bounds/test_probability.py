@@ -1,4 +1,7 @@
-"""Bounds with a probability, or of a mean: drawn thousands of times, and a weaker constant is caught."""
+"""Bounds with a probability, or of a mean, drawn thousands of times: not false more often than stated.
+
+How often they are false at most, and what weaker constant is caught, is in test_sharpness.py.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +54,6 @@ def test_coherence(name, failure, rng):
         assert holds(int((found > b.value).sum()), DRAWS, failure)
 
 
-def test_coherence_is_nearly_tight(rng):
-    """λ₁ → ∞ on a constant vector: ‖R‖₂ → n/m, against 1 + n/((1−ε)m)."""
-    a = spread(300, 1e6)
-    b, *_ = bounds.coherence(bounds.psd_spectrum(a), 150, 1, failure=0.5)
-    truth = norms(residual(a, uniform(300, 150, rng)))[0]
-    assert truth <= b.value
-    assert truth > 0.4 * b.value
-
-
 @pytest.mark.parametrize("failure", [0.1, 0.5])
 @pytest.mark.parametrize("name", MATRICES)
 def test_drawn_leverage(name, failure, rng):
@@ -70,9 +64,6 @@ def test_drawn_leverage(name, failure, rng):
     truth = np.array([norms(residual(a, weighted(p, m, rng))) for _ in range(DRAWS)])
     for b, found in zip(three, truth.T, strict=True):
         assert holds(int((found > b.value).sum()), DRAWS, failure)
-    if name == "spiked" and failure == 0.5:
-        weak = int((truth[:, 2] > 0.04 * three[2].value).sum())
-        assert not holds(weak, DRAWS, failure), "a constant 25 times smaller fails too often"
 
 
 def root_mean_square(a, sets):
@@ -92,12 +83,8 @@ def test_additive_uniform(name, m, rng):
         assert holds(int((truth > high.value).sum()), DRAWS, failure)
 
 
-def test_additive_uniform_is_tight_and_its_variance_exact(rng):
-    """On the identity ‖R‖_F = √(n−m) against √(n(n−m)/m): 0.9 of it is false at m = n − 1."""
-    a = np.eye(12)
-    value = bounds.additive_uniform(bounds.psd_spectrum(a), 11).value
-    truth = root_mean_square(a, [uniform(12, 11, rng)])
-    assert 0.9 * value < truth <= value
+def test_additive_uniform_variance_is_exact(rng):
+    """All sets, each alike."""
     x = rng.standard_normal((5, 7))
     a = x.T @ x
     every = [np.linalg.norm(x @ x.T - 7 / 3 * x[:, s] @ x[:, s].T) ** 2 for s in combinations(range(7), 3)]
@@ -116,7 +103,7 @@ def test_additive_weighted(name, rng):
 
 
 def test_additive_weighted_variance_is_exact(rng):
-    """One draw: every outcome with its probability; and a weaker constant is false on two points."""
+    """One draw: every outcome with its probability."""
     x = rng.standard_normal((4, 6))
     a, p = x.T @ x, (x * x).sum(axis=0) / (x * x).sum()
     mean = sum(
@@ -124,8 +111,6 @@ def test_additive_weighted_variance_is_exact(rng):
         for i, chance in enumerate(p)
     )
     assert bounds.additive_weighted(bounds.psd_spectrum(a), 1).value ** 2 == pytest.approx(mean)
-    two = bounds.additive_weighted(bounds.psd_spectrum(np.eye(2)), 1).value
-    assert 0.65 * two < norms(residual(np.eye(2), [0]))[1] <= two
 
 
 def test_dpp_expectation_is_exact():
@@ -141,12 +126,6 @@ def test_dpp_expectation_is_exact():
         assert mean <= bounds.belabbas_wolfe(spectrum, m).value + 1e-12
 
 
-def test_belabbas_wolfe_is_sharp():
-    """With a wide gap the exact mean is (m + 1) times the tail: 0.99 of the bound is false."""
-    spectrum = bounds.psd_spectrum(np.diag([1e6, 1e6, 1e6, 1.0, 1.0, 1.0]))
-    assert bounds.dpp_expectation(spectrum, 3).value > 0.99 * bounds.belabbas_wolfe(spectrum, 3).value
-
-
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize("m", [4, 12])
 def test_rpcholesky_expectation(name, m):
@@ -158,16 +137,6 @@ def test_rpcholesky_expectation(name, m):
     value = bounds.rpcholesky_expectation(bounds.psd_spectrum(a), m).value
     assert np.mean(truth) <= value + 4 * np.std(truth) / 60**0.5
     assert np.mean(truth) > 0.1 * value
-
-
-def test_rpcholesky_weaker_constant_is_caught():
-    """A flat tail under one large eigenvalue: half the bound is false."""
-    from nystrom_numerics import kernels, landmarks
-
-    a = spread(N, 1e4)
-    value = bounds.rpcholesky_expectation(bounds.psd_spectrum(a), 12).value
-    kernel = kernels.precomputed(a)
-    assert np.mean([landmarks.rpcholesky(kernel, 12, rng=s).residual.sum() for s in range(40)]) > 0.5 * value
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -187,12 +156,6 @@ def test_musco_musco(name, rng):
     assert holds(int((np.array(found) > b.value).sum()), DRAWS, failure)
 
 
-def test_musco_musco_weaker_constant_is_caught():
-    """On the identity any point left out leaves 1: a hundredth of the bound is always false."""
-    b = bounds.musco_musco(bounds.psd_spectrum(np.eye(N)), 25.0, failure=0.3)
-    assert 0.01 * b.value < 1 <= b.value
-
-
 def sketched(a, m, rng):
     omega = rng.standard_normal((len(a), m))
     y = a @ omega
@@ -210,17 +173,6 @@ def test_gaussian_sketch(name, rng):
         assert found.mean() <= b.value + 4 * found.std() / 200**0.5
 
 
-def test_gaussian_sketch_is_sharp_in_the_trace(rng):
-    """A gap after k and a flat tail: 1 + k/(p−1) is attained."""
-    a = np.diag(np.r_[np.full(4, 1e7), np.ones(16)])
-    _, b = bounds.gaussian_sketch(bounds.psd_spectrum(a), 16)
-    truth = np.mean([sketched(np.diag(np.r_[np.full(4, 1e7), np.ones(16)]), 8, rng)[2] for _ in range(400)])
-    eight = bounds.gaussian_sketch(bounds.psd_spectrum(a), 8)[1].value
-    assert b.value < eight
-    assert truth > 0.5 * eight
-    assert truth < eight
-
-
 def test_generalised_nystrom(rng):
     for sigma in (np.r_[np.full(3, 1e6), np.ones(27)], 0.7 ** np.arange(30)):
         a = np.diag(sigma)
@@ -231,8 +183,6 @@ def test_generalised_nystrom(rng):
             squares.append(np.linalg.norm(a - q @ np.linalg.pinv(y.T @ q) @ (y.T @ a)) ** 2)
         b = bounds.generalised_nystrom(sigma, 8, 16)
         assert np.mean(squares) ** 0.5 <= b.value * 1.05
-        if sigma[0] > 1:
-            assert np.mean(squares) ** 0.5 > 0.6 * b.value
 
 
 DIRECTIONS = {"one direction": np.eye(1, 40).T * 3.0, "many": np.diag(0.8 ** np.arange(40))}
@@ -270,17 +220,13 @@ def hard_spectrum(k, gap):
 @pytest.mark.parametrize("failure", [0.02, 0.3])
 @pytest.mark.parametrize("steps", [2, 5])
 def test_lanczos(steps, failure):
-    """Valid; and on a hard spectrum a sixth of the gap is not enough."""
-    weak = 0
+    """Valid on spectra that Chebyshev polynomials are worst on."""
     for gap in (0.1, 0.3, 0.6):
         a = np.diag(hard_spectrum(steps, gap))
         run = partial(bounds.lanczos_norm, lambda v, a=a: a @ v, a, ratio=1.0001, iterations=steps)
         made = [run(failure=failure, rng=seed) for seed in range(150)]
         assert all(c.lower.value <= 1 + 1e-12 for c in made)
         assert holds(sum(c.upper.value < 1 for c in made), 150, failure)
-        stated = 1 - made[0].lower.value / made[0].upper.value
-        weak = max(weak, sum(c.lower.value / (1 - stated / 6) < 1 for c in made) / 150)
-    assert weak > failure
 
 
 def test_a_bound_of_the_mean_becomes_one_with_a_probability():

@@ -129,9 +129,10 @@ CASES = {
 }
 # a factor on the bound that makes it false, and the median of bound over truth, or truth over bound, at most
 WEAKER = (
-    dict.fromkeys(CASES, 0.97)
-    | {name: 1.03 for name in PSD if name.startswith(("Eck", "diag"))}
-    | {"Zhang-Tsang-Kwok": 0.1}  # its four terms are never all tight at once
+    dict.fromkeys(CASES, 0.999)
+    | {name: 1.001 for name in PSD if name.startswith(("Eck", "diag"))}
+    | {"Goreinov-Tyrtyshnikov": 0.99, "Sorensen-Embree": 0.99}
+    | {"Zhang-Tsang-Kwok": 0.18}  # its four terms are never all tight at once
 )
 MEDIAN = {"Zhang-Tsang-Kwok": 100}
 
