@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ COUNT = 6600
 
 @cache
 def psd_cases():
-    """(bound, truth, slack) by name, of every deterministic bound on PSD matrices."""
+    """(bound, truth, slack, instance) by name, of every deterministic bound on PSD matrices."""
     rng = np.random.default_rng(11)
     found = defaultdict(list)
     for case in psd_instances(COUNT):
@@ -40,7 +41,7 @@ def psd_cases():
         }
         for name, three in made.items():
             for b, truth in zip(three, case.truth, strict=True):
-                found[f"{name}, {b.norm.value}"].append((b, truth, case.slack))
+                found[f"{name}, {b.norm.value}"].append((b, truth, case.slack, case))
     return found
 
 
@@ -68,18 +69,19 @@ def cross_cases():
             slack = scale * condition(w) ** 0.5
             r = a - a[:, j] @ np.linalg.solve(w, a[i])
             one = bounds.goreinov_tyrtyshnikov(a, i, j)
-            found["Goreinov-Tyrtyshnikov"].append((one, np.abs(r).max(), slack))
+            found["Goreinov-Tyrtyshnikov"].append((one, np.abs(r).max(), slack, (a, i, j)))
         q = np.linalg.qr(a[:, j])[0]
         o = np.linalg.qr(a[i].T)[0]
         best = np.linalg.norm(a - q @ (q.T @ a @ o) @ o.T, 2)
         if max(condition(a[:, j]), condition(a[i])) < 1e6:
-            found["Sorensen-Embree"].append((bounds.sorensen_embree(a, i, j, k), best, scale))
+            found["Sorensen-Embree"].append((bounds.sorensen_embree(a, i, j, k), best, scale, (a, i, j, k)))
         more = rng.permutation(n)[: min(n, k + int(rng.integers(0, 4)))]
         if condition(a[np.ix_(more, j)]) < 1e6:
             slack = scale * condition(a[np.ix_(more, j)]) ** 0.5
             cross = a - a[:, j] @ np.linalg.lstsq(a[np.ix_(more, j)], a[more], rcond=None)[0]
-            one = bounds.oversampled_cross(a, more, j, int(rng.integers(1, k + 1)))
-            found["oversampled cross"].append((one, np.linalg.norm(cross, 2), slack))
+            rank = int(rng.integers(1, k + 1))
+            one = bounds.oversampled_cross(a, more, j, rank)
+            found["oversampled cross"].append((one, np.linalg.norm(cross, 2), slack, (a, more, j, rank)))
     return found
 
 
@@ -113,7 +115,7 @@ def point_cases():
             ("quantisation", bounds.gaussian_quantisation(x, z, gamma=gamma), trace),
             ("Zhang-Tsang-Kwok", bounds.zhang_tsang_kwok(x, z, core, gamma=gamma), frobenius),
         ):
-            found[name].append((one, truth, 1e-8 * n))
+            found[name].append((one, truth, 1e-8 * n, None))
     return found
 
 
@@ -139,7 +141,7 @@ MEDIAN = {"Zhang-Tsang-Kwok": 100}
 
 def ratios(name):
     """How far each bound is on its side of the truth: at least 1 where it holds."""
-    known = [(b, t, s) for b, t, s in CASES[name]()[name] if b.value is not None]
+    known = [(b, t, s) for b, t, s, _ in CASES[name]()[name] if b.value is not None]
     upper = known[0][0].side is Side.UPPER
     return known, np.array(
         [(b.value + s) / (t + s) if upper else (t + s) / (b.value + s) for b, t, s in known]
@@ -166,6 +168,40 @@ def test_a_weaker_constant_is_caught(name):
         assert any(truth > factor * b.value + slack for b, truth, slack in known)
     else:
         assert any(truth < factor * b.value - slack for b, truth, slack in known)
+
+
+def closest(name, count, small):
+    """The instances on which the bound is nearest to being false, by margin over slack and by ratio to the truth."""
+    known = [x for x in CASES[name]()[name] if x[0].value is not None and small(x[3])]
+    sign = 1 if known[0][0].side is Side.UPPER else -1
+    by_margin = sorted(known, key=lambda x: sign * (x[0].value - x[1]) / x[2])
+    large = [x for x in known if x[1] > 100 * x[2]]
+    by_ratio = sorted(large, key=lambda x: sign * (x[0].value - x[1]) / x[1])
+    return [x[3] for x in (*by_margin[:count], *by_ratio[:count])]
+
+
+@pytest.mark.parametrize("name", PSD[::3])
+def test_margins_below_rounding_are_decided_in_sixty_digits(name):
+    for case in closest(name, 20, lambda case: len(case.a) <= 9):
+        for what, truth, value in digits.psd_inequalities(case):
+            assert truth <= value * (1 + digits.MARGIN), f"{what}, {case.family}"
+
+
+@pytest.mark.parametrize("name", list(digits.CROSS))
+def test_margins_of_crosses_below_rounding_are_decided_in_sixty_digits(name):
+    caught = 0
+    for raw in closest(name, 60, lambda raw: max(raw[0].shape) <= 10):
+        with mp.workdps(60):
+            truth, value = digits.CROSS[name](*raw)
+            assert truth <= value * (1 + digits.MARGIN)
+            caught += truth > 0.9 * value > digits.MARGIN
+    assert caught > 0, "a weaker constant must be caught here too"
+
+
+def test_quantisation_leaves_rounding_nothing_to_decide():
+    for name in ("kernel quantisation", "quantisation", "Zhang-Tsang-Kwok"):
+        known = [(b.value - truth) for b, truth, _, _ in CASES[name]()[name] if b.value is not None]
+        assert min(known) > 1e-12, "entries are of order one, and norms of a few of them rounded to 1e-14"
 
 
 def test_near_singular_cores_in_sixty_digits():
