@@ -9,6 +9,7 @@ import numpy as np
 
 from nystrom_numerics.attention.arguments import expand, product_form, ungroup
 from nystrom_numerics.attention.ridge import ridge
+from nystrom_numerics.attention.streaming import stream_scores
 from nystrom_numerics.backend import Array, compute_dtype, device_of, tile
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import segment_means
@@ -84,8 +85,8 @@ def near_field(
     1987, a band beside a low rank as in Chen et al. 2021 (Scatterbrain) and Nguyen et al. 2021 (FMMformer), which
     learn theirs.
 
-    Cost: with w = block + 2·margin + 2, n(2m + w) kernel entries and about n(w(d + d_v + m) + 2m(m + d + d_v))
-    multiplications; memory O(n(d + d_v + m)) and a strip of blocks.
+    Cost: with w = block + 2·margin + 2, n(2m + w) kernel entries and about n(w(d + d_v) + 2m(m + d + d_v)) and
+    nwmd_v/block multiplications; memory O(n(d + d_v + m)) and a strip of blocks.
 
     Examples
     --------
@@ -157,40 +158,48 @@ def _attend(
     points = segment_means(k, m, mask=valid)
     far = _far_field(xp, q, k, valid, points, m, scale, solver)
     near_k, near_v, near_far = (_Windows.over(xp, x, count, near) for x in (k, v, far))
-    of_values, of_ones = transpose(far) @ v, xp.sum(far, axis=-2)[..., None]
-    landmarks = points.points[..., None, :, :]
+    of_values, of_ones = (transpose(far) @ v)[..., None, :, :], xp.sum(far, axis=-2)[..., None, :, None]
+    landmarks = transpose(points.points)[..., None, :, :]
     exist = None if points.valid is None else points.valid[..., None, None, :]
-    rows, _ = tile(q, n, block + 2 * margin + 2)
+    rows = max(1, tile(q, n, block + 2 * margin + 2)[0] // block) * block
     strips = []
-    for start in range(0, n, max(1, rows // block) * block):
-        stop = min(start + max(1, rows // block) * block, n)
-        some = _in_blocks(xp, q[..., start:stop, :], block) * scale
+    for start in range(0, n, rows):
+        stop = min(start + rows, n)
+        some = _in_blocks(xp, q[..., start:stop, :], block)
         first, blocks = start // block, some.shape[-3]
         counted, sizes = _near_keys(xp, q, first, blocks, count, m, near)
-        inside = isinstance(count, int) and start > margin and stop + margin < count  # every near row counts
-        exact = some @ transpose(near_k.of(first, blocks))
-        exact = exact if inside else xp.where(counted, exact, -xp.inf)
-        scores = some @ transpose(landmarks)
-        stands = sizes > 0 if exist is None else (sizes > 0) & exist
-        others = xp.where(stands, scores, -xp.inf)
-        top = xp.maximum(xp.max(exact, axis=-1, keepdims=True), xp.max(others, axis=-1, keepdims=True))
-        top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
-        exact, others = xp.exp(exact - top), sizes * xp.exp(others - top)
-        beyond = xp.sum(others, axis=-1, keepdims=True)
-        total = xp.sum(exact, axis=-1, keepdims=True) + beyond
-        total = xp.where(total == 0, xp.ones_like(total), total)
+        if isinstance(count, int) and start > margin and stop + margin < count:
+            counted = None  # every near row is a key
+        values, right = near_v.of(first, blocks), near_far.of(first, blocks)
+        here, top, total = stream_scores(xp, some, near_k.of(first, blocks), values, counted, None, scale)
+        scores = (some @ landmarks) * scale
+        beyond, near_share = _beyond(xp, scores, sizes, exist, top, total)
+        right = right if counted is None else xp.where(counted[..., None], right, 0.0)
         left = masked_softmax(scores, exist)
-        doubled = left @ transpose(near_far.of(first, blocks))
-        doubled = doubled if inside else xp.where(counted, doubled, 0.0)
-        values = near_v.of(first, blocks)
-        mass = left @ of_ones[..., None, :, :] - xp.sum(doubled, axis=-1, keepdims=True)
-        share = xp.where(
-            mass > 0, xp.minimum(beyond / total / xp.where(mass > 0, mass, 1.0), 1.0), 0.0 * mass
-        )
-        strip = (exact / total - share * doubled) @ values + share * (left @ of_values[..., None, :, :])
+        mass = left @ (of_ones - xp.sum(right, axis=-2)[..., None])
+        there = left @ (of_values - transpose(right) @ values)
+        share = xp.where(mass > 0, xp.minimum(beyond / xp.where(mass > 0, mass, 1.0), 1.0), 0.0 * mass)
+        strip = here * near_share + there * share
         strips.append(xp.reshape(strip, (*strip.shape[:-3], blocks * block, strip.shape[-1])))
     out = strips[0] if len(strips) == 1 else xp.concat(strips, axis=-2)
     return out[..., :n, :]
+
+
+def _beyond(
+    xp: Any, scores: Array, sizes: Array, exist: Array | None, top: Array, total: Array
+) -> tuple[Array, Array]:
+    """The share of Z_i that landmarks have, and what the numerators of near keys, relative to e^top, are to be
+    multiplied by, (..., b, 1) each, from the scores of landmarks and the near keys' ``total``.
+    """
+    stands = sizes > 0 if exist is None else (sizes > 0) & exist
+    others = xp.where(stands, scores, -xp.inf)
+    highest = xp.maximum(top, xp.max(others, axis=-1, keepdims=True))
+    highest = xp.where(highest == -xp.inf, xp.zeros_like(highest), highest)
+    far = xp.sum(sizes * xp.exp(others - highest), axis=-1, keepdims=True)
+    near = xp.exp(top - highest)
+    whole = near * total + far
+    whole = xp.where(whole == 0, xp.ones_like(whole), whole)
+    return far / whole, near / whole
 
 
 def _far_field(
@@ -216,17 +225,18 @@ def _far_field(
 
 def _in_blocks(xp: Any, x: Array, block: int) -> Array:
     """Rows (..., n, c) as blocks (..., ⌈n/b⌉, b, c), filled up with zeros."""
-    x = _extended(xp, x, 0, -x.shape[-2] % block) if x.shape[-2] % block else x
+    x = _extended(xp, x, 0, -x.shape[-2] % block)
     return xp.reshape(x, (*x.shape[:-2], x.shape[-2] // block, block, x.shape[-1]))
 
 
 def _extended(xp: Any, x: Array, before: int, after: int) -> Array:
     """Rows of zeros before and after those of x (..., n, c)."""
-    zeros = (
+    if before == after == 0:
+        return x
+    above, below = (
         xp.zeros((*x.shape[:-2], rows, x.shape[-1]), dtype=x.dtype, device=device_of(x))
         for rows in (before, after)
     )
-    above, below = zeros
     return xp.concat([above, x, below], axis=-2)
 
 
@@ -235,7 +245,7 @@ class _Windows:
     """Rows of an array near each block: itself with its margins, the first row and the last real one."""
 
     xp: Any
-    padded: Array
+    rows: Array
     ends: Array
     near: tuple[int, int]
 
@@ -246,25 +256,26 @@ class _Windows:
         else:
             index = xp.where(count > 0, count - 1, xp.zeros_like(count))
             last = take_rows(x, xp.broadcast_to(index, (*x.shape[:-2], 1)))
-        ends = xp.concat([x[..., :1, :], last], axis=-2)
-        return cls(xp, _extended(xp, x, near[0], -x.shape[-2] % near[0] + near[0]), ends, near)
+        return cls(xp, x, xp.concat([x[..., :1, :], last], axis=-2), near)
 
     def of(self, first: int, blocks: int) -> Array:
-        """Those of some blocks, (..., blocks, b + 2g + 2, c)."""
+        """Those of some blocks, (..., blocks, b + 2g + 2, c); zeros where there are none."""
         b, g = self.near
+        n, low, high = self.rows.shape[-2], first * b - g, (first + blocks) * b + g
+        some = self.rows[..., max(low, 0) : min(high, n), :]
+        some = _extended(self.xp, some, max(-low, 0), max(high - n, 0))
         before, own, after = (
-            _in_blocks(self.xp, self.padded[..., i * b : (i + blocks) * b, :], b)
-            for i in range(first, first + 3)
+            _in_blocks(self.xp, some[..., i * g : i * g + blocks * b, :], b) for i in range(3)
         )
         ends = self.ends[..., None, :, :]
         ends = self.xp.broadcast_to(ends, (*ends.shape[:-3], blocks, *ends.shape[-2:]))
-        return self.xp.concat([before[..., b - g :, :], own, after[..., :g, :], ends], axis=-2)
+        return self.xp.concat([before[..., :g, :], own, after[..., b - g :, :], ends], axis=-2)
 
 
 def _near_keys(
     xp: Any, like: Array, first: int, blocks: int, count: Array | int, m: int, near: tuple[int, int]
 ) -> tuple[Array, Array]:
-    """Which of the near rows of some blocks are keys, each once, (..., blocks, 1, b + 2g + 2), and how many keys of
+    """Which of the near rows of some blocks are keys, each once, (..., blocks, b + 2g + 2), and how many keys of
     each segment are not among them (..., blocks, 1, m), in the dtype of ``like``.
     """
     device, integer = device_of(like), xp.int64
@@ -285,4 +296,4 @@ def _near_keys(
     segment = position * m // xp.where(keys > 0, keys, xp.ones_like(keys))
     of = (segment[..., None] == xp.arange(m, dtype=integer, device=device)) & counted[..., None]
     sizes = (stop - start)[..., None, :] - xp.sum(xp.astype(of, integer), axis=-2)
-    return counted[..., None, :], xp.astype(sizes, like.dtype)[..., None, :]
+    return counted, xp.astype(sizes, like.dtype)[..., None, :]

@@ -71,29 +71,39 @@ def segment_means(
     xp, mask = check_arguments(x, m, mask, check_finite)
     n, d = x.shape[-2:]
     dtype = compute_dtype(xp, x.dtype)
-    if mask is None and n % m == 0:
-        length = n // m
-        grouped = xp.astype(xp.reshape(x, (*x.shape[:-2], m, length, d)), dtype, copy=False)
-        weights = xp.full((1, length), 1 / length, dtype=dtype, device=device_of(x))
-        means = (weights @ grouped)[..., 0, :]  # a product reads memory faster than a reduction does
+    if mask is None:
+        means = _means_of_all(xp, xp.astype(x, dtype, copy=False), m)
         return LandmarkPoints(xp.astype(means, x.dtype, copy=False), None, entries=0, seed=None)
 
-    order, count = (None, n) if mask is None else real_tokens(xp, mask)
+    order, count = real_tokens(xp, mask)
     start, stop = segments(xp, x, count, m)
     longest = -(-n // m)
     ranks = start[..., None] + xp.arange(longest, dtype=xp.int64, device=device_of(x))
     inside = ranks < stop[..., None]
     flat = xp.reshape(xp.where(inside, ranks, xp.zeros_like(ranks)), (*start.shape[:-1], m * longest))
-    if order is None:
-        members = xp.take(x, flat, axis=-2)
-    else:
-        members = take_rows(x, xp.take_along_axis(order, flat, axis=-1))
+    members = take_rows(x, xp.take_along_axis(order, flat, axis=-1))
     members = xp.astype(xp.reshape(members, (*x.shape[:-2], m, longest, d)), dtype, copy=False)
     total = xp.sum(xp.where(inside[..., None], members, xp.zeros_like(members)), axis=-2)
     length = stop - start
     means = total / xp.astype(xp.where(length > 0, length, xp.ones_like(length)), dtype)[..., None]
-    valid = None if mask is None else length > 0
-    return LandmarkPoints(xp.astype(means, x.dtype, copy=False), valid, entries=0, seed=None)
+    return LandmarkPoints(xp.astype(means, x.dtype, copy=False), length > 0, entries=0, seed=None)
+
+
+def _means_of_all(xp: Any, x: Array, m: int) -> Array:
+    """Means of balanced segments of all tokens: by a product, which reads memory faster than a reduction does.
+
+    Segments have ⌊n/m⌋ tokens, and some one more, which is added by itself.
+    """
+    n, d = x.shape[-2:]
+    device, short = device_of(x), n // m
+    ones = xp.ones((1, short), dtype=x.dtype, device=device)
+    if n % m == 0:
+        return ((ones / short) @ xp.reshape(x, (*x.shape[:-2], m, short, d)))[..., 0, :]
+    start, stop = segments(xp, x, n, m)
+    firsts = xp.reshape(start[:, None] + xp.arange(short, dtype=xp.int64, device=device), (m * short,))
+    total = (ones @ xp.reshape(xp.take(x, firsts, axis=-2), (*x.shape[:-2], m, short, d)))[..., 0, :]
+    longer = xp.astype(stop - start > short, x.dtype)[:, None]
+    return (total + longer * xp.take(x, stop - 1, axis=-2)) / (short + longer)
 
 
 def kmeans(

@@ -193,7 +193,7 @@ BAD = (
 )
 
 
-@pytest.mark.parametrize("options", BAD, ids=str)
+@pytest.mark.parametrize("options", BAD, ids=lambda options: "-".join(options))
 def test_bad_options(options):
     with pytest.raises(RangeError):
         register_with_transformers(**options)
