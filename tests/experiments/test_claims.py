@@ -224,6 +224,20 @@ def test_scaling_verdicts_go_either_way():
     assert claim.plot(scaling_rows(claim, 1.0, 3.0)).axes
 
 
+def test_on_a_gpu_launches_do_not_count_as_growth():
+    """Time that is constant up to 65,536 and quadratic beyond is not O(n)."""
+    claim = claims.load("linear_scaling")
+    rows = {"peak_bytes": 1, "seconds_low": 1.0, "seconds_high": 1.0, "repeats": 3, "peak_method": "x"}
+    made = [
+        record(
+            Case("linear_scaling", {"n": n, "device": "cuda", "heads": 8}),
+            [{"method": claim.OURS, "seconds": max(2e-3, 2e-3 * (n / 65536) ** 2), **rows}],
+        )
+        for n in (2**p for p in range(9, 22))
+    ]
+    assert claim.verdicts(made)[0].outcome == REFUTED
+
+
 def test_scaling_runs_a_small_case_with_its_peers():
     claim = claims.load("linear_scaling")
     case = Case("linear_scaling", {"n": 256, "exact": True, "device": "cpu", "heads": 1, "repeats": 1})
