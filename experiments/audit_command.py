@@ -121,6 +121,10 @@ def _audited(
     return _matrix(kernels.precomputed(x), f"{file.name}: matrix {name}", m, rule, seed)
 
 
+SPECTRUM_ENTRIES = 2048**2
+"""Entries of an attention matrix up to which its singular values are computed: some seconds."""
+
+
 def _matrix(kernel: Kernel, title: str, m: int, rule: str, seed: int) -> Finding:
     from nystrom_numerics import bounds, landmarks
 
@@ -196,9 +200,20 @@ def _attention(arrays: dict[str, np.ndarray], file: Path, m: int, head: int, see
         f"of {len(q) * len(k)}.",
         f"F(A⁺ − Z)B itself has Frobenius norm {inexact.exact:.4g}.",
     )
-    sigma = np.linalg.svd(operator.core, compute_uv=False)
+    if len(q) * len(k) <= SPECTRUM_ENTRIES:
+        sigma = np.linalg.svd(attention.exact(q, k, np.eye(len(k))), compute_uv=False)
+        facts += (
+            f"The best matrix of rank {m} has the error {np.linalg.norm(sigma[m:]):.4g} (Eckart and Young).",
+        )
+        spectrum = (
+            "Singular values of S, in descending order, and where the landmarks end.",
+            _spectrum(sigma, m),
+        )
+    else:
+        sigma = np.linalg.svd(operator.core, compute_uv=False)
+        spectrum = ("Singular values of the core, as S is too large for its own.", _spectrum(sigma, m))
     figures = (
-        ("Singular values of the core, in descending order.", _spectrum(sigma, m)),
+        spectrum,
         ("Interval for the error of Ŝ against the number of landmarks.", _interval_figure(found)),
     )
     return Finding(f"{file.name}: attention", facts, rows, (), "means of segments of equal length", figures)

@@ -230,8 +230,24 @@ def test_attention(nystrom, tmp_path):
         "lifted kernel, entry",
     ):
         assert text in result.output
-    assert "asymptotic" in (tmp_path / "h.html").read_text()
+    page = (tmp_path / "h.html").read_text()
+    assert "asymptotic" in page
+    assert "Singular values of S" in page
+    scores = q[1] @ k[1].T / 2
+    s = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    best = np.linalg.norm(np.linalg.svd(s, compute_uv=False)[8:])
+    assert f"The best matrix of rank 8 has the error {best:.4g}" in result.output
     assert nystrom("h.npz", "--head", "2", "-m", "8").exit_code == 1
+
+
+def test_the_spectrum_of_long_attention_is_that_of_its_core(nystrom, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.audit_command.SPECTRUM_ENTRIES", 59 * 60)
+    q, k = RNG.standard_normal((2, 60, 4))
+    np.savez("h.npz", q=q, k=k)
+    result = nystrom("h.npz", "-m", "8", "--html", "h.html")
+    assert result.exit_code == 0, result.output
+    assert "Singular values of the core" in (tmp_path / "h.html").read_text()
+    assert "best matrix" not in result.output
 
 
 def test_names_from_a_file_are_escaped(nystrom, tmp_path):
