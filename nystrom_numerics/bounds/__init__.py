@@ -27,6 +27,7 @@ from nystrom_numerics.bounds.apriori import (
     gittens_mahoney,
     musco_musco,
     rpcholesky_expectation,
+    structural,
 )
 from nystrom_numerics.bounds.audit import Audit, Line, audit
 from nystrom_numerics.bounds.certificate import certify
@@ -89,6 +90,7 @@ __all__ = [
     "rpcholesky_expectation",
     "softmax_lipschitz",
     "sorensen_embree",
+    "structural",
     "trace_within",
     "wedin",
     "xnystrace",

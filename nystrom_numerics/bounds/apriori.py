@@ -32,6 +32,7 @@ __all__ = [
     "gittens_mahoney",
     "musco_musco",
     "rpcholesky_expectation",
+    "structural",
 ]
 
 _PSD_NORMS = (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE)
@@ -89,6 +90,45 @@ def gittens_mahoney(spectrum: Spectrum, indices: Sequence[int], k: int, /) -> tu
     Hypothesis: Ω₁ has full row rank, checked by its smallest singular value.  Cost: one SVD k × m and a product
     (n − k) × m × k.  Source: Gittens and Mahoney 2016, Theorems 2 to 4.
     """
+    x, hypothesis = _oblique(spectrum, indices, k)
+    spectral = frobenius = inf
+    if hypothesis.holds:
+        frobenius = float(np.linalg.norm(x))
+        spectral = float(np.linalg.norm(x, 2)) if x.size else 0.0
+    two, fro, trace = tail_norms(spectrum.values, k)
+    found = (
+        two + spectral**2,
+        fro + spectral * (sqrt(2 * trace) + frobenius),
+        trace + frobenius**2,
+    )
+    return _three(spectrum, found, "Gittens and Mahoney 2016, Theorems {}", "234", holds_under=(hypothesis,))
+
+
+def structural(spectrum: Spectrum, indices: Sequence[int], k: int, /) -> tuple[Bound, Bound, Bound]:
+    r"""One matrix that bounds the residual in every unitarily invariant norm: here spectral, Frobenius and trace.
+
+    .. math:: \|R\| \le \|\Lambda_2 + XX^T\|,\qquad X = \Lambda_2^{1/2}\Omega_2\Omega_1^+
+
+    Never above :func:`gittens_mahoney`, equal to it in the trace norm, and without the term in
+    :math:`\sqrt{2\,\mathrm{tr}\Lambda_2}` in the Frobenius norm.  Parameters, hypothesis and errors are those of it.
+
+    Notes
+    -----
+    Cost: of that, and the eigenvalues of a matrix of order n − k.  Source: derived here.  With
+    :math:`F = X\Lambda_1^{-1/2}` the range of :math:`A^{1/2}S` holds that of :math:`(I, F^T)^T`, whose complement is
+    spanned by :math:`W = (-F, I)^T`; so :math:`R \preceq \Lambda^{1/2}W(I + FF^T)^{-1}W^T\Lambda^{1/2} \preceq
+    \Lambda^{1/2}WW^T\Lambda^{1/2}`, and the last has the eigenvalues of :math:`W^T\Lambda W = \Lambda_2 + XX^T`.
+    """
+    x, hypothesis = _oblique(spectrum, indices, k)
+    found = (inf, inf, inf)
+    if hypothesis.holds:
+        values = np.maximum(np.linalg.eigvalsh(np.diag(spectrum.values[k:]) + x @ x.T), 0.0)
+        found = tail_norms(values[::-1], 0)
+    return _three(spectrum, found, "all norms from one matrix; derived here", holds_under=(hypothesis,))
+
+
+def _oblique(spectrum: Spectrum, indices: Sequence[int], k: int) -> tuple[Host, Hypothesis]:
+    """X of the structural bounds, (n − k, k), and whether it exists; empty where it does not."""
     chosen = np.asarray(indices, dtype=np.int64)
     n = spectrum.size
     k = require_count("k", k, 1, n)
@@ -101,19 +141,10 @@ def gittens_mahoney(spectrum: Spectrum, indices: Sequence[int], k: int, /) -> tu
         smallest > 8 * n * 2.0**-52,
         f"m = {len(chosen)}, k = {k}, σ_k(Ω₁) = {smallest:.1e}",
     )
-    spectral = frobenius = inf
-    if hypothesis.holds:
-        omega2 = spectrum.vectors[chosen, k:].T
-        x = np.sqrt(spectrum.values[k:])[:, None] * (omega2 @ np.linalg.pinv(omega1))
-        frobenius = float(np.linalg.norm(x))
-        spectral = float(np.linalg.norm(x, 2)) if x.size else 0.0
-    two, fro, trace = tail_norms(spectrum.values, k)
-    found = (
-        two + spectral**2,
-        fro + spectral * (sqrt(2 * trace) + frobenius),
-        trace + frobenius**2,
-    )
-    return _three(spectrum, found, "Gittens and Mahoney 2016, Theorems {}", "234", holds_under=(hypothesis,))
+    if not hypothesis.holds:
+        return np.zeros((0, k)), hypothesis
+    omega2 = spectrum.vectors[chosen, k:].T
+    return np.sqrt(spectrum.values[k:])[:, None] * (omega2 @ np.linalg.pinv(omega1)), hypothesis
 
 
 def _three(

@@ -178,6 +178,7 @@ def _all(
     indices = to_numpy(landmarks.indices).tolist()
     ks = np.unique(np.geomspace(1, m, 12).astype(int)).tolist()
     makers: tuple[tuple[str, _Maker, str], ...] = (
+        ("structural, one matrix", lambda k: apriori.structural(spectrum, indices, k), "these"),
         ("Gittens–Mahoney, structural", lambda k: apriori.gittens_mahoney(spectrum, indices, k), "these"),
         (
             "Gittens, coherence",

@@ -55,6 +55,10 @@ def psd_inequalities(case):
             x2 = max(mp.eigsy(x * x.T, eigvals_only=True)) if n > k else mp.mpf(0)
             xf = sum(x[i, j] ** 2 for i in range(n - k) for j in range(k))
             tail = values[k:] or [mp.mpf(0)]
+            one = mp.diag(tail) + x * x.T if n > k else mp.matrix([[0]])
+            of_one = [max(t, mp.mpf(0)) for t in mp.eigsy(one, eigvals_only=True)]
+            yield "one matrix, spectral", two, max(of_one) + tiny
+            yield "one matrix, Frobenius", frobenius, mp.sqrt(sum(t * t for t in of_one)) + tiny
             yield "structural, spectral", two, tail[0] + x2 + tiny
             yield "structural, trace", trace, sum(tail) + xf + tiny
             middle = mp.sqrt(x2) * (mp.sqrt(2 * sum(tail)) + mp.sqrt(xf))

@@ -560,3 +560,30 @@ def test_lanczos_on_the_hardest_spectrum_found(steps):
     assert one_sided.pvalue > 1e-4
     weak = sum(c.estimate.value / (1 - weaker * gap) < 1 for c in made)
     assert stats.binomtest(weak, 2000, failure, alternative="greater").pvalue < 1e-4
+
+
+def test_one_matrix_is_never_above_gittens_and_mahoney_and_attained_by_as_many_landmarks():
+    """X of k landmarks and the tail of one eigenvalue: with I + FFᵀ near I the two sides meet."""
+    gains = []
+    for case in psd_instances(600):
+        for k in range(1, len(case.indices) + 1):
+            pairs = zip(
+                bounds.structural(case.spectrum, case.indices, k),
+                bounds.gittens_mahoney(case.spectrum, case.indices, k),
+                strict=True,
+            )
+            for one, theirs in pairs:
+                assert (one.value is None) == (theirs.value is None)
+                if one.value is not None:
+                    assert one.value <= theirs.value * (1 + 1e-12)
+                    gains.append((one.norm, theirs.value / one.value if one.value > 0 else 1.0))
+    medians = {norm: np.median([g for n, g in gains if n is norm]) for norm in Norm if norm is not Norm.MAX}
+    assert medians[Norm.TRACE] == pytest.approx(1.0, abs=1e-12)
+    assert medians[Norm.SPECTRAL] > 1.0
+    assert medians[Norm.FROBENIUS] > 1.2, medians
+    u = np.array([[1.0, -1e-3], [1e-3, 1.0]]) / np.sqrt(1 + 1e-6)
+    a = u @ np.diag([1e6, 1.0]) @ u.T
+    for truth, b in zip(
+        norms(residual(a, np.array([0]))), bounds.structural(bounds.psd_spectrum(a), [0], 1), strict=True
+    ):
+        between(1 - 1e-5, nearness(truth, b))

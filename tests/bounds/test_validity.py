@@ -36,6 +36,7 @@ def psd_cases():
         made = {
             "Eckart-Young": bounds.eckart_young(case.spectrum.values, m),
             "Gittens-Mahoney": bounds.gittens_mahoney(case.spectrum, case.indices, k),
+            "one matrix": bounds.structural(case.spectrum, case.indices, k),
             "diagonal": (one.lower for one in bounds.psd_sandwich(np.maximum(diagonal, 0))),
             "trace": (one.upper for one in bounds.psd_sandwich(np.maximum(diagonal, 0))),
         }
@@ -121,7 +122,7 @@ def point_cases():
 
 PSD = [
     f"{name}, {norm.value}"
-    for name in ("Eckart-Young", "Gittens-Mahoney", "diagonal", "trace")
+    for name in ("Eckart-Young", "Gittens-Mahoney", "one matrix", "diagonal", "trace")
     for norm in (bounds.Norm.SPECTRAL, bounds.Norm.FROBENIUS, bounds.Norm.TRACE)
 ]
 CASES = {
