@@ -58,7 +58,10 @@ def grid(profile: str) -> tuple[Case, ...]:
     common = {"heads": [0, 2, 5] if quick else None, "ms": MS[profile]}
     cases = [{"input": "MiniLM", "layer": layer, **common} for layer in range(6)]
     if models.has_whisper():
-        cases += [{"input": "Whisper", "layer": layer, **common} for layer in ([0, 2] if quick else range(4))]
+        of_speech = {**common, "ms": [64, 128]} if quick else common
+        cases += [
+            {"input": "Whisper", "layer": layer, **of_speech} for layer in ([0, 2] if quick else range(4))
+        ]
     return tuple(Case("estimators", params) for params in cases)
 
 

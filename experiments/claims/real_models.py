@@ -42,7 +42,7 @@ SAME, AS_RANKED, AS_HEARD = (
     0.1,
 )  # cosine, Spearman and added word error rate that count as standing in
 COUNTS = {"quick": 16, "full": 500, "gpu": 500}
-MS = {"quick": (16, 64, 128), "full": (16, 32, 64, 128, 256), "gpu": (16, 32, 64, 128, 256)}
+MS = {"quick": (64, 128), "full": (16, 32, 64, 128, 256), "gpu": (16, 32, 64, 128, 256)}
 WHISPER_MS = {"quick": (64, 256), "full": (64, 128, 256, 512, 750), "gpu": (64, 128, 256, 512, 750)}
 
 
