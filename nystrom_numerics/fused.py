@@ -27,8 +27,8 @@ def fused_attention(
     four axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
     columns and the scale made explicit (a width of its own falls to the kernel that holds all scores), with the
     queries and the result in blocks.  Heads that share keys are folded into the rows of
-    queries where these are few, so that no key is repeated.  Masked keys and values are set to zero first, as
-    0 · NaN is NaN, and an item without any key gives zeros, where the kernel gives NaN.
+    queries where these are few, so that no key is repeated.  Masked keys and values hold finite numbers, and an item
+    without any key gives zeros, where the kernel gives NaN.
 
     16-bit dtypes have none here, as the kernel rounds what it returns and the core would amplify that; nor has
     float64 on a GPU.  Where nothing is masked on a GPU, :func:`_on_gpu` takes the kernel's place.
@@ -42,7 +42,6 @@ def fused_attention(
     alone = None
     if mask is not None:
         alone = ~mask.any(dim=-1)
-        k, v = (torch.where(mask[..., None], x, torch.zeros_like(x[..., :1])) for x in (k, v))
         mask = mask | alone[..., None]
     if bias is not None:
         bias = bias[..., 0, :]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.backend import (
     Array,
     broadcast_shapes,
@@ -20,7 +21,7 @@ from nystrom_numerics.backend import (
 )
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 
-__all__ = ["Arguments", "check_arguments", "expand", "group_heads", "product_form", "ungroup"]
+__all__ = ["Arguments", "check_arguments", "group_heads", "product_form", "ungroup"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,14 @@ def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: An
         return replace(a, query_mask=queries, row_mask=rows)
     mask = xp.broadcast_to(mask, (*mask.shape[:-1], n_k))
     hidden = xp.where(mask, xp.zeros(mask.shape, dtype=compute_dtype(xp, dtype), device=mask.device), -xp.inf)
-    return replace(a, bias=hidden if bias is None else hidden + bias)
+    keys, rows = xp.any(mask, axis=-2), xp.any(mask, axis=-1)  # what takes part in no pair is padding
+    return replace(
+        a,
+        key_mask=keys if a.key_mask is None else keys & a.key_mask,
+        query_mask=rows if a.query_mask is None else rows & a.query_mask,
+        row_mask=rows,
+        bias=hidden if bias is None else hidden + bias,
+    )
 
 
 def product_form(
@@ -140,6 +148,8 @@ def product_form(
     check_finite: bool,
 ) -> tuple[Arguments, Array, Array, Array | None]:
     """A checked call whose masks know keys or queries and no pair; heads split into groups where asked.
+
+    Queries and keys come back with zeros where they are masked; ``v`` as it is.
 
     Raises
     ------
@@ -157,7 +167,7 @@ def product_form(
             "one of keys (..., 1, n_k) or of queries (..., n_q, 1), as the approximation never meets a pair; "
             "`attention.causal` serves the causal one, `attention.exact` any other",
         )
-    return a, q, k, v
+    return a, hide(a.xp, q, a.query_mask), hide(a.xp, k, a.key_mask), v
 
 
 def _grouped(
@@ -177,12 +187,6 @@ def _grouped(
     q = group_heads("q", q, heads, groups, 2)
     k = group_heads("k", k, heads, groups, 2)
     return q, k, None if v is None else group_heads("v", v, heads, groups, 2), split
-
-
-def expand(xp: Any, x: Array, *masks: Array | None) -> Array:
-    """``x`` (..., n, d) with leading axes that hold those of the masks (..., n)."""
-    batch = np.broadcast_shapes(tuple(x.shape[:-2]), *(tuple(m.shape[:-1]) for m in masks if m is not None))
-    return x if batch == x.shape[:-2] else xp.broadcast_to(x, (*batch, *x.shape[-2:]))
 
 
 def group_heads(name: str, x: Array, heads: int, groups: int, tokens: int) -> Array:

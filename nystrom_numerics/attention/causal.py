@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nystrom_numerics.attention.arguments import Arguments, check_arguments
 from nystrom_numerics.attention.normalised import floor_of, landmark_rows
+from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.placing import place_landmarks
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream_scores
@@ -46,13 +49,16 @@ def causal(
     block : int
         Tokens a block, at least 1.  :math:`\sqrt{nm/2}` costs least.  It has no default, since one that looked at n
         would make what a token gets depend on how many come after it.
-    landmarks, solver, key_mask, scale, check_finite
+    landmarks, solver, scale, check_finite
         As in :func:`nystrom`.  A random rule must be seeded by an int.
+    key_mask : array of bool, broadcastable to (..., n), optional
+        True for real tokens.  Blocks and landmarks are those of real tokens among themselves: padding changes
+        nothing, wherever it is and whatever it holds.
 
     Returns
     -------
     array (..., n, d_v)
-        In the dtype of ``v``; zeros for a token that sees no real key.
+        In the dtype of ``v``; zeros for masked tokens.
 
     Raises
     ------
@@ -83,10 +89,17 @@ def causal(
     n = q.shape[-2]
     if k.shape[-2] != n:
         raise ShapeError("k", f"of {k.shape[-2]} tokens", f"as many tokens as `q` has, {n}")
+    xp, mask, storage = a.xp, a.key_mask, v.dtype
+    if (
+        mask is not None
+    ):  # with the real tokens first none has a masked one in its past, and none needs a mask
+        a = replace(a, key_mask=None)
+        q, k, v = (real_first(xp, hide(xp, x, mask), mask) for x in (q, k, v))
     parts = [
         _block(a, q, k, v, start, min(start + block, n), m, landmarks, solver) for start in range(0, n, block)
     ]
-    return a.xp.astype(a.xp.concat(parts, axis=-2), v.dtype, copy=False)
+    out = xp.astype(xp.concat(parts, axis=-2), storage, copy=False)
+    return out if mask is None else put_back(xp, out, mask)
 
 
 def _block(
@@ -100,32 +113,27 @@ def _block(
     landmarks: Strategy,
     solver: Solver,
 ) -> Array:
-    xp = a.xp
-    inside = slice(start, stop)
-    mask = None if a.key_mask is None else a.key_mask[..., inside]
+    """Outputs of tokens ``start`` to ``stop`` − 1, none of them masked."""
+    xp, inside, past = a.xp, slice(start, stop), slice(0, start)
     rows = q[..., inside, :]
     near, top, total = stream_scores(
-        xp, rows, k[..., inside, :], v[..., inside, :], mask, None, a.scale, first=0
+        xp, rows, k[..., inside, :], v[..., inside, :], None, None, a.scale, first=0
     )
     if start == 0:
-        return near / xp.where(total > 0, total, xp.ones_like(total))
-    past = slice(0, start)
-    mask = None if a.key_mask is None else a.key_mask[..., past]
-    b = Arguments(xp, a.batch, a.scale, mask, mask, None, None)
+        return near / total
     keys, values = k[..., past, :], v[..., past, :]
-    placed = place_landmarks(b, q[..., past, :], keys, min(m, start), landmarks)
-    seen = landmark_rows(b, placed, keys, values)
-    w = solve(seen.core, xp.concat([seen.p, seen.rho], axis=-1), method=solver).value
+    placed = place_landmarks(a, q[..., past, :], keys, min(m, start), landmarks)
+    seen = landmark_rows(a, placed, keys, values)
+    w = solve(seen.core, seen.beside(seen.p), method=solver).value
     far, far_top, far_total = stream_scores(xp, rows, placed.keys, w, placed.key_valid, None, a.scale)
     one = xp.ones_like(far_total)
     far_total = xp.where(far_total > 0, far_total, one)
     far = far / far_total
-    least = floor_of(b, placed, keys) * xp.exp(-seen.t)
+    least = floor_of(a, placed, keys) * xp.exp(-seen.t)
     weight = xp.maximum(far[..., -1:], least)
     log_weight = far_top + xp.log(far_total) + seen.t + xp.log(xp.where(weight > 0, weight, one))
     log_weight = xp.where(weight > 0, log_weight, xp.full_like(log_weight, -xp.inf))
     peak = xp.maximum(top, log_weight)
-    peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
     of_near, of_far = xp.exp(top - peak), xp.exp(log_weight - peak)
     total = total * of_near + of_far
-    return (near * of_near + far[..., :-1] * of_far) / xp.where(total > 0, total, one)
+    return (near * of_near + far[..., :-1] * of_far) / total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nystrom_numerics.attention.arguments import check_arguments
+from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.streaming import stream
 from nystrom_numerics.backend import Array
 
@@ -44,7 +45,8 @@ def exact(
     Returns
     -------
     array (..., n_q, d_v)
-        In the dtype of ``v``.
+        In the dtype of ``v``.  A query that is not finite gives a row of NaN, and adds nothing to any derivative: a
+        padding query, of which no mask tells, does no harm to keys and values.
 
     Raises
     ------
@@ -69,7 +71,8 @@ def exact(
     a = check_arguments(
         q, k, v, scale=scale, key_mask=key_mask, attn_mask=attn_mask, check_finite=check_finite
     )
-    out = stream(a.xp, q, k, v, a.key_mask, a.bias, a.scale)
-    if a.row_mask is not None:
-        out = a.xp.where(a.row_mask[..., None], out, a.xp.zeros_like(out))
-    return a.xp.astype(out, v.dtype, copy=False)
+    xp, whole = a.xp, a.xp.all(a.xp.isfinite(q), axis=-1)
+    k, v = (hide(xp, x, a.key_mask) for x in (k, v))
+    out = stream(xp, hide(xp, q, whole), k, v, a.key_mask, a.bias, a.scale)
+    out = xp.where(whole[..., None], out, xp.nan)
+    return xp.astype(hide(xp, out, a.row_mask), v.dtype, copy=False)

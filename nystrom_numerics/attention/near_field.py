@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_numerics.attention.arguments import expand, product_form, ungroup
+from nystrom_numerics.attention.arguments import product_form, ungroup
+from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream_scores
 from nystrom_numerics.backend import Array, compute_dtype, device_of, tile
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import segment_means
 from nystrom_numerics.landmarks.result import LandmarkPoints, take_rows
-from nystrom_numerics.landmarks.tokens import real_tokens, segments
+from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import Solver, solve
 
@@ -106,7 +107,7 @@ def near_field(
         raise RangeError("margin", f"{margin!r}", f"an integer from 0 to `block`, {block}")
     if q.ndim > 1 and k.ndim > 1 and q.shape[-2] != k.shape[-2]:
         raise ShapeError("k", f"of {k.shape[-2]} tokens", f"the {q.shape[-2]} tokens of `q`: self-attention")
-    a, q, k, grouped_v = product_form(
+    a, q, k, v = product_form(
         q,
         k,
         v,
@@ -121,24 +122,17 @@ def near_field(
     if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or not 1 <= m <= n:
         raise RangeError("m", f"{m!r}", f"an integer from 1 to the number of tokens, {n}")
     dtype, near = compute_dtype(xp, q.dtype), (int(block), int(margin))
-    q, k, v = (xp.astype(x, dtype, copy=False) for x in (q, k, grouped_v))
+    q, k, v = (xp.astype(x, dtype, copy=False) for x in (q, k, hide(xp, v, a.key_mask)))
     if a.key_mask is None:
         out = _attend(xp, q, k, v, None, n, int(m), near, a.scale, solver)
     else:
-        order, count = real_tokens(xp, a.key_mask)
+        q, k, v = (real_first(xp, x, a.key_mask) for x in (q, k, v))
+        count = xp.count_nonzero(a.key_mask, axis=-1, keepdims=True)
         valid = xp.arange(n, device=device_of(q)) < count
-        q, k, v = (_reorder(xp, expand(xp, x, a.key_mask), order) for x in (q, k, v))
-        q, k, v = (xp.where(valid[..., None], x, xp.zeros_like(x)) for x in (q, k, v))  # 0 · NaN is NaN
         out = _attend(xp, q, k, v, valid, count, int(m), near, a.scale, solver)
-        out = _reorder(xp, out, xp.argsort(order, axis=-1))
-        out = xp.where(a.key_mask[..., None], out, xp.zeros_like(out))
+        out = put_back(xp, out, a.key_mask)
     out = xp.astype(out, storage, copy=False)
     return ungroup(out) if grouped else out
-
-
-def _reorder(xp: Any, x: Array, order: Array) -> Array:
-    """All rows of x (..., n, d) in an order (..., n) with fewer leading axes, or as many."""
-    return take_rows(x, xp.broadcast_to(order, x.shape[:-1]))
 
 
 def _attend(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nystrom_numerics.attention.arguments import Arguments, group_heads, product_form, ungroup
+from nystrom_numerics.attention.arguments import Arguments, product_form, ungroup
+from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.placing import Placed, core_scores, place_landmarks
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream, stream_scores
-from nystrom_numerics.backend import Array
+from nystrom_numerics.backend import Array, namespace
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.linalg import masked_softmax
@@ -27,6 +28,11 @@ class LandmarkRows:
     p: Array
     rho: Array
     t: Array
+
+    def beside(self, p: Array) -> Array:
+        """``p`` (..., m_q, d_v) and ρ as one more column of it."""
+        xp = namespace(p=p)
+        return xp.concat([p, xp.broadcast_to(self.rho, (*p.shape[:-1], 1))], axis=-1)
 
 
 def landmark_rows(a: Arguments, placed: Placed, k: Array, v: Array) -> LandmarkRows:
@@ -125,8 +131,7 @@ def normalised(
     """
     if not guard >= 0:
         raise RangeError("guard", f"{guard}", "a number of at least 0")
-    heads = None if not grouped else (q.shape[-3], k.shape[-3])
-    a, q, k, _ = product_form(
+    a, q, k, v = product_form(
         q,
         k,
         v,
@@ -138,11 +143,10 @@ def normalised(
         check_finite=check_finite,
     )
     xp, storage = a.xp, v.dtype
-    if heads is not None:
-        v = group_heads("v", v, *heads, 2)
+    v = hide(xp, v, a.key_mask)
     placed = place_landmarks(a, q, k, m, landmarks)
     seen = landmark_rows(a, placed, k, v)
-    w = solve(seen.core, xp.concat([seen.p * seen.rho, seen.rho], axis=-1), method=solver).value
+    w = solve(seen.core, seen.beside(seen.p * seen.rho), method=solver).value
     bias = None if placed.key_bias is None else placed.key_bias[..., None, :]
     out = stream(xp, q, placed.keys, w, placed.key_valid, bias, a.scale)
     least = guard * floor_of(a, placed, k) * xp.exp(-seen.t)
@@ -151,4 +155,4 @@ def normalised(
     if a.row_mask is not None:
         out = xp.where(a.row_mask[..., None], out, xp.zeros_like(out))
     out = xp.astype(out, storage, copy=False)
-    return out if heads is None else ungroup(out)
+    return ungroup(out) if grouped else out

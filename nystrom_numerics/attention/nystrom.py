@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nystrom_numerics.attention.arguments import Arguments, group_heads, product_form, ungroup
+from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.placing import core_scores, place_landmarks
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
@@ -33,6 +34,12 @@ class NystromOperator:
 
     Attributes
     ----------
+    q, k : array (..., n_q, d), (..., n_k, d)
+        Queries and keys, zero where they are masked.
+    key_mask, query_mask : array (..., n_k), (..., n_q) of bool, or None
+        Which of them are real.
+    row_mask : array (..., n_q) of bool, or None
+        Which queries may see any key; the rows of others are zero.
     core : array (..., m_q, m_k)
         A, the softmax of query landmarks against key landmarks; rows and columns of landmarks that do
         not exist are zero.
@@ -50,6 +57,7 @@ class NystromOperator:
     q: Array
     k: Array
     key_mask: Array | None
+    query_mask: Array | None
     row_mask: Array | None
     bias: Array | None
     scale: float
@@ -78,6 +86,7 @@ class NystromOperator:
             raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape (..., {self.k.shape[-2]}, d_v)")
         if self.grouped:
             v = group_heads("v", v, self.q.shape[-4] * self.q.shape[-3], self.k.shape[-4], 2)
+        storage, v = v.dtype, hide(xp, v, self.key_mask)
         p = attend(xp, self.query_landmarks, self.k, v, self.key_mask, self.bias, self.scale)
         if self.pinv is None:
             w = solve(self.core, p, method=self.solver).value
@@ -87,7 +96,7 @@ class NystromOperator:
         out = attend(xp, self.q, self.key_landmarks, w, self.key_valid, bias, self.scale)
         if self.row_mask is not None:
             out = xp.where(self.row_mask[..., None], out, xp.zeros_like(out))
-        out = xp.astype(out, v.dtype, copy=False)
+        out = xp.astype(out, storage, copy=False)
         return ungroup(out) if self.grouped else out
 
 
@@ -144,6 +153,7 @@ def _build(
         q=q,
         k=k,
         key_mask=a.key_mask,
+        query_mask=a.query_mask,
         row_mask=a.row_mask,
         bias=a.bias,
         scale=a.scale,
@@ -235,7 +245,7 @@ def nystrom(
     Cost: (n_q + n_k + m) m kernel entries, (n_q + n_k) m (d + d_v) multiplications, and the core; memory
     O((n_q + n_k) d + m²) and one block.  In Torch both passes are calls of the fused kernel (see
     :func:`~nystrom_numerics.fused.fused_attention`): beyond inputs and output no more than one array of n × d, and
-    two copies of k and v where keys are masked.  Source: Xiong et al. 2021, eq. (13).  Departures: segments are
+    a copy of each of q, k and v that is masked.  Source: Xiong et al. 2021, eq. (13).  Departures: segments are
     balanced and means leave padding out, so no length is padded or refused; the core is solved with, and filtered
     in one step rather than by six iterations.
 

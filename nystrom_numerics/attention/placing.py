@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nystrom_numerics.attention.arguments import Arguments, expand
+from nystrom_numerics.attention.arguments import Arguments
+from nystrom_numerics.attention.padding import expand
 from nystrom_numerics.backend import Array, compute_dtype
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks import Strategy

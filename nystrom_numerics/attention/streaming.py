@@ -28,6 +28,9 @@ def stream(
 ) -> Array:
     """Rows of softmax(scale · q kᵀ + bias) v over keys where ``mask`` (..., n_k) is true; bias (..., 1 or n_q, n_k).
 
+    Masked keys and values weigh nothing, but hold finite numbers, as 0 · NaN is NaN: see
+    :func:`~nystrom_numerics.attention.padding.hide`.
+
     The result has the dtype to compute in.  A row without any key is zero.  Memory beyond the result: a block of
     scores, at most 1024 × 1024 an item on a CPU (see :func:`~nystrom_numerics.backend.tile`).
     """
@@ -100,7 +103,6 @@ def _rows(
         if mask is not None:
             real = mask[..., j:stop]
             scores = xp.where(real[..., None, :], scores, xp.full_like(scores, -xp.inf))
-            values = xp.where(real[..., None], values, xp.zeros_like(values))  # 0 · NaN is NaN
         if first is not None and stop > first + 1:
             scores = xp.where(_seen(xp, q, first, j, stop), scores, xp.full_like(scores, -xp.inf))
         peak = xp.max(scores, axis=-1, keepdims=True)

@@ -45,7 +45,7 @@ def test_fused_is_streamed(case, masked, dtype, rng):
     if masked in ("keys", "both"):
         mask = torch.tensor(rng.random((*of_k, n_k)) < 0.7)
         mask.reshape(-1, n_k)[0] = False  # an item without any key
-        v = torch.where(mask[..., None], v, torch.nan)
+        k, v = (torch.where(mask[..., None], x, 1e3) for x in (k, v))
     if masked in ("bias", "both"):
         bias = torch.tensor(rng.standard_normal((*of_k, 1, n_k)), dtype=dtype)
     got = fused_attention(q, k, v, mask, bias, 0.3)
