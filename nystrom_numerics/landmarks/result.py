@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
-from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.backend import Array, device_of, namespace
 
 __all__ = ["ColumnSubset", "KernelStrategy", "LandmarkPoints", "Strategy", "take_rows"]
 
@@ -81,7 +82,13 @@ KernelStrategy: TypeAlias = Callable[..., LandmarkPoints | ColumnSubset]
 
 
 def take_rows(x: Array, index: Array) -> Array:
-    """Rows ``index`` (..., m) of ``x`` (..., n, d), item by item."""
+    """Rows ``index`` (..., m) of ``x`` (..., n, d), item by item: (..., m, d); leading axes broadcast, without copies.
+
+    Whole rows are copied, from the items laid end to end: several times faster than one number at a time.
+    """
     xp = namespace(x=x, index=index)
-    index = xp.broadcast_to(index[..., None], (*index.shape, x.shape[-1]))
-    return xp.take_along_axis(x, index, axis=-2)
+    n, d = x.shape[-2:]
+    first = xp.arange(prod(x.shape[:-2]), dtype=xp.int64, device=device_of(x)) * n
+    flat = xp.reshape(first, (*x.shape[:-2], 1)) + index
+    taken = xp.take(xp.reshape(x, (-1, d)), xp.reshape(flat, (-1,)), axis=0)
+    return xp.reshape(taken, (*flat.shape, d))
