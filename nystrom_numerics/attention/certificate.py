@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_count, require_instance, require_probability
-from nystrom_numerics.attention.arguments import Arguments, check_arguments
+from nystrom_numerics.attention.arguments import Arguments, check_arguments, tokens_of
 from nystrom_numerics.attention.nystrom import NystromOperator
 from nystrom_numerics.attention.operator_rows import (
     NEIGHBOURS,
@@ -28,9 +28,9 @@ from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
 from nystrom_numerics.backend import (
     Array,
+    floating,
     from_numpy,
     generator,
-    namespace,
     require_finite,
     status_tells,
     to_numpy,
@@ -150,12 +150,12 @@ def certify_operator(
     and their entries there; O(nm² + n·rows·(d + m)) multiplications; memory O(nm) and 256 exact rows.
     """
     require_instance("operator", operator, NystromOperator)
-    xp = namespace(q=operator.q, v=v)
+    xp = tokens_of(q=operator.q, v=v)
     if operator.q.ndim != 2 or operator.k.ndim != 2 or operator.core.ndim != 2:
         raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
     if operator.bias is not None:
         raise ShapeError("operator", "masked additively", "no mask but of keys and queries")
-    check_arguments(operator.q, operator.k, v, scale=operator.scale, key_mask=None)
+    check_arguments(operator.q, operator.k, v, scale=operator.scale)
     if v.ndim != 2:
         raise ShapeError("v", f"of shape {tuple(v.shape)}", "one head, (n_k, d_v)")
     most = operator.q.shape[0]
@@ -314,6 +314,7 @@ def certify_rows(
         pilot = _pilot(n, max(2, rows // PILOT), source)
         first, energy = head.errors(pilot)
         predicted = hints.predict(_heaviest(energy, hints.columns))
+        require_instance("hints", predicted, tuple, "predictions in a tuple")
         given = tuple(head.given("hints", one, most) for one in predicted)
         sizes = _sizes(_features(head, given if lengths is None else (lengths, *given)), pilot, first)
         rest = np.setdiff1d(np.arange(n), pilot)
@@ -390,7 +391,7 @@ class _Head:
         """Rows of Ŝ in float64, checked."""
         xp, shape = self.xp, (len(place), self.keys.shape[0])
         made = self.rows_of(from_numpy(xp, self.real[place], self.queries))
-        namespace(q=self.queries, rows_of=made)
+        tokens_of(q=self.queries, rows_of=made)
         if made.shape != shape:
             raise ShapeError("rows_of", f"making rows of shape {tuple(made.shape)}", f"shape {shape}")
         if not xp.isdtype(made.dtype, "real floating"):
@@ -400,12 +401,10 @@ class _Head:
 
     def given(self, name: str, x: Any, n: int) -> np.ndarray[Any, Any]:
         """Numbers for all n queries, those of the real ones."""
-        require_instance(name, x, np.ndarray, "a NumPy array")
+        floating(tokens_of(**{name: x}), **{name: x})
         if x.shape != (n,):
-            raise ShapeError(name, f"of shape {x.shape}", f"shape ({n},), one number a query")
-        if x.dtype.kind not in "fiub":
-            raise DTypeError(name, f"of dtype {x.dtype}", "real numbers")
-        return np.asarray(x[self.real], dtype=np.float64)
+            raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape ({n},), one number a query")
+        return np.asarray(to_numpy(x)[self.real], dtype=np.float64)
 
     def allowance(self, rounding: np.ndarray[Any, Any]) -> _Allowance:
         r"""That of :math:`\|\hat S - S\|_F`, see :func:`certify_rows`."""
