@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
 from nystrom_numerics.attention import ridge
@@ -299,6 +300,191 @@ def test_coverage_and_width():
         assert found.matrix.upper.value < 1.5 * exact[0]
     assert (covered / count >= 0.97).all(), covered / count
     assert (narrow / count < 0.9).all(), narrow / count
+
+
+class Recorded:
+    """Rows of S with known errors, and which were asked for, call by call."""
+
+    def __init__(self, n, sizes, seed=0):
+        rng = np.random.default_rng(seed)
+        self.q, self.k, self.v = rng.standard_normal((3, n, 4))
+        self.q /= np.linalg.norm(self.q, axis=1, keepdims=True)
+        self.errors = sizes[:, None] * rng.choice([-1.0, 1.0], (n, n))
+        self.hat = attention.exact(self.q, self.k, np.eye(n)) + self.errors
+        self.true = np.stack([(self.errors**2).sum(1), ((self.errors @ self.v) ** 2).sum(1)])
+        self.asked = []
+
+    def __call__(self, indices):
+        self.asked.append(np.array(indices))
+        return self.hat[indices]
+
+    def certify(self, rows, **options):
+        self.asked = []
+        return certify_rows(self.q, self.k, self.v, self, rows=rows, **options)
+
+
+@pytest.mark.parametrize("failure", [0.01, 0.2])
+def test_the_interval_is_its_formula(failure):
+    """Nothing is known of equal queries: then rows are drawn evenly, and stand for as many as there are a draw."""
+    n, rows = 101, 40
+    head = Recorded(n, np.random.default_rng(1).uniform(0.1, 0.2, 101))
+    found = head.certify(rows, failure=failure)
+    pilot, drawn = head.asked
+    assert len(pilot) == 10
+    assert pilot[0] == 0
+    assert pilot[-1] == n - 1
+    assert set(np.diff(pilot[1:-1])) <= {12, 13}
+    assert len(drawn) == found.rows - len(pilot) == 30
+    assert not set(pilot) & set(drawn)
+    chance = len(drawn) / (n - len(pilot))
+    for got, true in zip((found.matrix, found.output), head.true, strict=True):
+        weighed = true[drawn] / chance
+        total = true[pilot].sum() + weighed.sum()
+        variance = 30 / 29 * (1 - chance) * ((weighed - weighed.mean()) ** 2).sum()
+        value = np.sqrt(total)
+        error = np.sqrt(variance) / (2 * value)
+        assert got.estimate.value == pytest.approx(value, rel=1e-10)
+        assert got.estimate.standard_error == pytest.approx(error, rel=1e-10)
+        reach = 1.3 * stats.t.ppf(1 - failure / 2, 29) * error / value
+        assert got.upper.value == pytest.approx(value * np.exp(reach), rel=1e-10)
+        assert got.lower.value == pytest.approx(value * np.exp(-reach), rel=1e-10)
+        assert got.upper.probability == got.lower.probability == 1 - failure / 2
+    assert found.certain.lower.value == pytest.approx(
+        np.sqrt(head.true[0][pilot].sum() + head.true[0][drawn].sum()), rel=1e-10
+    )
+
+
+def test_the_estimate_is_unbiased_and_hints_narrow_it():
+    """Horvitz and Thompson: the mean of the squares over the draws is the truth, whatever the hint is."""
+    rng = np.random.default_rng(2)
+    sizes = rng.uniform(0.05, 1, 60) ** 3
+    head = Recorded(60, sizes)
+    hints = {
+        "none": None,
+        "good": Hints(lambda c: (sizes**2,)),
+        "bad": Hints(lambda c: (1 - sizes,)),
+        "lengths": None,
+    }
+    spread = {}
+    for name, hint in hints.items():
+        lengths = sizes**2 if name == "lengths" else None
+        found = np.array(
+            [
+                head.certify(20, hints=hint, lengths=lengths, rng=seed).matrix.estimate.value
+                for seed in range(150)
+            ]
+        )
+        error = (found**2).std() / np.sqrt(150)
+        assert abs((found**2).mean() - head.true[0].sum()) < 4 * error, name
+        spread[name] = found.std()
+    assert spread["good"] < spread["none"] / 3
+    assert spread["lengths"] < spread["none"] / 3
+
+
+def test_rows_of_no_predicted_error_are_looked_at_too():
+    """A prediction of nothing counts for 0.2 of the mean: 1.8 against 0.2."""
+    n = 200
+    likely = np.arange(n) % 2 == 0
+    head = Recorded(n, np.where(likely, 1.0, 1e-9))
+    unlikely = 0
+    for seed in range(60):
+        head.certify(40, hints=Hints(lambda c: (likely.astype(float),)), rng=seed)
+        unlikely += (~likely[head.asked[1]]).sum()
+    assert 0.08 < unlikely / (60 * 30) < 0.12
+
+
+def test_rows_sure_to_be_drawn_add_no_uncertainty():
+    """A few rows hold all the error, and the hint says which: they are drawn, and count once."""
+    sizes = np.random.default_rng(3).uniform(0.5e-2, 1e-2, 80)
+    sizes[[10, 33, 34, 70]] = 1.0
+    head = Recorded(80, sizes)
+    for seed in range(30):
+        found = head.certify(30, hints=Hints(lambda c: (sizes**2,)), rng=seed)
+        assert found.matrix.estimate.value == pytest.approx(np.sqrt(head.true[0].sum()), rel=1e-3)
+        assert found.matrix.upper.value < found.matrix.lower.value * (1 + 1e-2)
+        assert set(np.concatenate(head.asked)) >= {0, 10, 33, 34, 70, 79}
+        assert len(np.unique(np.concatenate(head.asked))) == 30
+
+
+def test_hints_are_asked_for_the_columns_of_most_error():
+    head = Recorded(60, np.full(60, 1e-3))
+    head.hat[:, [7, 50, 21]] += np.array([0.3, 0.9, 0.5])
+    seen = []
+    head.certify(20, hints=Hints(lambda c: (seen.append(c), np.ones(60))[1:], columns=3))
+    np.testing.assert_array_equal(seen, [[50, 21, 7]])
+    head.certify(60, hints=Hints(lambda c: (seen.append(c),), columns=3))
+    assert len(seen) == 1, "all rows exact: there is nothing to predict"
+
+
+def test_more_rows_than_are_held_at_once():
+    n = 700
+    head = Recorded(n, np.full(n, 0.1))
+    found = head.certify(n)
+    assert [len(x) for x in head.asked] == [256, 256, 188]
+    np.testing.assert_array_equal(np.concatenate(head.asked), np.arange(n))
+    assert found.matrix.estimate.value == pytest.approx(np.sqrt(head.true[0].sum()), rel=1e-10)
+    assert found.output.estimate.value == pytest.approx(np.sqrt(head.true[1].sum()), rel=1e-10)
+    head.hat[:, 690] += 0.9
+    seen = []
+    head.certify(600, hints=Hints(lambda c: (seen.append(c), np.ones(n))[1:], columns=1))
+    assert seen[0].tolist() == [690]
+
+
+def test_small_heads():
+    for n in (1, 2, 3, 7):
+        head = Recorded(n, np.full(n, 0.1))
+        found = head.certify(n)
+        assert found.matrix.estimate.value == pytest.approx(np.sqrt(head.true[0].sum()), rel=1e-10)
+        with pytest.raises(errors.RangeError, match=f"an integer from {n} to the number of queries, {n}"):
+            head.certify(n - 1)
+    head = Recorded(9, np.full(9, 0.1))
+    assert head.certify(8).rows == 8
+
+
+def test_the_counts_of_rows_and_entries():
+    head = Recorded(60, np.full(60, 0.1))
+    found = head.certify(20, hints=Hints(lambda c: (), columns=2, entries=7), entries=lambda: 1000)
+    assert (found.rows, found.exact_entries, found.entries) == (20, 20 * 60 + 7, 20 * 60 + 1007)
+    assert found.matrix.estimate.matvecs == 20
+    assert "20 exact rows of 60, drawn by predicted error" in found.matrix.upper.source
+    found = head.certify(60, hints=Hints(lambda c: (), columns=2, entries=7))
+    assert found.exact_entries == found.entries == 3600
+    assert found.matrix.upper.source == "all rows exact"
+
+
+def test_trivial_bounds_and_what_is_vacuous():
+    """‖Ŝ‖_F + √n where the lengths are known."""
+    n = 40
+    head = Recorded(n, np.full(n, 1e-3))
+    lengths = (head.hat**2).sum(1)
+    sampled = head.certify(20, lengths=lengths)
+    assert not sampled.matrix.upper.vacuous
+    assert not sampled.matrix.lower.vacuous
+    unseen = np.setdiff1d(np.arange(n), np.concatenate(head.asked))
+    seen = np.setdiff1d(np.arange(n), unseen)
+    high = np.sqrt(head.true[0][seen].sum() + ((np.sqrt(lengths[unseen]) + 1) ** 2).sum())
+    assert sampled.certain.upper.value == pytest.approx(high, rel=1e-10)
+    assert sampled.certain.upper.vacuous == (high >= np.sqrt(lengths.sum()) + np.sqrt(n))
+    assert not sampled.certain.upper.vacuous
+    without = head.certify(20)
+    assert without.certain.upper.value == np.inf
+    assert without.certain.upper.vacuous
+    huge = head.certify(20, lengths=lengths, rounding=np.full(n, 1e3))
+    assert huge.matrix.upper.vacuous
+    assert huge.matrix.lower.value == 0
+    assert huge.matrix.lower.vacuous
+
+
+def test_rounding_of_the_rows_given_widens_both_sides():
+    head = Recorded(50, np.full(50, 0.1))
+    rounding = np.linspace(0, 1e-3, 50)
+    plain, wide = head.certify(50), head.certify(50, rounding=rounding)
+    more = np.linalg.norm(rounding)
+    assert wide.matrix.upper.value - plain.matrix.upper.value == pytest.approx(more, rel=1e-8)
+    assert plain.matrix.lower.value - wide.matrix.lower.value == pytest.approx(more, rel=1e-8)
+    size = np.linalg.norm(head.v) * more
+    assert wide.output.upper.value - plain.output.upper.value == pytest.approx(size, rel=1e-6)
+    assert plain.output.lower.value - wide.output.lower.value == pytest.approx(size, rel=1e-6)
 
 
 def test_entries_are_counted():
