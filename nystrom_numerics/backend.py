@@ -64,7 +64,7 @@ device_of = array_api_compat.device
 
 
 def status_tells(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorates what reports overflow and NaN by a :class:`Status`, so that NumPy need not warn as well."""
+    """Decorates what tells of overflow and NaN by a :class:`Status` or an error: NumPy need not warn as well."""
 
     @wraps(function)
     def quiet(*args: P.args, **options: P.kwargs) -> R:

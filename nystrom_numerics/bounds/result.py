@@ -57,6 +57,8 @@ class Bound:
     vacuous : bool
         No better than the trivial bound: 0 from below; from above that of the approximation by nothing,
         or what the docstring of the maker says.
+    asymptotic : bool
+        The probability is that of the limit of many draws, not of those made.
     """
 
     value: float | None
@@ -66,6 +68,7 @@ class Bound:
     holds_under: tuple[Hypothesis, ...]
     source: str
     vacuous: bool
+    asymptotic: bool = False
 
     @property
     def failed(self) -> tuple[Hypothesis, ...]:
@@ -79,6 +82,8 @@ class Bound:
             return "in the mean over the draws"
         if self.probability == 1:
             return "with certainty"
+        if self.asymptotic:
+            return f"with asymptotic probability 1 − {1 - self.probability:.3g}"
         return f"with probability at least 1 − {1 - self.probability:.3g}"
 
     def with_probability(self, failure: float, /) -> Bound:
@@ -165,12 +170,20 @@ def bound(
     trivial: float,
     probability: float | None = 1.0,
     holds_under: Sequence[Hypothesis] = (),
+    asymptotic: bool = False,
 ) -> Bound:
     """A :class:`Bound` whose value is withheld where a hypothesis fails, judged against the trivial bound."""
     known = all(h.holds for h in holds_under)
     worse = value >= trivial > 0 if side is Side.UPPER else value <= trivial
     return Bound(
-        float(value) if known else None, side, norm, probability, tuple(holds_under), source, known and worse
+        float(value) if known else None,
+        side,
+        norm,
+        probability,
+        tuple(holds_under),
+        source,
+        known and worse,
+        asymptotic,
     )
 
 

@@ -149,6 +149,20 @@ def test_what_takes_part_in_no_pair_is_padding(rng):
         assert all(bool(torch.isfinite(y.grad).all()) for y in leaves)
 
 
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_storage_of_16_bits_is_kept(call, dtype, rng):
+    """Computed in float32: what is rounded are landmarks, once, and the result."""
+    mask = torch.arange(N) != 2
+    x = [y.to(dtype) for y in tokens(rng, 2)]
+    for one in (None, mask):
+        got, wide = CALLS[call](*x, one), CALLS[call](*(y.float() for y in x), one)
+        assert got.dtype == dtype
+        assert wide.dtype == torch.float32
+        real = slice(None) if one is None else one
+        assert torch.linalg.norm((got - wide)[:, real]) < 0.05 * torch.linalg.norm(wide[:, real])
+
+
 # ---------------------------------------------------------------- leading axes
 
 
