@@ -57,9 +57,13 @@ def require_number(
         It is none; ``needs`` says what is asked for.
     """
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not real or not allowed(value):
+    try:
+        found = float(value) if real else inf
+    except OverflowError:  # an int beyond all floats
+        real = False
+    if not real or not allowed(found):
         raise RangeError(name, _shown(value), needs)
-    return float(value)
+    return found
 
 
 def require_positive(name: str, value: Any) -> float:
@@ -114,5 +118,7 @@ def require_choice(name: str, value: str, choices: Collection[str]) -> str:
 def _shown(value: Any) -> str:
     """A value in an error message: itself if it is a short one, else its type."""
     plain = value is None or isinstance(value, (bool, int, float, complex, str, np.generic))
+    if isinstance(value, int) and abs(value) > 10**20:
+        return "an int of more than 20 digits"
     shown = repr(value) if plain else ""
     return shown if 0 < len(shown) <= 40 else f"a {type(value).__name__}"

@@ -17,8 +17,8 @@ PASS = {
     arguments.require_flag: [(True, True), (np.False_, False)],
 }
 FAIL = {
-    arguments.require_count: [0, -1, True, 2.0, "2", None, np.ones(()), [1]],
-    arguments.require_number: [np.nan, np.inf, True, "1", None, 1j, np.ones(1), [1.0]],
+    arguments.require_count: [0, -1, -(10**5000), True, 2.0, "2", None, np.ones(()), [1]],
+    arguments.require_number: [np.nan, np.inf, True, "1", None, 10**400, 1j, np.ones(1), [1.0]],
     arguments.require_positive: [0, -1, np.inf, np.nan, "x"],
     arguments.require_nonnegative: [-1e-300, np.inf, np.nan, None],
     arguments.require_tolerance: [1, -0.1, np.nan, True],

@@ -89,6 +89,10 @@ def other_rows(x: Any) -> Cases:
     yield "a row less", x[:-1]
 
 
+def column_less(x: Any) -> Cases:
+    yield "a column less", x[:, :-1]
+
+
 def other_width(x: Any) -> Cases:
     yield "another width", np.ones((len(x), x.shape[1] + 1))
 
@@ -381,6 +385,7 @@ indices = Kind(lambda: [0, 3, 9, 20], no_indices)
 
 KINDS: dict[str, Kind] = {
     "tokens": Kind(lambda: X, tokens),
+    "landmark points": Kind(lambda: X[5 : 5 + M], tokens),
     "keys": Kind(lambda: X, as_real(needs_two_axes, other_width)),
     "values": Kind(lambda: X, as_real(needs_two_axes, other_rows)),
     "points": Kind(lambda: X, points),
@@ -487,8 +492,11 @@ KINDS: dict[str, Kind] = {
     "location": Kind(lambda: models.folder(), no_location),
     "model": Kind(lambda: models.bert(), lambda x: [*no_instance(x), ("a module", torch.nn.Linear(2, 2))]),
     "dtype": Kind(lambda: "float64", lambda _: [("a number", 3), ("a word", "float1000"), ("int8", "int8")]),
-    "tall": Kind(lambda: np.asarray(nystrom_factor().factor), as_real(batchless, other_rows)),
+    "tall": Kind(lambda: np.asarray(nystrom_factor().factor), as_real(batchless, column_less)),
     "triangle": Kind(lambda: np.asarray(nystrom_factor().triangle), as_real(batchless, other_rows)),
+    "tall, of known rows": Kind(
+        lambda: np.asarray(nystrom_factor().factor), as_real(batchless, column_less, other_rows)
+    ),
     "wide": Kind(lambda: np.asarray(nystrom_factor().factor).T, as_real(batchless, other_rows)),
     "estimator kernel": Kind(
         lambda: "rbf", lambda _: [("a number", 3), ("a word", "nonsense"), ("None", None)]
@@ -753,7 +761,8 @@ EXCEPTIONS: dict[str, str] = {
     "attention.certify_rows.rows": "rows to sample",
     "attention.certify_operator.rows": "rows to sample",
     "linalg.backward_residual.z": "matrices",
-    "landmarks.LandmarkPoints.points": "tokens",
+    "landmarks.LandmarkPoints.points": "landmark points",
+    "lowrank.NystromFactor.factor": "tall, of known rows",
     **{
         f"{name}.{side}": kind
         for name in ("landmarks.CrossSubset", "lowrank.CrossFactor")
