@@ -45,6 +45,29 @@ def test_what_does_not(check):
         assert len(str(caught.value)) < 160
 
 
+def test_indices():
+    for given in ([0, 3], (3,), range(4), [], np.asarray([1], dtype=np.uint8)):
+        found = arguments.require_indices("rows", given, 4)
+        assert found.dtype == np.int64
+        assert found.tolist() == list(given)
+    for given in (
+        ([0.5], errors.DTypeError),
+        ([True], errors.DTypeError),
+        ([10**30], errors.DTypeError),
+        ([None], errors.DTypeError),
+        ("ab", errors.KindError),
+        ({0, 1}, errors.KindError),
+        (3, errors.KindError),
+        ([[0]], errors.ShapeError),
+        ([[0], [1, 2]], errors.ShapeError),
+        ([4], errors.RangeError),
+        ([-1], errors.RangeError),
+    ):
+        with pytest.raises(given[1]) as caught:
+            arguments.require_indices("rows", given[0], 4)
+        assert caught.value.argument == "rows"
+
+
 def test_limits_types_and_words():
     assert arguments.require_count("m", 5, 2, 5) == 5
     with pytest.raises(

@@ -396,6 +396,7 @@ KINDS: dict[str, Kind] = {
     "square matrices": Kind(lambda: A, as_linear(needs_two_axes, other_rows)),
     "right-hand sides": Kind(lambda: A[:, :2], as_linear(needs_two_axes, other_rows)),
     "rows": Kind(lambda: X, as_real(other_rows, lambda x: [("three axes", x[None])])),
+    "right-hand side of an operator": Kind(lambda: X, as_real(lambda x: [("three axes", x[None])])),
     "basis": Kind(lambda: np.linalg.qr(A)[0][:, :M], as_real(batchless, lambda x: [("wide", x.T)])),
     "core": Kind(lambda: A[5 : 5 + M, 5 : 5 + M], as_real(batchless, other_rows)),
     "scores": Kind(lambda: A, as_real(needs_two_axes)),
@@ -469,6 +470,7 @@ KINDS: dict[str, Kind] = {
     "any kernel": Kind(gaussian, no_kernel),
     "matrix or kernel": Kind(lambda: A, lambda x: [*as_real(batchless, other_rows)(x), *_rectangular(x)]),
     "landmark set": Kind(lambda: landmarks.rpcholesky(gaussian(), M), no_subset),
+    "landmark record": Kind(lambda: landmarks.rpcholesky(gaussian(), M), no_instance),
     "cross subset": Kind(lambda: landmarks.adaptive_cross(gaussian(), M), no_instance),
     "factor": Kind(nystrom_factor, no_factor),
     "spectrum": Kind(lambda: bounds.psd_spectrum(A), no_instance),
@@ -739,6 +741,11 @@ EXCEPTIONS: dict[str, str] = {
     },
     **{f"landmarks.{name}.tol": "at least 0" for name in ("maxvol", "rectangular_maxvol")},
     "landmarks.on_columns.kernel": "any kernel",
+    **{f"lowrank.{owner}.v": "rows" for owner in ("CrossFactor.apply", "CrossFactor.apply_transpose")},
+    "lowrank.NystromFactor.apply.v": "rows",
+    **{f"lowrank.{owner}.b": "rows" for owner in ("NystromFactor.solve", "NystromPreconditioner.apply")},
+    "lowrank.conjugate_gradients.b": "right-hand side of an operator",
+    **{f"kernels.{owner}.apply.v": "rows" for owner in ("MatrixKernel", "PointKernel")},
     "bounds.trace_within.rtol": "positive",
     "bounds.Estimate.matvecs": "count from 0",
     "bounds.Estimate.value": "number",
@@ -763,6 +770,7 @@ EXCEPTIONS: dict[str, str] = {
     "linalg.backward_residual.z": "matrices",
     "landmarks.LandmarkPoints.points": "landmark points",
     "lowrank.NystromFactor.factor": "tall, of known rows",
+    "lowrank.NystromFactor.landmarks": "landmark record",
     **{
         f"{name}.{side}": kind
         for name in ("landmarks.CrossSubset", "lowrank.CrossFactor")
