@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_numerics.arguments import require_callable
+from nystrom_numerics.arguments import require_callable, require_instance
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace
 from nystrom_numerics.errors import NamespaceError
 from nystrom_numerics.kernels import Kernel
@@ -73,7 +73,8 @@ def on_basis(rule: Callable[..., ColumnSubset], /, *, basis: Basis = sketched_ba
         if u.shape[1] == 0:  # a zero kernel
             nothing = from_numpy(namespace(u=u), np.zeros(0, dtype=np.int64), u)
             return ColumnSubset(nothing, None, kernel.entries - before, seed)
-        found = require_found("rule", rule(u, rng=source) if takes_rng else rule(u))
+        found = rule(u, rng=source) if takes_rng else rule(u)
+        require_instance("rule", found, ColumnSubset, "a rule that gives a ColumnSubset")
         return replace(found, entries=kernel.entries - before, seed=seed)
 
     return over_kernel

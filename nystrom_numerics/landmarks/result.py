@@ -126,9 +126,10 @@ KernelStrategy: TypeAlias = Callable[..., LandmarkPoints | ColumnSubset]
 
 def require_found(name: str, found: Any) -> LandmarkPoints | ColumnSubset:
     """What a rule of the caller's gave, ``name`` the argument that it came in; raises KindError."""
-    return require_instance(
-        name, found, (LandmarkPoints, ColumnSubset), "a rule that gives LandmarkPoints or a ColumnSubset"
-    )
+    needs = "a rule that gives LandmarkPoints or a ColumnSubset"
+    require_instance(name, found, (LandmarkPoints, ColumnSubset), needs)
+    checked: LandmarkPoints | ColumnSubset = found
+    return checked
 
 
 def require_positions(**positions: Array) -> Any:

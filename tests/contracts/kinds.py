@@ -448,6 +448,7 @@ KINDS: dict[str, Kind] = {
     "rng": Kind(lambda: 0, no_rng),
     "operator": Kind(operator, gives(lambda v: v[:-1], lambda v: v[..., None], lambda v: v[:, 0])),
     "callable, kept": Kind(lambda: landmarks.strided, no_callable),
+    "rectangular operator": Kind(operator, gives(lambda v: v[..., None], lambda v: v[:, 0])),
     "strategy": Kind(lambda: landmarks.strided, gives(lambda x, m, **_: x[..., :m, :])),
     "solver": Kind(lambda: pinv.rank_revealing, gives(lambda a, b: b[..., :-1, :], lambda a, b: b[..., 0])),
     "pinv": Kind(lambda: pinv.svd, gives(lambda a, **_: a)),
@@ -747,6 +748,10 @@ EXCEPTIONS: dict[str, str] = {
     "lowrank.conjugate_gradients.b": "right-hand side of an operator",
     **{f"kernels.{owner}.apply.v": "rows" for owner in ("MatrixKernel", "PointKernel")},
     "bounds.trace_within.rtol": "positive",
+    **{
+        f"bounds.{name}.apply": "rectangular operator" for name in ("frobenius_probes", "gaussian_norm_bound")
+    },
+    "bounds.trace_within.apply": "operator",
     "bounds.Estimate.matvecs": "count from 0",
     "bounds.Estimate.value": "number",
     "bounds.psd_spectrum.a": "square matrix",
