@@ -298,7 +298,6 @@ def no_mapping(_: Any) -> Cases:
         ("a list", []),
         ("a number", 3),
         ("a string", "x"),
-        ("empty", {}),
         ("keys of numbers", {1: 2}),
     )
 
@@ -306,9 +305,11 @@ def no_mapping(_: Any) -> Cases:
 def no_state(state: Mapping[str, Any]) -> Cases:
     """A state with an entry less, one more, and each entry of another shape, dtype or type."""
     yield from no_mapping(state)
+    yield "empty", {}
     yield "an entry more", {**state, "surplus": torch.ones(2)}
     for name in state:
-        yield f"without {name}", {other: x for other, x in state.items() if other != name}
+        if name not in OPTIONAL:
+            yield f"without {name}", {other: x for other, x in state.items() if other != name}
         for word, x in (
             ("a list", state[name].tolist()),
             ("None", None),
@@ -320,6 +321,13 @@ def no_state(state: Mapping[str, Any]) -> Cases:
             ("complex", state[name].to(torch.complex64)),
         ):
             yield f"{name}: {word}", {**state, name: x}
+
+
+OPTIONAL = {
+    "res_conv.weight",
+    *(f"cls.predictions.{name}" for name in ("bias", "decoder.weight", "decoder.bias")),
+}
+"""Entries that some hold and some do not: a convolution, and what is tied to another entry."""
 
 
 def no_hugging_face_config(config: Mapping[str, Any]) -> Cases:
