@@ -523,12 +523,22 @@ KINDS: dict[str, Kind] = {
         ],
     ),
     "random state": Kind(lambda: 0, lambda _: [("a word", "x"), ("below 0", -1), ("a float", 0.5)]),
+    "jobs": Kind(lambda: 1, lambda _: [("a word", "x"), ("a float", 0.5), ("a list", [1])]),
     "keywords": Kind(lambda: {}, lambda _: [("a list", [1]), ("a word", "x"), ("a number", 3)]),
     "samples": Kind(lambda: X, lambda x: [(w, v) for w, v in points(x) if w not in LEARNED]),
     "anything": Kind(lambda: None, lambda _: []),
 }
 PAIRS = ((0, M), (M, 0), (M, N + 1), ("4", 4), (M, None), (True, True))
-LEARNED = {"a list", "objects", "integers", "booleans", "extended", "a masked array", "text"}
+LEARNED = {
+    "a sparse matrix",
+    "a list",
+    "objects",
+    "integers",
+    "booleans",
+    "extended",
+    "a masked array",
+    "text",
+}
 """What scikit-learn turns into an array of floats."""
 
 
@@ -789,6 +799,10 @@ EXCEPTIONS: dict[str, str] = {
         for name in ("landmarks.CrossSubset", "lowrank.CrossFactor")
         for side, kind in (("left", "tall"), ("right", "wide"))
     },
+    "integrations.scikit_learn.Nystroem.gamma": "at least 0",
+    "integrations.scikit_learn.Nystroem.degree": "at least 0",
+    "integrations.scikit_learn.Nystroem.coef0": "number",
+    "integrations.scikit_learn.Nystroem.n_jobs": "jobs",
     "integrations.scikit_learn.Nystroem.kernel": "estimator kernel",
     "integrations.scikit_learn.Nystroem.landmarks": "estimator landmarks",
     "integrations.scikit_learn.Nystroem.random_state": "random state",

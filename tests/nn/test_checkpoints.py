@@ -293,6 +293,13 @@ def test_what_does_not_fit_is_named(tmp_path):
         with pytest.raises(errors.RangeError) as caught:
             from_hugging_face_state(settings | {setting: value}, state)
         assert caught.value.argument == setting
+    for wrong in ([], None, {3: 4}):
+        with pytest.raises(errors.KindError) as caught:
+            hugging_face_config(wrong)
+        assert caught.value.argument == "config"
+    with pytest.raises(errors.KindError) as caught:
+        hugging_face_config(settings | {"tie_word_embeddings": "yes"})
+    assert caught.value.argument == "tie_word_embeddings"
     with pytest.raises(errors.KindError) as caught:
         from_hugging_face_state(settings, [])
     assert caught.value.argument == "state"
