@@ -201,6 +201,12 @@ def count(low: int = 1, high: int | None = None, good: int = M, *also: Any) -> K
     return Kind(lambda: good, wrong)
 
 
+def no_counts(_: Any) -> Cases:
+    """Of levels: a number or several, each a multiple of the one before and as many here as there."""
+    yield from (("empty", ()), ("halves", (2.0, 4.0)), ("words", ("a", "b")), ("None within", (2, None)))
+    yield from (("zero within", (0, M)), ("bools", (True, True)), ("three", (2, 4, 8)))
+
+
 def no_flag(_: Any) -> Cases:
     yield from (("0", 0), ("1", 1), ("a string", "yes"), ("an array", np.ones(2, dtype=bool)), ("a list", []))
 
@@ -426,6 +432,7 @@ KINDS: dict[str, Kind] = {
     "at least 0 or infinite": number(-1e-9, -INF),
     "tolerance": number(-0.1, 1.0, INF, good=1e-6),
     "probability": number(0.0, 1.0, -0.1, INF, good=0.1),
+    "share": number(0.0, -0.1, 1.1, INF, good=0.5),
     "below one": number(-0.1, 1.0, INF, good=0.1),
     "above one": number(1.0, 0.5, -INF, good=2.0),
     "above one, finite": number(1.0, 0.5, -INF, INF, good=2.0),
@@ -433,6 +440,7 @@ KINDS: dict[str, Kind] = {
     "smoothness": number(0.0, -1.0, 1.0, INF, good=1.5),
     "count": count(),
     "count from 0": count(0),
+    "counts": Kind(lambda: (2, M), lambda x: [(w, v) for w, v in (*count().wrong(x), *no_counts(x))]),
     "landmarks": count(1, N),
     "landmarks, with repetition": count(1),
     "landmarks on average": number(0.0, -1.0, INF, good=400.0),
@@ -461,8 +469,8 @@ KINDS: dict[str, Kind] = {
     "solver": Kind(lambda: pinv.rank_revealing, gives(lambda a, b: b[..., :-1, :], lambda a, b: b[..., 0])),
     "pinv": Kind(lambda: pinv.svd, gives(lambda a, **_: a)),
     "row maker": Kind(
-        lambda: lambda rows: lambda part: np.full((len(rows), N), 1 / N)[:, part],
-        gives(lambda rows: None, lambda rows: lambda part: np.zeros((1, 1))),
+        lambda: lambda rows: np.full((len(rows), N), 1 / N),
+        gives(lambda rows: np.zeros((1, 1)), lambda rows: np.zeros(len(rows))),
     ),
     "entry count": Kind(lambda: lambda: 0, no_callable),
     "hints": Kind(lambda: None, no_instance),
@@ -590,7 +598,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "factor": "tall",
         "triangle": "triangle",
         "residual": "vector",
-        "lengths": "vector",
+        **dict.fromkeys(("lengths", "rounding"), "vector"),
     },
     "Tensor": {
         "x": "states",
@@ -647,6 +655,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         **dict.fromkeys(("n_components", "n_jobs", "matmuls"), "count"),
     },
     "int | tuple[int, int]": {"m": "landmarks of both"},
+    "int | tuple[int, ...]": {"blocks": "counts", "groups": "counts"},
     "float": {
         **dict.fromkeys(
             ("gamma", "length_scale", "ridge", "sigma_max", "sigma_min", "eps", "strength"), "positive"
@@ -668,6 +677,8 @@ NAMED: dict[str, str | dict[str, str]] = {
         "lower": "positive",
         "upper": "positive",
         "degree": "positive",
+        "candidates": "share",
+        "position": "at least 0 or infinite",
     },
     "bool": "flag",
     "str": {"name": "word", "source": "word"},
