@@ -34,6 +34,7 @@ __all__ = [
     "floating",
     "from_numpy",
     "generator",
+    "largest",
     "least_squares",
     "namespace",
     "require_finite",
@@ -55,6 +56,8 @@ Array: TypeAlias = Any
 """A NumPy, CuPy, Torch or strict array: anything that ``array_api_compat`` serves."""
 
 Namespace: TypeAlias = Any
+
+_ARRAY = "a NumPy, CuPy or Torch array"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,14 +84,17 @@ def namespace(**arrays: Array | None) -> Namespace:
     Raises
     ------
     NamespaceError
-        An argument is no array, is a masked array, or belongs to another library than the first.
+        An argument is no array, is a masked array or an ``np.matrix`` (whose product is another one), or belongs
+        to another library than the first; or all are ``None``.
     DeviceError
         An argument lies on another device than the first.
     """
     given = [(name, x) for name, x in arrays.items() if x is not None]
     for name, x in given:
-        if not array_api_compat.is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
-            raise NamespaceError(name, f"a {type(x).__name__}", "a NumPy, CuPy or Torch array")
+        if not array_api_compat.is_array_api_obj(x) or isinstance(x, (np.ma.MaskedArray, np.matrix)):
+            raise NamespaceError(name, f"a {type(x).__name__}", _ARRAY)
+    if not given:
+        raise NamespaceError(next(iter(arrays)), "None", _ARRAY)
     (first, x0), *rest = given
     xp = array_api_compat.array_namespace(x0)
     for name, x in rest:
@@ -105,11 +111,13 @@ def floating(xp: Namespace, **arrays: Array) -> None:
 
     Raises
     ------
-    DTypeError
-        Naming the argument.
+    DTypeError, NamespaceError
+        Naming the argument; the second for ``None``.
     """
     (first, x0), *_ = arrays.items()
     for name, x in arrays.items():
+        if x is None:
+            raise NamespaceError(name, "None", _ARRAY)
         if not xp.isdtype(x.dtype, "real floating") or xp.finfo(x.dtype).bits not in (16, 32, 64):
             raise DTypeError(name, f"of dtype {x.dtype}", "a real floating dtype of 16, 32 or 64 bits")
         if x.dtype != x0.dtype:
@@ -273,6 +281,45 @@ def sum_by_label(x: Array, labels: Array, m: int) -> tuple[Array, Array]:
     member = labels[..., None] == xp.arange(m, device=array_api_compat.device(x))
     weight = xp.matrix_transpose(xp.astype(member, x.dtype))
     return weight @ x, xp.sum(weight, axis=-1)
+
+
+def largest(xp: Namespace, x: Array, count: int, limit: Array | None = None) -> tuple[Array, Array]:
+    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending, and their mask.
+
+    With a ``limit`` (..., 1) of at most ``count``, each item has so many; what follows them means nothing.  Among equal
+    entries the choice is the library's.
+    """
+    n = x.shape[-1]
+    places = xp.arange(n, dtype=xp.int64, device=device_of(x))
+    if count >= n and limit is None:
+        everywhere = xp.broadcast_to(places, x.shape)
+        return everywhere, everywhere >= 0
+    order: Array
+    if array_api_compat.is_torch_array(x):
+        order = x.detach().topk(min(count, n), dim=-1, sorted=limit is not None).indices
+    elif array_api_compat.is_numpy_array(x) and limit is None:
+        order = np.argpartition(-x, count - 1, axis=-1)[..., :count]
+    else:
+        order = xp.argsort(x, axis=-1, descending=True)[..., :count]
+    if limit is not None:
+        order = xp.where(places[: order.shape[-1]] < limit, order, xp.full_like(order, n))
+    first = xp.sort(order, axis=-1)
+    return xp.clip(first, max=n - 1), _mask_at(xp, first, n)
+
+
+def _mask_at(xp: Namespace, index: Array, n: int) -> Array:
+    """True at ``index`` (..., m) of the places 0, …, n − 1; other indices are n."""
+    shape = (*index.shape[:-1], n + 1)
+    if array_api_compat.is_torch_array(index):
+        there = xp.zeros(shape, dtype=xp.bool, device=index.device).scatter_(-1, index, True)
+    elif array_api_compat.is_numpy_array(index) or array_api_compat.is_cupy_array(index):
+        flat = xp.zeros((prod(shape[:-1]), n + 1), dtype=bool)
+        flat[xp.arange(len(flat))[:, None], xp.reshape(index, (len(flat), index.shape[-1]))] = True
+        there = xp.reshape(flat, shape)
+    else:
+        places = xp.arange(n + 1, dtype=xp.int64, device=device_of(index))
+        there = xp.any(index[..., None] == places, axis=-2)
+    return there[..., :n]
 
 
 def generator(rng: np.random.Generator | int) -> tuple[np.random.Generator, int | None]:

@@ -37,3 +37,31 @@ def nystrom_matrix(q, k, m, pinv=pinv_iteration, scale=None):
     qt, kt = segment_means(q, m), segment_means(k, m)
     f, a, b = softmax(q @ kt.T * scale), softmax(qt @ kt.T * scale), softmax(qt @ k.T * scale)
     return f @ pinv(a) @ b
+
+
+def tangent_matrix(q, k, blocks, groups, near, scale, cap=2.0):
+    """Ŝ of tangent attention, row by row, with one level: ``blocks`` of query numbers and ``groups`` of key numbers."""
+    s = np.zeros((len(q), len(k)))
+    within = sum(np.cov(q[b].T, bias=True) * len(b) for b in blocks) / len(q)
+    r2 = np.zeros(len(k))
+    for g in groups:
+        for j in g:
+            delta = k[j] - k[g].mean(axis=0)
+            r2[j] = scale**2 * delta @ within @ delta
+    for b in blocks:
+        pilot = q[b].mean(axis=0)
+        at_pilot = scale * k @ pilot
+        close = np.argsort(-(at_pilot + np.log(r2 + np.finfo(float).tiny)))[:near]
+        for i in b:
+            weights = np.zeros(len(k))
+            weights[close] = np.exp(scale * q[i] @ k[close].T)
+            for g in groups:
+                far = np.setdiff1d(g, close)
+                if len(far) == 0:
+                    continue
+                w = np.exp(at_pilot[far] + np.minimum(r2[far] / 2, cap))
+                mu = w @ k[far] / w.sum()
+                beta = np.log(w.sum()) - scale * pilot @ mu
+                weights[far] = np.exp(scale * q[i] @ mu + beta) * w / w.sum()
+            s[i] = weights / weights.sum()
+    return s

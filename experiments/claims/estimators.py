@@ -53,15 +53,15 @@ MS = {"quick": [32, 64, 128], "full": [16, 32, 64, 128, 256], "gpu": [16, 32, 64
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a layer; ``quick`` takes 3 heads of a layer and two layers of Whisper."""
+    """A case a layer; ``quick`` takes 3 heads of a layer and two layers of Whisper, on one recording."""
     quick = profile == "quick"
     common = {"heads": [0, 2, 5] if quick else None, "ms": MS[profile]}
     cases = [{"input": "MiniLM", "layer": layer, **common} for layer in range(6)]
-    if models.has_whisper():
-        of_speech = {**common, "ms": [64, 128]} if quick else common
-        cases += [
-            {"input": "Whisper", "layer": layer, **of_speech} for layer in ([0, 2] if quick else range(4))
-        ]
+    of_speech = {**common, "ms": [64, 128]} if quick else common
+    cases += [
+        {"input": "Whisper", "recording": "Beckett", "layer": layer, **of_speech}
+        for layer in ([0, 2] if quick else range(4))
+    ]
     return tuple(Case("estimators", params) for params in cases)
 
 
@@ -71,7 +71,7 @@ def run(case: Case) -> list[Row]:
     captured = (
         inputs.captured_heads(layers=[p["layer"]])
         if p["input"] == "MiniLM"
-        else models.whisper_heads([p["layer"]])
+        else models.whisper_heads([p["layer"]], p["recording"])
     )
     heads = p["heads"] or range(captured.q.shape[1])
     rows = []

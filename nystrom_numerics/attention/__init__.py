@@ -12,6 +12,7 @@ from nystrom_numerics.attention.near_field import near_field
 from nystrom_numerics.attention.normalised import normalised
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.ridge import ridge
+from nystrom_numerics.attention.tangent import tangent
 
 __all__ = [
     "AttentionCertificate",
@@ -28,4 +29,5 @@ __all__ = [
     "nystrom_operator",
     "psd_lift",
     "ridge",
+    "tangent",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 
-from nystrom_numerics.errors import RangeError
+from nystrom_numerics.arguments import require_probability
 
 __all__ = ["Bound", "Certificate", "Estimate", "Hypothesis", "Norm", "Side", "bound", "require_failure"]
 
@@ -194,6 +194,4 @@ def require_failure(failure: float) -> float:
     ------
     RangeError
     """
-    if not 0 < failure < 1:
-        raise RangeError("failure", f"{failure}", "a probability strictly between 0 and 1")
-    return failure
+    return require_probability("failure", failure)

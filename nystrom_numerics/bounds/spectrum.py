@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.backend import Array, floating, namespace, require_finite, require_matrix, to_numpy
-from nystrom_numerics.errors import IndefiniteError, ShapeError
+from nystrom_numerics.errors import DTypeError, IndefiniteError, RangeError, ShapeError
 from nystrom_numerics.linalg import transpose
 
 __all__ = ["Spectrum", "on_host", "psd_spectrum"]
@@ -21,12 +21,21 @@ Host = np.ndarray[Any, Any]
 class Spectrum:
     """Eigenvalues (n,) of a PSD matrix, descending, its eigenvectors (n, n), and its diagonal (n,).
 
-    On the host in float64.
+    On the host in float64.  The leading eigenvectors alone will do for a bound that asks for no more.
     """
 
     values: Host
     vectors: Host
     diagonal: Host
+
+    def __post_init__(self) -> None:
+        descending("values", _of_host("values", self.values, 1))
+        _of_host("vectors", self.vectors, 2)
+        diagonal = _of_host("diagonal", self.diagonal, 1)
+        n = self.values.shape[0]
+        for name, x in (("vectors", self.vectors), ("diagonal", diagonal)):
+            if x.shape[0] != n:
+                raise ShapeError(name, f"of shape {x.shape}", f"{n} rows, as there are `values`")
 
     @property
     def size(self) -> int:
@@ -36,6 +45,40 @@ class Spectrum:
     def norms(self) -> tuple[float, float, float]:
         """Spectral, Frobenius and trace norm."""
         return tail_norms(self.values, 0)
+
+
+def _of_host(name: str, x: Host, axes: int) -> Host:
+    xp = namespace(**{name: x})
+    floating(xp, **{name: x})
+    if not isinstance(x, np.ndarray) or x.dtype != np.float64:
+        raise DTypeError(name, f"a {type(x).__name__} of dtype {x.dtype}", "a NumPy array of float64")
+    if x.ndim != axes or not x.shape[0]:
+        raise ShapeError(name, f"of shape {x.shape}", "shape (n,)" if axes == 1 else "shape (n, r)")
+    require_finite(xp, **{name: x})
+    return x
+
+
+def descending(name: str, values: Host) -> Host:
+    """Numbers of at least 0, none above the one before; raises RangeError."""
+    if values[-1] < 0 or (np.diff(values) > 0).any():
+        raise RangeError(name, "not descending from 0 or more", "singular values or eigenvalues, descending")
+    return values
+
+
+def singular_values(name: str, values: Array) -> Host:
+    """Singular values (n,), descending, on the host in float64.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+    """
+    xp = namespace(**{name: values})
+    floating(xp, **{name: values})
+    if values.ndim != 1 or not values.shape[0]:
+        raise ShapeError(name, f"of shape {tuple(values.shape)}", "shape (n,), not empty")
+    require_finite(xp, **{name: values})
+    return descending(name, to_numpy(values).astype(np.float64))
 
 
 def tail_norms(values: Host, k: int) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_indices
 from nystrom_numerics.backend import (
     Array,
     floating,
@@ -16,7 +17,7 @@ from nystrom_numerics.backend import (
     namespace,
     strip_rows,
 )
-from nystrom_numerics.errors import DTypeError, NamespaceError, RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, KindError, NamespaceError, ShapeError
 
 __all__ = ["EntryCounter", "Index", "Kernel", "MatrixKernel", "PointFunction", "PointKernel"]
 
@@ -155,14 +156,11 @@ class Kernel(ABC):
     def _index(self, name: str, index: Index, length: int) -> Index:
         if isinstance(index, slice):
             return index
-        if isinstance(index, (list, tuple, range)):
-            index = np.asarray(index, dtype=np.int64)
-        if isinstance(index, np.ndarray):
-            if index.dtype.kind not in "iu":
-                raise DTypeError(name, f"of dtype {index.dtype}", "integers")
-            if index.size and not (index.min() >= 0 and index.max() < length):
-                raise RangeError(name, f"from {index.min()} to {index.max()}", f"indices in [0, {length})")
-            index = from_numpy(namespace(kernel=self.like), index, self.like)
+        if isinstance(index, (np.ndarray, list, tuple, range)):
+            host = require_indices(name, index, length)
+            return from_numpy(namespace(kernel=self.like), host, self.like)
+        if index is None:
+            raise KindError(name, "None", "indices or a slice")
         xp = namespace(kernel=self.like, **{name: index})
         if not xp.isdtype(index.dtype, "integral"):
             raise DTypeError(name, f"of dtype {index.dtype}", "integers")

@@ -1,0 +1,255 @@
+"""Near keys are exact and groups of far keys tangents: against explicit matrices, and what follows from the formula."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from nystrom_numerics import errors
+from nystrom_numerics.attention import exact, nystrom, tangent
+from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks
+from nystrom_numerics.backend import to_numpy
+from tests.naive import tangent_matrix
+
+FLAT = float("inf")
+TWO = {"blocks": (2, 8), "groups": (3, 2), "near": 5}
+
+
+def qkv(rng, *batch, n=60, d=4):
+    return tuple(rng.standard_normal((*batch, n, d)) for _ in range(3))
+
+
+def groups_of(q, k, blocks, groups):
+    """Numbers of the keys of each group, as the tree makes them."""
+    within = sum(np.cov(q[b].T, bias=True) * len(b) for b in blocks) / len(q)
+    axes = directions(np, within, np.cov(k.T, bias=True))
+    made = in_blocks(np, arrange(np, k, len(k), groups, axes, 0.0), len(k), groups)
+    return [token[there] for token, there in zip(made.token, made.there, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("n_q", "n_k", "blocks", "groups", "near"),
+    [(60, 60, 6, 4, 10), (50, 37, 7, 5, 3), (9, 30, 9, 1, 1), (41, 200, 4, 8, 1)],
+)
+def test_it_is_its_formula(n_q, n_k, blocks, groups, near, rng):
+    q, _, _ = qkv(rng, n=n_q)
+    _, k, v = qkv(rng, n=n_k)
+    edges = -(-np.arange(blocks + 1) * n_q // blocks)
+    of_queries = [np.arange(a, b) for a, b in pairwise(edges)]
+    expected = tangent_matrix(q, k, of_queries, groups_of(q, k, of_queries, groups), near, 0.7)
+    got = tangent(q, k, v, blocks=blocks, groups=groups, near=near, position=FLAT, scale=0.7)
+    np.testing.assert_allclose(got, expected @ v, rtol=1e-9, atol=1e-11)
+
+
+def test_the_cap_of_the_weights_is_met(rng):
+    q, k, v = qkv(rng)
+    edges = np.arange(7) * 10
+    of_queries = [np.arange(a, b) for a, b in pairwise(edges)]
+    groups = groups_of(q, k, of_queries, 4)
+    matrices = [tangent_matrix(q, k, of_queries, groups, 2, 2.0, cap) for cap in (2.0, 3.0)]
+    assert np.abs(matrices[0] - matrices[1]).max() > 1e-3
+    got = tangent(q, k, v, blocks=6, groups=4, near=2, position=FLAT, scale=2.0)
+    np.testing.assert_allclose(got, matrices[0] @ v, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "options", [{"blocks": 5, "groups": 3, "near": 4}, TWO], ids=["one level", "two levels"]
+)
+def test_lanes(options, lane, dtype, rng):
+    q, k, v = (x.astype(dtype) for x in qkv(rng, 2, 3))
+    wide = [x.astype("float64") for x in (q, k, v)]
+    expected = tangent(*wide, **options)
+    tol = 1e-4 if dtype == "float32" else 1e-10
+    a, b, c = lane(q), lane(k), lane(v)
+    lane.assert_close(tangent(a, b, c, **options), expected, a, rtol=tol, atol=tol)
+    mask = np.ones((2, 1, 60), bool)
+    mask[1, :, 40:] = False
+    shorter = tangent(*(x[1, :, :40] for x in wide), **options)
+    got = to_numpy(tangent(a, b, c, key_mask=lane(mask), query_mask=lane(mask), **options))
+    np.testing.assert_allclose(got[1, :, :40], shorter, rtol=tol, atol=tol)
+    assert not got[1, :, 40:].any()
+
+
+@pytest.mark.parametrize("position", [0.0, 4.0, FLAT])
+@pytest.mark.parametrize(
+    "options", [{"blocks": 5, "groups": 3, "near": 4}, TWO], ids=["one level", "two levels"]
+)
+def test_padding_anywhere_changes_nothing_and_may_be_nan(options, position, rng):
+    q, k, v = qkv(rng, 2)
+    options = {**options, "position": position}
+    expected = tangent(q, k, v, **options)
+    of_queries, of_keys = (np.sort(rng.permutation(90)[:60]) for _ in range(2))
+    wide = [np.full((2, 90, 4), np.nan) for _ in range(3)]
+    for x, real, at in zip(wide, (q, k, v), (of_queries, of_keys, of_keys), strict=True):
+        x[:, at] = real
+    masks = [np.isin(np.arange(90), at) for at in (of_queries, of_keys)]
+    got = tangent(*wide, query_mask=masks[0], key_mask=masks[1], **options)
+    np.testing.assert_allclose(got[:, of_queries], expected, rtol=1e-11)
+    assert not got[:, ~masks[0]].any()
+
+
+def test_no_item_depends_on_its_batch_mates(rng):
+    q, k, v = qkv(rng, 3)
+    spiky = np.stack([q[0], 50 * q[1], np.full_like(q[2], np.nan)])
+    for options in ({"blocks": 5, "near": 4, "groups": 3}, TWO):
+        for lane in (np.asarray, torch.tensor):
+            got = to_numpy(tangent(lane(spiky), lane(k), lane(v), **options))
+            np.testing.assert_array_equal(
+                got[0], to_numpy(tangent(*(lane(x[:1]) for x in (q, k, v)), **options))[0]
+            )
+            assert np.isnan(got[2]).all()
+
+
+@pytest.mark.parametrize("blocks", [(4,), (2, 4), (2, 4, 8)])
+def test_exact_where_every_key_is_near(blocks, rng):
+    q, k, v = qkv(rng, 2)
+    got = tangent(q, k, v, blocks=blocks, groups=(3,) * len(blocks), near=60)
+    np.testing.assert_allclose(got, exact(q, k, v), rtol=1e-11)
+
+
+@pytest.mark.parametrize(("near", "groups"), [(1, 1), (4, 3), (7, 60)])
+def test_exact_at_the_pilot(near, groups, rng):
+    """A block of one query is its own pilot, where a tangent touches; all of its moments are exact there."""
+    q, k, v = qkv(rng, 2)
+    got = tangent(q, k, v, blocks=60, near=near, groups=groups)
+    np.testing.assert_allclose(got, exact(q, k, v), rtol=1e-10)
+
+
+def test_rows_are_non_negative_and_sum_to_one(rng):
+    q, k, _ = qkv(rng, 2)
+    for options in ({"blocks": 5, "near": 4, "groups": 3}, TWO):
+        s = tangent(3 * q, k, np.broadcast_to(np.eye(60), (2, 60, 60)), **options)
+        assert (s >= 0).all()
+        np.testing.assert_allclose(s.sum(axis=-1), 1, rtol=1e-12)
+
+
+def test_the_order_of_keys_does_not_matter(rng):
+    q, k, v = qkv(rng, 2)
+    new = rng.permutation(60)
+    for options in ({"blocks": 5, "near": 4, "groups": 3}, TWO):
+        np.testing.assert_allclose(
+            tangent(q, k[:, new], v[:, new], **options), tangent(q, k, v, **options), rtol=1e-10
+        )
+
+
+def test_the_order_of_queries_does_not_matter_to_a_tree_of_content(rng):
+    q, k, v = qkv(rng)
+    new = rng.permutation(60)
+    options = {"blocks": 4, "near": 4, "groups": 3, "position": 0.0}
+    np.testing.assert_allclose(tangent(q[new], k, v, **options), tangent(q, k, v, **options)[new], rtol=1e-10)
+
+
+def test_a_key_that_is_there_twice_counts_twice(rng):
+    q, k, v = qkv(rng)
+    twice = [np.repeat(x, 2, axis=0) for x in (k, v)]
+    options = {"blocks": 5, "groups": 4}
+    np.testing.assert_allclose(
+        tangent(q, *twice, near=8, **options), tangent(q, k, v, near=4, **options), rtol=1e-10
+    )
+    one = np.concatenate([k, k[:1]]), np.concatenate([v, v[:1]])
+    np.testing.assert_allclose(tangent(q, *one, near=61, **options), exact(q, *one), rtol=1e-11)
+
+
+def test_leading_axes_of_its_own_for_each_and_grouped_heads(rng):
+    q, k, v = qkv(rng, 3)
+    options = {"blocks": 5, "near": 4, "groups": 3}
+    expected = np.stack([tangent(q[0], k[0], v[i], **options) for i in range(3)])
+    np.testing.assert_allclose(tangent(q[0], k[0], v, **options), expected, rtol=1e-11)
+    expected = np.stack([tangent(q[i], k[0], v[0], **options) for i in range(3)])
+    np.testing.assert_allclose(tangent(q, k[0], v[0], **options), expected, rtol=1e-11)
+    expected = np.stack([tangent(q[0], k[i], v[0], **options) for i in range(3)])
+    np.testing.assert_allclose(tangent(q[0], k, v[0], **options), expected, rtol=1e-11)
+    heads = qkv(rng, 2, 6)[0]
+    keys, values = (qkv(rng, 2, 3)[0] for _ in range(2))
+    whole = tangent(heads, *(np.repeat(x, 2, axis=1) for x in (keys, values)), **options)
+    np.testing.assert_allclose(tangent(heads, keys, values, grouped=True, **options), whole, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "options", [{"blocks": 5, "groups": 3, "near": 4}, TWO], ids=["one level", "two levels"]
+)
+def test_derivatives_by_finite_differences(options):
+    torch.manual_seed(2)
+    arrays = [torch.randn(2, 40, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    mask = torch.arange(40) < 33
+    weights = torch.randn(2, 40, 3, dtype=torch.float64)
+
+    def value(arrays):
+        return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
+
+    found = torch.autograd.grad(value(arrays), arrays)
+    for which in range(3):
+        for _ in range(4):
+            step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
+            moved = [[x + s * step * (i == which) for i, x in enumerate(arrays)] for s in (1, -1)]
+            slope = (value(moved[0]) - value(moved[1])) / 2
+            torch.testing.assert_close((found[which] * step).sum(), slope, rtol=1e-5, atol=1e-12)
+
+
+def test_an_item_without_keys_or_queries_gives_zeros(rng):
+    q, k, v = qkv(rng, 2)
+    nothing = np.array([[True], [False]])
+    for lane in (np.asarray, torch.tensor):
+        arrays = [lane(x) for x in (q, k, v)]
+        got = to_numpy(tangent(*arrays, blocks=5, near=4, groups=3, key_mask=lane(nothing)))
+        assert np.isfinite(got).all()
+        assert not got[1].any()
+        assert got[0].any()
+        assert not to_numpy(tangent(*arrays, blocks=5, near=4, groups=3, query_mask=lane(nothing)))[1].any()
+
+
+def test_queries_of_two_kinds_want_a_tree(rng):
+    """Tokens that alternate between two questions: blocks of neighbours have a pilot that asks neither."""
+    n = 512
+    k, v = rng.standard_normal((2, n, 8))
+    q = np.where(np.arange(n)[:, None] % 2, 6.0, -6.0) * np.eye(8)[0] + 0.3 * rng.standard_normal((n, 8))
+    options = {"near": 16, "groups": 4, "blocks": 16}
+    by = {p: tangent(q, k, v, position=p, **options) - exact(q, k, v) for p in (4.0, FLAT)}
+    assert np.linalg.norm(by[4.0]) < np.linalg.norm(by[FLAT]) / 4
+
+
+def test_far_better_than_nystrom_at_equal_entries_on_smooth_heads(rng):
+    x = rng.standard_normal((2, 512, 16)).cumsum(axis=1)
+    q, k = 4 * x / np.linalg.norm(x, axis=-1, keepdims=True)
+    v = rng.standard_normal((512, 16))
+    s = exact(q, k, v)
+    error = [np.linalg.norm(o - s) for o in (tangent(q, k, v), nystrom(q, k, v, 64))]
+    assert error[0] < error[1] / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 60, 4).to(dtype) for _ in range(3))
+    got = tangent(q, k, v, blocks=5, near=4, groups=3)
+    assert got.dtype == dtype
+    expected = tangent(*(x.float() for x in (q, k, v)), blocks=5, near=4, groups=3)
+    torch.testing.assert_close(got, expected.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"blocks": 0}, "blocks"),
+        ({"blocks": 2.0}, "blocks"),
+        ({"blocks": ()}, "blocks"),
+        ({"blocks": (4, 6), "groups": (2, 2)}, "blocks"),
+        ({"blocks": (4, 8)}, "groups"),
+        ({"groups": 0}, "groups"),
+        ({"groups": "x"}, "groups"),
+        ({"near": 0}, "near"),
+        ({"near": None}, "near"),
+        ({"candidates": 0}, "candidates"),
+        ({"candidates": 1.5}, "candidates"),
+        ({"position": -1}, "position"),
+        ({"position": float("nan")}, "position"),
+        ({"scale": float("inf")}, "scale"),
+    ],
+)
+def test_bad_options_are_named(options, argument, rng):
+    with pytest.raises(errors.ArgumentError) as caught:
+        tangent(*qkv(rng), **options)
+    assert caught.value.argument == argument
