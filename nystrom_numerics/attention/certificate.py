@@ -505,12 +505,12 @@ def _proportional(
 
 
 def _spread(weighed: np.ndarray[Any, Any], chance: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int]:
-    """Standard errors of the two totals, and degrees of freedom."""
+    """Standard errors of the two totals, and degrees of freedom; one row drawn tells nothing of the others."""
     left = np.maximum(1 - chance, 0.0)
     drawn = left > 1e-12
     count = int(drawn.sum())
     if count < 2:
-        return np.zeros(2), 1
+        return np.full(2, inf if count else 0.0), 1
     left, weighed = left[drawn], weighed[:, drawn]
     centre = (weighed * left).sum(axis=1, keepdims=True) / left.sum()
     variance = count / (count - 1) * (left * (weighed - centre) ** 2).sum(axis=1)

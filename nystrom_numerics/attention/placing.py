@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nystrom_numerics.arguments import require_callable, require_count, require_instance
+from nystrom_numerics.arguments import require_callable, require_count
 from nystrom_numerics.attention.arguments import Arguments
-from nystrom_numerics.attention.padding import expand
-from nystrom_numerics.backend import Array, compute_dtype, namespace
+from nystrom_numerics.backend import Array, broadcast_shapes, compute_dtype, namespace
 from nystrom_numerics.errors import ArgumentError, RangeError, ShapeError
-from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints, Strategy
+from nystrom_numerics.landmarks import ColumnSubset, Strategy
+from nystrom_numerics.landmarks.result import require_found
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.pinv import Solver, solve
 
@@ -36,7 +36,7 @@ class Placed:
 def place_landmarks(
     a: Arguments, q: Array, k: Array, m: int | tuple[int, int], landmarks: Strategy
 ) -> Placed:
-    """Landmarks of a checked call.
+    """Landmarks of a checked call, whose tokens hold the leading axes of their masks (see ``padding.hide``).
 
     An additive mask is one more coordinate of the keys, which every query meets with 1/scale; so the landmark of
     a mean has the mean of the biases.
@@ -57,29 +57,28 @@ def place_landmarks(
     )
     require_callable("landmarks", landmarks)
     xp, dtype, d = a.xp, compute_dtype(a.xp, q.dtype), k.shape[-1]
-    q = expand(xp, q, a.query_mask)
-    if a.bias is None:
-        k = expand(xp, k, a.key_mask)
-    else:
-        bias = a.bias[..., 0, :]
-        k = expand(xp, k, a.key_mask, bias)
-        column = xp.broadcast_to(xp.astype(bias, k.dtype, copy=False), k.shape[:-1])
-        k = xp.concat([k, column[..., None]], axis=-1)
+    if a.bias is not None:
+        column = xp.matrix_transpose(xp.astype(a.bias, k.dtype, copy=False))
+        batch = broadcast_shapes(k=tuple(k.shape[:-2]), attn_mask=tuple(column.shape[:-2]))
+        k, column = (xp.broadcast_to(x, (*batch, k.shape[-2], x.shape[-1])) for x in (k, column))
+        k = xp.concat([k, column], axis=-1)
     of_q, of_k = landmarks(q, m_q, mask=a.query_mask), landmarks(k, m_k, mask=a.key_mask)
     queries, keys = (_points(xp, of, x, dtype) for of, x in ((of_q, q), (of_k, k)))
     key_bias = None if a.bias is None else keys[..., d]
     return Placed(queries, of_q.valid, keys[..., :d], of_k.valid, key_bias)
 
 
-def _points(xp: Any, of: LandmarkPoints | ColumnSubset, x: Array, dtype: Any) -> Array:
-    """The landmarks of the tokens ``x``, checked."""
-    require_instance("landmarks", of, (LandmarkPoints, ColumnSubset), "a rule that gives landmarks")
-    points = of.gather(x)
-    namespace(q=x, landmarks=points)
-    if points.ndim < 2 or points.shape[-1] != x.shape[-1] or 0 in points.shape[-2:]:
-        needs = f"points (..., m, {x.shape[-1]})"
-        raise ShapeError("landmarks", f"making points of shape {tuple(points.shape)}", needs)
-    return xp.astype(points, dtype, copy=False)
+def _points(xp: Any, given: Any, x: Array, dtype: Any) -> Array:
+    """The landmarks of the tokens ``x`` that a rule has given, checked."""
+    found = require_found("landmarks", given)
+    if isinstance(found, ColumnSubset):
+        namespace(q=x, landmarks=found.indices)
+    else:
+        namespace(q=x, landmarks=found.points)
+        if found.points.shape[-1] != x.shape[-1]:
+            needs = f"points (..., m, {x.shape[-1]})"
+            raise ShapeError("landmarks", f"making points of shape {tuple(found.points.shape)}", needs)
+    return xp.astype(found.gather(x), dtype, copy=False)
 
 
 def solve_core(core: Array, p: Array, solver: Solver) -> Array:

@@ -52,6 +52,7 @@ CALLABLE = [None, 3, "means"]
 MASK = [[True] * N, "x", np.ones(N), np.ones(N, int), np.ones(N + 1, bool), torch.ones(N, dtype=torch.bool)]
 RULE = [*CALLABLE, lambda x, m, mask=None: x[:m], points]
 INVERSE = [3, "svd", lambda a: a, lambda a: SimpleNamespace(value=a), lambda a: pinv.svd(a[:2])]
+ONE_OFF = [np.where(np.arange(N) == 5, wrong, 1.0) for wrong in (NAN, -1e-9, INF)]
 PAIR = [(3,), (3, 3, 3), (0, 3), (3, N + 1), ("3", 3), (), [3, 3]]
 TOKENS = {"q": ARRAY, "k": [*ARRAY, X[:, :3], np.ones((2, 3, N, 4), "float32")], "v": [*ARRAY, X[:5]]}
 COMMON = {**TOKENS, "scale": NUMBER, "check_finite": FLAG}
@@ -126,8 +127,8 @@ CASES = {
                 lambda i: torch.zeros(len(i), N),
             ],
             "rows": [*COUNT, 7, N + 1],
-            "lengths": [[1.0] * N, "x", X, X[0], np.full(N, NAN), -np.ones(N), np.ones(N, int)],
-            "rounding": [[1.0] * N, "x", X, X[0], np.full(N, INF), -np.ones(N), np.ones(N, bool)],
+            "lengths": [[1.0] * N, "x", X, X[0], ONE_OFF[0], ONE_OFF[1], np.ones(N, int)],
+            "rounding": [[1.0] * N, "x", X, X[0], ONE_OFF[2], ONE_OFF[1], np.ones(N, bool)],
             "hints": [
                 3,
                 "x",
@@ -235,8 +236,7 @@ def test_a_rule_of_another_library_or_width_is_refused():
     for rule, needs in (
         (points, "points"),
         (lambda x, m, mask=None: landmarks.LandmarkPoints(torch.ones(m, 4), None, 0, None), "numpy"),
-        (lambda x, m, mask=None: landmarks.LandmarkPoints(np.ones((0, 4)), None, 0, None), "points"),
-        (lambda x, m, mask=None: landmarks.LandmarkPoints(np.ones(4), None, 0, None), "points"),
+        (lambda x, m, mask=None: landmarks.ColumnSubset(torch.arange(m), None, 0, None), "numpy"),
     ):
         with pytest.raises(errors.ArgumentError, match=f"`landmarks`.*{needs}"):
             nystrom(X, X, X, 3, landmarks=rule)

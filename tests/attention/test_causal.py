@@ -128,6 +128,14 @@ def test_without_any_landmark_only_the_block_is_seen(rng):
     np.testing.assert_allclose(got, exact(q, k, v, attn_mask=own), rtol=1e-12)
 
 
+def test_a_past_whose_weight_vanishes_is_not_seen(rng):
+    """Its keys weigh e^2500 times what their mean weighs, and the solver gives them nothing."""
+    q, k, v = np.zeros((2, 12, 4)), np.zeros((2, 12, 4)), rng.standard_normal((2, 12, 3))
+    q[..., 0], k[:, 0, 0] = 1, 6000
+    got = causal(q, k, v, 1, block=6, solver=lambda a, b: 0 * a @ b)
+    np.testing.assert_allclose(got, exact(q, k, v, attn_mask=np.kron(np.eye(2), np.tri(6)) > 0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{"landmarks": "means"}, {"solver": None}, {"m": 2.0}])
 def test_what_one_block_does_not_use_is_checked_all_the_same(options, rng):
     options = {"m": 3} | options

@@ -14,6 +14,7 @@ from nystrom_numerics.attention import ridge
 from nystrom_numerics.attention.certificate import Hints, certify_operator, certify_rows
 from nystrom_numerics.attention.lift import psd_lift
 from nystrom_numerics.attention.operator_rows import OperatorRows, without_padding
+from nystrom_numerics.attention.rounding import row_norms, softmax_rounding
 from nystrom_numerics.backend import namespace
 from tests import naive
 
@@ -182,10 +183,12 @@ def test_sizes_of_values_beyond_their_squares():
         assert huge.estimate.standard_error == plain.estimate.standard_error * 2.0**700
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["q", "k", "v"])
 def test_what_is_not_finite_is_refused(which, value):
+    """A key at −∞ has scores of −∞, whose weights are zeros: no NaN would tell of it."""
     x = dict(zip("qkv", head(60), strict=True))
+    x["q"][:, 2] = np.abs(x["q"][:, 2])
     x[which][30, 2] = value
     with np.errstate(invalid="ignore"):
         operator = attention.nystrom_operator(x["q"], x["k"], 6)
@@ -393,6 +396,31 @@ def test_rows_of_no_predicted_error_are_looked_at_too():
     assert 0.08 < unlikely / (60 * 30) < 0.12
 
 
+def test_equal_errors_leave_no_doubt_whatever_queries_and_ends_are():
+    """The prediction may be flat, and the first and the last row are no rule for the others."""
+    sizes = np.full(60, 0.1)
+    sizes[[0, -1]] = 3.0
+    for ends in ([0], [-1], [0, -1]):
+        head = Recorded(60, sizes)
+        head.q *= np.random.default_rng(4).uniform(0.3, 1, (60, 1))
+        head.q[ends] *= 30
+        head.hat = attention.exact(head.q, head.k, np.eye(60)) + head.errors
+        found = head.certify(25).matrix
+        assert found.estimate.value == pytest.approx(np.sqrt(head.true[0].sum()), rel=1e-6)
+        assert found.upper.value < found.lower.value * (1 + 1e-4)
+
+
+def test_the_first_rows_are_the_ends_and_one_of_each_part():
+    head, seen = Recorded(12, np.full(12, 0.1)), [set(), set()]
+    for seed in range(60):
+        head.certify(10, rng=seed)
+        first, *inner, last = head.asked[0]
+        assert (first, last) == (0, 11)
+        for one, part in zip(inner, seen, strict=True):
+            part.add(int(one))
+    assert seen == [{1, 2, 3, 4, 5}, {6, 7, 8, 9, 10}]
+
+
 def test_rows_sure_to_be_drawn_add_no_uncertainty():
     """A few rows hold all the error, and the hint says which: they are drawn, and count once."""
     sizes = np.random.default_rng(3).uniform(0.5e-2, 1e-2, 80)
@@ -406,6 +434,45 @@ def test_rows_sure_to_be_drawn_add_no_uncertainty():
         assert len(np.unique(np.concatenate(head.asked))) == 30
 
 
+def test_one_row_drawn_tells_nothing_of_the_others():
+    """Nine rows, eight looked at: where all but one of them are sure, the interval is no interval."""
+    sizes = np.full(9, 1e-2)
+    sizes[[1, 2, 3, 4, 5, 6]] = np.linspace(1, 6, 6)
+    head, alone = Recorded(9, sizes), 0
+    for seed in range(40):
+        found = head.certify(8, hints=Hints(lambda c: (sizes**2,)), rng=seed)
+        left_out = np.setdiff1d(np.arange(9), np.concatenate(head.asked))
+        if sizes[left_out[0]] < 1:  # the small ones are two: one was drawn
+            alone += 1
+            assert found.matrix.lower.value < 1e-200
+            assert found.matrix.upper.value > 1e200
+            assert found.matrix.estimate.standard_error == np.inf
+    assert alone > 10
+
+
+def test_no_error_at_all():
+    """One key: S is a column of ones, and Ŝ is the same to the last bit."""
+    q, k, v = np.random.default_rng(0).standard_normal((3, 40, 4))
+    for rows in (20, 40):
+        found = certify_rows(q, k[:1], v[:1], lambda i: np.ones((len(i), 1)), rows=rows, lengths=np.ones(40))
+        for one in (found.matrix, found.output):
+            assert one.lower.value == one.estimate.value == one.estimate.standard_error == 0
+            assert 0 < one.upper.value < 1e-12
+        assert found.certain.lower.value == 0
+
+
+def test_without_any_real_query_there_is_nothing_to_certify():
+    q, k, v = head(20)
+    none = np.zeros(20, bool)
+    with pytest.raises(errors.RangeError, match="`query_mask` is false everywhere"):
+        certify_rows(q, k, v, lambda i: np.zeros((len(i), 20)), rows=8, query_mask=none)
+    for mask in ({"query_mask": none}, {"key_mask": none}):
+        with pytest.raises(errors.RangeError, match="`operator` is of"):
+            certify_operator(attention.nystrom_operator(q, k, 4, **mask), v)
+    found = certify_rows(q, k, v, lambda i: np.full((len(i), 20), 0.1), rows=20, key_mask=none)
+    assert found.matrix.estimate.value == pytest.approx(2.0), "S is zero without a key"
+
+
 def test_hints_are_asked_for_the_columns_of_most_error():
     head = Recorded(60, np.full(60, 1e-3))
     head.hat[:, [7, 50, 21]] += np.array([0.3, 0.9, 0.5])
@@ -414,6 +481,8 @@ def test_hints_are_asked_for_the_columns_of_most_error():
     np.testing.assert_array_equal(seen, [[50, 21, 7]])
     head.certify(60, hints=Hints(lambda c: (seen.append(c),), columns=3))
     assert len(seen) == 1, "all rows exact: there is nothing to predict"
+    head.certify(20, hints=Hints(lambda c: (seen.append(c), np.ones(60))[1:]))
+    assert seen[1].shape == (0,)
 
 
 def test_more_rows_than_are_held_at_once():
@@ -482,9 +551,50 @@ def test_rounding_of_the_rows_given_widens_both_sides():
     more = np.linalg.norm(rounding)
     assert wide.matrix.upper.value - plain.matrix.upper.value == pytest.approx(more, rel=1e-8)
     assert plain.matrix.lower.value - wide.matrix.lower.value == pytest.approx(more, rel=1e-8)
+    loud = Recorded(50, np.full(50, 1e4))
+    found = loud.certify(50)
+    u, above = 2.0**-53, found.matrix.upper.value
+    ends = softmax_rounding(np.linalg.norm(loud.q, axis=1) / 2, np.linalg.norm(loud.k, axis=1).max(), 4, 50)
+    for one, extra in (
+        (found.matrix, np.linalg.norm(ends)),
+        (found.output, np.linalg.norm(loud.v) * (np.linalg.norm(ends) + 52 * u * above)),
+    ):
+        value = one.estimate.value
+        assert one.upper.value - value == pytest.approx(108 * u * value + extra, rel=1e-2)
+        assert value - one.lower.value == pytest.approx(108 * u * value + extra, rel=1e-2)
     size = np.linalg.norm(head.v) * more
     assert wide.output.upper.value - plain.output.upper.value == pytest.approx(size, rel=1e-6)
     assert plain.output.lower.value - wide.output.lower.value == pytest.approx(size, rel=1e-6)
+
+
+def test_rounding_of_a_softmax_is_its_formula(lane):
+    u = 2.0**-53
+    found = softmax_rounding(np.array([0.0, 3.0, 1e14]), 5.0, 4, 100)
+    np.testing.assert_allclose(found[:2], [110 * u, (2 * 8 * 15 + 110) * u], rtol=1e-10)
+    assert found[2] == pytest.approx(np.expm1(2 * 8 * 5e14 * u), rel=1e-6)
+    assert softmax_rounding(np.array([1e300]), 1e300, 4, 100)[0] == np.inf
+    x = np.array([[3.0, 4.0], [0.0, 0.0], [3e200, -4e200], [3e-200, 4e-200]])
+    np.testing.assert_allclose(row_norms(namespace(x=lane(x)), lane(x)), [5, 0, 5e200, 5e-200], rtol=1e-15)
+
+
+def test_rounding_of_an_operator_is_its_formula():
+    q, k, _ = head(50)
+    operator = attention.nystrom_operator(q, k, (5, 7))
+    made = OperatorRows(namespace(q=q), operator)
+    lengths, sums, rounding = made.measures()
+    u, scale = 2.0**-53, operator.scale
+    length = lambda x: np.linalg.norm(x, axis=1)  # noqa: E731
+    f = naive.softmax(q @ operator.key_landmarks.T * scale)
+    b = naive.softmax(operator.query_landmarks @ k.T * scale)
+    size, z = length(b), made.z
+    of_f = softmax_rounding(length(q) * scale, length(operator.key_landmarks).max(), 8, 7)
+    of_b = softmax_rounding(length(operator.query_landmarks) * scale, length(k).max(), 8, 50).max()
+    np.testing.assert_allclose(rounding, (of_f + of_b + 16 * u) * (f @ (np.abs(z) @ size)), rtol=1e-6)
+    plain = ((f @ z @ b) ** 2).sum(1)
+    np.testing.assert_allclose(lengths, plain, rtol=1e-11)
+    np.testing.assert_allclose(sums, (f @ z @ b).sum(1), rtol=1e-11)
+    wide = ((f.astype(np.longdouble) @ z @ b) ** 2).sum(1)
+    assert (lengths > wide).all(), "an allowance is added"
 
 
 def test_entries_are_counted():
@@ -499,6 +609,14 @@ def test_entries_are_counted():
     assert found.entries == found.exact_entries + made
     few = certify_operator(operator, v, rows=24)
     assert few.exact_entries == 24 * 256, "few rows have no hints to pay for"
+    assert certify_operator(operator, v, rows=31).exact_entries == 31 * 256
+    assert certify_operator(operator, v, rows=32).exact_entries == 32 * 256 + hints
+    more = certify_operator(attention.nystrom_operator(q, k, 64), v)
+    assert more.exact_entries == 256 * more.rows + 256 * (8 + 2 + 5)
+    assert more.rows == (64 * (256 + 256 + 64) - 256 * 15) // 256
+    two = certify_operator(attention.nystrom_operator(q[:100], k, (10, 20)), v)
+    assert two.rows == (100 * 20 + 256 * 10 + 200) // 256
+    assert certify_operator(attention.nystrom_operator(q, k, 1), v).rows == 8
 
 
 @pytest.mark.parametrize("masked", [False, True])
