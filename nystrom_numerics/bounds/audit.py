@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from nystrom_numerics.backend import Array, to_numpy
-from nystrom_numerics.bounds import apriori
+from nystrom_numerics.bounds.aposteriori import psd_sandwich
 from nystrom_numerics.bounds.certificate import certify
-from nystrom_numerics.bounds.quantisation import kernel_quantisation
+from nystrom_numerics.bounds.problems import NystromProblem, Subject
+from nystrom_numerics.bounds.registry import BOUNDS, Law, Registered
 from nystrom_numerics.bounds.result import Bound, Norm, Side
 from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
 from nystrom_numerics.errors import RangeError
@@ -25,7 +25,6 @@ LARGEST = 4096
 """Rows beyond which an audit is refused: it forms the matrix and its spectrum."""
 
 _NORMS = (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE)
-_Maker: TypeAlias = Callable[[int], Bound | Sequence[Bound]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,18 @@ class Line:
     bound: Bound
     truth: float
     of: str
+
+    def __post_init__(self) -> None:
+        """Of whom it speaks is a law; what is certain speaks of any landmarks, so of these."""
+        if self.of not in {law.value for law in Law}:
+            raise RangeError("of", repr(self.of), "the words of a Law")
+        if self.bound.probability == 1 and self.of != Law.THESE.value:
+            raise RangeError("of", repr(self.of), "these landmarks, for a bound that is certain")
+
+    @property
+    def holds(self) -> bool:
+        """Whether it does here, to rounding; a bound of other draws, or of their mean, need not."""
+        return self.tightness >= 1 - 1e-6
 
     @property
     def tightness(self) -> float:
@@ -69,7 +80,7 @@ class Audit:
     truth : tuple of float
         Spectral, Frobenius and trace norm of the error.
     lines : tuple of Line
-        Bounds that say a number, the tightest first.
+        Bounds that say a number, the tightest first, and last those that do not hold here.
     failed : tuple of Line
         Those whose hypotheses do not hold here.
     """
@@ -143,7 +154,10 @@ def audit(
         Line(name, b, truth[_NORMS.index(b.norm)], of)
         for name, b, of in _all(kernel, spectrum, factor, landmarks, failure, ratio, rng)
     ]
-    known = sorted((line for line in lines if line.bound.value is not None), key=lambda line: line.tightness)
+    known = sorted(
+        (line for line in lines if line.bound.value is not None),
+        key=lambda line: (not line.holds, line.tightness),
+    )
     failed = tuple(line for line in lines if line.bound.value is None)
     return Audit(spectrum, factor, truth, tuple(known), failed)
 
@@ -159,8 +173,6 @@ def _all(
 ) -> Iterator[tuple[str, Bound, str]]:
     n = spectrum.size
     m = (landmarks.points if isinstance(landmarks, LandmarkPoints) else landmarks.indices).shape[0]
-    for b in apriori.eckart_young(spectrum.values, min(m, n)):
-        yield "Eckart–Young", b, "these"
     for norm in _NORMS:
         free = certify(kernel, factor, norm=norm)
         yield "diagonal of R", free.lower, "these"
@@ -170,62 +182,33 @@ def _all(
             name = "Lanczos" if norm is Norm.SPECTRAL else "Gaussian probes"
             for b in (narrow.lower, narrow.upper):
                 yield (name, b, "these") if name.split()[0] in b.source else ("diagonal of R", b, "these")
-    if kernel.points is not None:
-        z = landmarks.gather(kernel.points)
-        yield "quantisation in feature space", kernel_quantisation(kernel, z), "these"
-    if isinstance(landmarks, LandmarkPoints):
-        return
-    indices = to_numpy(landmarks.indices).tolist()
-    ks = np.unique(np.geomspace(1, m, 12).astype(int)).tolist()
-    makers: tuple[tuple[str, _Maker, str], ...] = (
-        ("structural, one matrix", lambda k: apriori.structural(spectrum, indices, k), "these"),
-        ("Gittens–Mahoney, structural", lambda k: apriori.gittens_mahoney(spectrum, indices, k), "these"),
-        (
-            "Gittens, coherence",
-            lambda k: apriori.coherence(spectrum, m, k, failure=failure),
-            "uniform without replacement",
-        ),
-        (
-            "leverage",
-            lambda k: apriori.drawn_leverage(spectrum, m, k, failure=failure),
-            "leverage scores with replacement",
-        ),
-        (
-            "Kumar–Mohri–Talwalkar, additive",
-            lambda k: apriori.additive_uniform(spectrum, m, failure=failure),
-            "uniform without replacement",
-        ),
-        (
-            "Drineas–Mahoney, additive",
-            lambda k: apriori.additive_weighted(spectrum, m, failure=failure),
-            "the diagonal with replacement",
-        ),
-        ("Musco–Musco", lambda k: apriori.musco_musco(spectrum, m, failure=failure), "ridge leverage scores"),
-        (
-            "determinantal, exact mean",
-            lambda k: apriori.dpp_expectation(spectrum, m),
-            "a determinantal process",
-        ),
-        ("Belabbas–Wolfe", lambda k: apriori.belabbas_wolfe(spectrum, m), "a determinantal process"),
-        ("RPCholesky", lambda k: apriori.rpcholesky_expectation(spectrum, m), "randomly pivoted Cholesky"),
-        (
-            "Gaussian sketch",
-            lambda k: apriori.gaussian_sketch(spectrum, m),
-            "no columns but a Gaussian sketch",
-        ),
-    )
-    for name, make, of in makers:
-        for b in _best(make, ks):
-            yield name, b, of
+    points = None if kernel.points is None else landmarks.gather(kernel.points)
+    indices = tuple(to_numpy(landmarks.indices).tolist()) if isinstance(landmarks, ColumnSubset) else None
+    rank = min(m, n)
+    ks = np.unique(np.geomspace(1, rank, 12).astype(int)).tolist()
+    problems = [NystromProblem(kernel, spectrum, indices, points, m, rank, k, failure) for k in ks]
+    for one in BOUNDS:
+        of_nystrom = one.subject in (Subject.NYSTROM, Subject.SKETCHED_NYSTROM)
+        of_these = one.law is Law.THESE or indices is not None  # points that were made are of no law
+        if of_nystrom and of_these and one.function is not psd_sandwich:  # which came first, by `certify`
+            for b in _best(one, problems):
+                yield one.name, b, one.law.value
 
 
-def _best(make: _Maker, ks: Sequence[int]) -> Sequence[Bound]:
-    """The best over k, norm by norm; one that failed where all did."""
-    best: dict[Norm, Bound] = {}
-    for k in ks:
-        made: Any = make(k)
-        for b in (made,) if isinstance(made, Bound) else made:
-            old = best.get(b.norm)
-            if old is None or (b.value is not None and (old.value is None or b.value < old.value)):
-                best[b.norm] = b
+def _best(one: Registered, problems: Sequence[NystromProblem]) -> Sequence[Bound]:
+    """The best over the problems, norm by norm and side by side; one that failed where all did."""
+    best: dict[tuple[Norm, Side], Bound] = {}
+    for problem in problems:
+        for b in one(problem):
+            old = best.get((b.norm, b.side))
+            if (
+                old is None
+                or old.value is None
+                or (b.value is not None and _tighter(b.value, old.value, b.side))
+            ):
+                best[b.norm, b.side] = b
     return tuple(best.values())
+
+
+def _tighter(value: float, other: float, side: Side) -> bool:
+    return value < other if side is Side.UPPER else value > other

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import inf
+from math import inf, isnan
 
-from nystrom_numerics.arguments import require_probability
+from nystrom_numerics.arguments import require_instance, require_number, require_probability
+from nystrom_numerics.errors import RangeError
 
 __all__ = ["Bound", "Certificate", "Estimate", "Hypothesis", "Norm", "Side", "bound", "require_failure"]
 
@@ -69,6 +70,21 @@ class Bound:
     source: str
     vacuous: bool
     asymptotic: bool = False
+
+    def __post_init__(self) -> None:
+        """What a bound says must be sayable: a side, a norm, a probability, and a number unless a hypothesis fails."""
+        require_instance("side", self.side, Side)
+        require_instance("norm", self.norm, Norm)
+        for one in self.holds_under:
+            require_instance("holds_under", one, Hypothesis)
+        if self.probability is not None:
+            needs = "a probability above 0, 1 for certainty, or None for a bound of the mean"
+            require_number("probability", self.probability, lambda p: 0 < p <= 1, needs)
+        if self.value is not None:
+            require_number("value", self.value, lambda x: not isnan(x), "a number, or None")
+        if (self.value is None) != bool(self.failed):
+            needs = "a number where all hypotheses hold, and None where one fails"
+            raise RangeError("value", f"{self.value}", needs)
 
     @property
     def failed(self) -> tuple[Hypothesis, ...]:

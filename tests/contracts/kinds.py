@@ -492,6 +492,10 @@ KINDS: dict[str, Kind] = {
     "factor": Kind(nystrom_factor, no_factor),
     "spectrum": Kind(lambda: bounds.psd_spectrum(A), no_instance),
     "attention operator": Kind(lambda: attention.nystrom_operator(X, X, M), no_instance),
+    "problem": Kind(
+        lambda: bounds.ScoresProblem(A, A + 0.1),
+        lambda x: [*no_instance(x), ("another problem", bounds.SketchProblem(np.ones(4), 2, 4))],
+    ),
     "norm": Kind(lambda: Norm.SPECTRAL, lambda x: [*no_instance(x), ("a side", Side.UPPER)]),
     "side": Kind(lambda: Side.UPPER, lambda x: [*no_instance(x), ("a norm", Norm.SPECTRAL)]),
     "steps": Kind(lambda: [pinv.hyperpower_step(3)], lambda x: [*no_instance(x), ("numbers", [3])]),
@@ -726,7 +730,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Hints": "hints",
     "Callable[[], int]": "entry count",
     "dict[str, Any]": "keywords",
-    "Any": {"dtype": "dtype", "model": "model", "X": "samples", "y": "anything"},
+    "Any": {"dtype": "dtype", "model": "model", "X": "samples", "y": "anything", "problem": "problem"},
 }
 NAMED["Host"] = NAMED["np.ndarray[Any, Any]"] = NAMED["Array"]
 

@@ -27,6 +27,7 @@ INSTANCES: dict[type, Callable[[], Any]] = {
     attention.NystromOperator: lambda: attention.nystrom_operator(X, X, M),
     bounds.Audit: cache(lambda: bounds.audit(kinds.gaussian(), landmarks.rpcholesky(kinds.gaussian(), M))),
     bounds.Bound: lambda: bounds.belabbas_wolfe(bounds.psd_spectrum(A), M),
+    bounds.Registered: lambda: next(one for one in bounds.BOUNDS if one.subject is bounds.Subject.SOFTMAX),
     kernels.MatrixKernel: lambda: kernels.precomputed(A),
     kernels.PointKernel: kinds.gaussian,
     landmarks.ColumnSubset: lambda: landmarks.rpcholesky(kinds.gaussian(), M),
