@@ -40,8 +40,8 @@ def export(records: Iterable[Record], folder: Path) -> list[Path]:
     paths = []
     for claim, mine in by_claim.items():
         path = folder / f"{claim}.parquet"
-        with whole(path) as part:
-            pyarrow.parquet.write_table(_table(_rows(mine)), part)
+        with whole(path) as part, part.open("wb") as file:
+            pyarrow.parquet.write_table(_table(_rows(mine)), file)
         paths.append(path)
     return paths
 
