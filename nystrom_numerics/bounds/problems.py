@@ -8,6 +8,7 @@ from enum import Enum
 
 from nystrom_numerics.backend import Array
 from nystrom_numerics.bounds.spectrum import Host, Spectrum
+from nystrom_numerics.brief import brief
 from nystrom_numerics.kernels import Kernel
 
 __all__ = [
@@ -67,6 +68,8 @@ class NystromProblem:
     failure: float
     gamma: float | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class CrossProblem:
@@ -77,6 +80,8 @@ class CrossProblem:
     columns: tuple[int, ...]
     k: int
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class SketchProblem:
@@ -85,6 +90,8 @@ class SketchProblem:
     values: Host
     columns: int
     rows: int
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,8 @@ class OperatorProblem:
     failure: float
     rng: int
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class PinvProblem:
@@ -105,6 +114,8 @@ class PinvProblem:
     z: Array
     left: Array
     right: Array
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +134,8 @@ class ScoresProblem:
 
     scores: Array
     other: Array
+
+    __repr__ = brief
 
 
 PROBLEMS: dict[Subject, type] = {

@@ -18,6 +18,7 @@ from nystrom_numerics.bounds import aposteriori, apriori, cross, propagation, qu
 from nystrom_numerics.bounds.problems import PROBLEMS, NystromProblem, Subject
 from nystrom_numerics.bounds.result import Bound, Certificate, Norm
 from nystrom_numerics.bounds.spectrum import Spectrum
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import KindError
 from nystrom_numerics.landmarks import ColumnSubset
 from nystrom_numerics.lowrank import nystrom_factor
@@ -70,6 +71,8 @@ class Registered:
     quadratic: bool
     needs: str
     make: Callable[[Any], Iterable[Bound]]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for name in ("name", "entries", "needs"):

@@ -16,6 +16,7 @@ from nystrom_numerics.backend import (
     namespace,
     unit_roundoff,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import NonFiniteError, ShapeError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.kernels.arguments import require_kernel
@@ -48,6 +49,8 @@ class CrossSubset:
     right: Array
     entries: int
     seed: int | None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         xp = require_positions(rows=self.rows, columns=self.columns)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from nystrom_numerics.arguments import require_count, require_instance
 from nystrom_numerics.backend import Array, device_of, floating, namespace, require_mask, require_matrix
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import DTypeError, NamespaceError, ShapeError
 
 __all__ = [
@@ -42,6 +43,8 @@ class LandmarkPoints:
     valid: Array | None
     entries: int
     seed: int | None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         xp = namespace(points=self.points, valid=self.valid)
@@ -84,6 +87,8 @@ class ColumnSubset:
     seed: int | None
     factor: Array | None = None
     residual: Array | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         xp = require_positions(indices=self.indices)

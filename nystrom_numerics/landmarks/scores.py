@@ -21,6 +21,7 @@ from nystrom_numerics.backend import (
     to_numpy,
     unit_roundoff,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import IndefiniteError, ShapeError
 from nystrom_numerics.kernels import Kernel, MatrixKernel
 from nystrom_numerics.kernels.arguments import require_kernel
@@ -202,6 +203,8 @@ class Spectrum:
     factor: Array
     rotation: Array
     scaled: bool
+
+    __repr__ = brief
 
     def vectors(self, chosen: Array) -> Array:
         """Orthonormal eigenvectors at the places ``chosen``, shape (n, k)."""

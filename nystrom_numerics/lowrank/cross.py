@@ -18,6 +18,7 @@ from nystrom_numerics.backend import (
     namespace,
     unit_roundoff,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.kernels import Index, Kernel
 from nystrom_numerics.kernels.arguments import require_kernel
@@ -49,6 +50,8 @@ class CrossFactor:
     columns: Array
     frobenius_residual: float | None
     entries: int
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_positions(rows=self.rows, columns=self.columns)

@@ -26,6 +26,7 @@ from nystrom_numerics.backend import (
     to_numpy,
     unit_roundoff,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import NamespaceError, RangeError, ShapeError
 from nystrom_numerics.kernels import Kernel, precomputed
 from nystrom_numerics.kernels.arguments import require_kernel
@@ -63,6 +64,8 @@ class NystromFactor:
     triangle: Array
     residual: Array | None
     entries: int
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_found("landmarks", self.landmarks)
@@ -220,6 +223,8 @@ class NystromPreconditioner:
 
     vectors: Array
     weights: Array
+
+    __repr__ = brief
 
     def apply(self, b: Array, /) -> Array:
         """P⁻¹ b for b (n,) or (n, c); 2nrc multiplications."""

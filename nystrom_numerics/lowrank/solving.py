@@ -13,6 +13,7 @@ from nystrom_numerics.backend import (
     status_tells,
     worst_status,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError, Status
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.kernels.arguments import require_kernel
@@ -40,6 +41,8 @@ class SolveResult:
     residual: Array
     iterations: Array
     codes: Array
+
+    __repr__ = brief
 
     @property
     def status(self) -> Status:
