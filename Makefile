@@ -1,6 +1,7 @@
 # Everything works on a machine that has only Python >= 3.10 and make.
 #   make report   from nothing to report/index.html
 #   make test     lint, types, doctests, README and tests
+#   make mutants  does each change of the code make a test fail?  (FILES="…" for some files, AGAIN=1 for what survived)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed 
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: report test lint bench proofs gpu wheels clean
+.PHONY: report test lint mutants bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
@@ -24,6 +25,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants $(if $(AGAIN),--again) $(FILES)
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks -s -q -p no:xdist --benchmark-disable-gc
@@ -55,4 +59,4 @@ $(READY): setup.py constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .wheels report results build *.egg-info .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	rm -rf $(VENV) .wheels .mutants report results build *.egg-info .mypy_cache .ruff_cache .pytest_cache .benchmarks

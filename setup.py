@@ -30,6 +30,7 @@ PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "
 DEV = [
     "array-api-strict>=2.3",
     "mpmath>=1.3",
+    "mutmut>=3.8.1,<3.9",  # tests/mutants replaces two of its classes
     "mypy>=1.11",
     "pre-commit>=3.7",
     "pytest>=8.2",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from nystrom_numerics import fused
 from nystrom_numerics.attention import nystrom, ridge
 from nystrom_numerics.attention.streaming import stream
 from nystrom_numerics.backend import namespace
@@ -186,3 +189,124 @@ def test_the_default_core_is_the_ridge_solution(rng):
     f, a, b = (naive.softmax(x @ y.T / 2) for x, y in ((q, kt), (qt, kt), (qt, k)))
     expected = f @ np.linalg.solve(a.T @ a + 1e-3 * np.eye(6), a.T @ (b @ v))
     np.testing.assert_allclose(nystrom(q, k, v, 6), expected, rtol=1e-9, atol=1e-12)
+
+
+# ---------------------------------------------------------------- the path of a GPU, on a machine without one
+
+
+class OnGpu(torch.Tensor):
+    """A tensor on the host that says it is on a GPU, and has a stand-in for the kernel there."""
+
+    is_cuda = True
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (KERNEL, KERNEL.default):
+            return efficient_attention(*args, **(kwargs or {}))
+        return super().__torch_function__(function, types, args, kwargs)
+
+
+KERNEL = torch.ops.aten._scaled_dot_product_efficient_attention
+
+
+def efficient_attention(q, k, v, bias, compute_log_sumexp, *, scale):
+    """What the kernel of a GPU returns, its log-sum-exp in a multiple of 32 rows included."""
+    assert bias is None
+    assert compute_log_sumexp is True
+    scores = scale * (q @ k.mT)
+    lse = torch.logsumexp(scores, dim=-1)
+    filled = torch.nn.functional.pad(lse, (0, -lse.shape[-1] % 32), value=torch.nan)
+    return torch.softmax(scores, dim=-1) @ v, filled, None, None
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """A stand-in for a GPU of 50 processors; the number of parts of each call."""
+    dealt = []
+
+    def with_lse(*arguments):
+        dealt.append(arguments[-1])
+        return attention_with_lse(*arguments)
+
+    def properties(device):
+        assert device == torch.device("cpu")
+        return SimpleNamespace(multi_processor_count=50)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(fused, "attention_with_lse", with_lse)
+    return dealt
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("case", SHAPES)
+def test_the_path_of_a_gpu_is_streamed(case, masked, parts, rng):
+    of_q, of_k, n_q, n_k, d, d_v = SHAPES[case]
+    shapes = ((*of_q, n_q, d), (*of_k, n_k, d), (*of_k, n_k, d_v))
+    q, k, v = (torch.tensor(rng.standard_normal(s)).as_subclass(OnGpu) for s in shapes)
+    mask = torch.arange(n_k) % 3 > 0 if masked else None
+    got = fused_attention(q, k, v, mask, None, 0.3)
+    expected = stream(namespace(q=q), q, k, v, mask, None, 0.3)
+    torch.testing.assert_close(got, expected.expand(got.shape), rtol=1e-12, atol=1e-12)
+    assert (not parts) == masked  # what is masked goes to Torch's own choice of a kernel
+
+
+@pytest.mark.parametrize(
+    ("n_q", "n_k", "expected"),
+    [
+        (1, 5000, 16),  # 100 places for 6 blocks of 64 queries
+        (64, 5000, 16),
+        (65, 5000, 8),
+        (5, 1100, 4),  # no part of fewer than 256 keys
+        (5, 512, 2),
+        (5, 511, 1),
+        (130, 1050, 4),  # nor of fewer than twice the queries
+        (130, 1039, 3),
+        (300, 7, 1),
+        (1100, 3000, 1),
+    ],
+)
+def test_parts_fill_the_gpu_and_none_is_too_short(n_q, n_k, expected, parts, rng):
+    q, k, v = (torch.tensor(rng.standard_normal((2, 3, n, 4))).as_subclass(OnGpu) for n in (n_q, n_k, n_k))
+    fused_attention(q, k, v, None, None, 0.5)
+    assert parts == [expected]
+
+
+def test_the_path_of_a_gpu_has_its_derivative(parts, rng):
+    arrays = [torch.tensor(rng.standard_normal((2, 3, n, 4))) for n in (5, 600, 600)]
+    found = []
+    for kind in (torch.Tensor, OnGpu):
+        q, k, v = (x.clone().as_subclass(kind).requires_grad_() for x in arrays)
+        out = fused_attention(q, k, v, None, None, 0.3)
+        found.append(torch.autograd.grad(out.square().sum(), (q, k, v)))
+    assert parts == [2]
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there.as_subclass(torch.Tensor), here, rtol=1e-10, atol=1e-12)
+
+
+def test_float64_has_no_fused_kernel_off_the_host():
+    q = torch.zeros(1, 2, 4, 8, device="meta")
+    assert fused_attention(q, q, q, None, None, 1.0).shape == q.shape
+    assert fused_attention(*[q.double()] * 3, None, None, 1.0) is None
+
+
+@pytest.mark.parametrize("n_q", [1, 5])
+@pytest.mark.parametrize("parts", [1, 2, 3, 20])
+def test_parts_of_few_keys(n_q, parts, rng):
+    """Two parts and no rest, one query, and no more parts than keys."""
+    q, k, v = (torch.tensor(rng.standard_normal((2, 3, n, 4))) for n in (n_q, 6, 6))
+    scores = 0.3 * (q @ k.mT)
+    out, lse = attention_with_lse(q, k, v, 0.3, parts)
+    torch.testing.assert_close(out, torch.softmax(scores, dim=-1) @ v)
+    torch.testing.assert_close(lse, torch.logsumexp(scores, dim=-1, keepdim=True))
+
+
+def test_the_derivative_in_tiles(monkeypatch, rng):
+    """Tiles that divide neither length, asked for by the lengths of queries and keys."""
+    q, k, v = (torch.tensor(rng.standard_normal((2, 3, n, 4))) for n in (7, 11, 11))
+    g, (out, lse) = torch.tensor(rng.standard_normal((2, 3, 7, 4))), attention_with_lse(q, k, v, 0.3, 1)
+    whole = attention_vjp(g, q, k, v, out, lse, 0.3)
+    asked = []
+    monkeypatch.setattr(fused, "tile", lambda *given: asked.append(given) or (3, 4))
+    for got, expected in zip(attention_vjp(g, q, k, v, out, lse, 0.3), whole, strict=True):
+        torch.testing.assert_close(got, expected)
+    assert [(like.shape, *lengths) for like, *lengths in asked] == [(q.shape, 7, 11)]
