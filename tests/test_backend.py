@@ -1,5 +1,6 @@
 """The door: what it lets in, and what it says to the rest."""
 
+import array_api_compat
 import array_api_strict
 import numpy as np
 import pytest
@@ -59,3 +60,285 @@ def test_to_numpy_round_trip(lane):
     x = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(backend.to_numpy(lane(x)), x)
     assert backend.to_numpy(torch.ones(2, dtype=torch.bfloat16)).tolist() == [1.0, 1.0]
+
+
+# ---------------------------------------------------------------- what each part of the door says by itself
+
+
+@backend.status_tells
+def state_within(*args, **options):
+    state = np.geterr()
+    return state["over"], state["invalid"], state["divide"], args, options
+
+
+def test_only_numpy_is_told_to_be_quiet():
+    """A Torch tensor first, and `errstate`, which cannot be compiled, is left out."""
+    x, t = np.zeros(2), torch.zeros(2)
+    with np.errstate(over="warn", invalid="warn", divide="warn"):
+        assert state_within(x, 3, a=1) == ("ignore", "ignore", "warn", (x, 3), {"a": 1})
+        assert state_within(a=t) == ("ignore", "ignore", "warn", (), {"a": t})
+        assert state_within(t, 3, a=1) == ("warn", "warn", "warn", (t, 3), {"a": 1})
+    assert state_within.__name__ == "state_within"
+
+
+def test_namespace_passes_over_none_and_gives_the_library(lane):
+    x = lane(np.zeros(2))
+    assert backend.namespace(q=None, k=x, v=None, w=x) is array_api_compat.array_namespace(x)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_real_floating_of_each_width_is_let_in(dtype):
+    backend.floating(np, q=np.zeros(2, dtype), k=np.zeros(2, dtype))
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 3), (3, 0), (2, 0, 3)])
+def test_no_matrix(shape):
+    with pytest.raises(errors.ShapeError, match="`core`") as caught:
+        backend.require_matrix("core", np.zeros(shape))
+    assert str(shape) in caught.value.got
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (0, 2, 3)])
+def test_a_matrix_or_a_stack_of_none(shape):
+    backend.require_matrix("core", np.zeros(shape))
+
+
+def test_what_is_not_finite_is_counted(lane):
+    xp = backend.namespace(x=lane(np.zeros(1)))
+    bad = np.asarray([[1.0, np.nan, 3.0], [np.inf, 5.0, 6.0]])
+    backend.require_finite(xp, q=lane(np.zeros((2, 3))))
+    with pytest.raises(errors.NonFiniteError, match="`k` is not finite in 2 of 6 entries"):
+        backend.require_finite(xp, q=lane(np.zeros((2, 3))), k=lane(bad))
+    with pytest.raises(errors.NonFiniteError, match="in 1 of 1 "):
+        backend.require_finite(xp, q=lane(np.asarray([np.nan])))
+
+
+def test_masks_are_broadcast(lane):
+    xp = backend.namespace(x=lane(np.zeros(1)))
+    assert backend.require_mask(xp, "key_mask", None, (2, 3)) is None
+    given = np.asarray([True, False, True])
+    got = backend.require_mask(xp, "key_mask", lane(given), (2, 3))
+    np.testing.assert_array_equal(backend.to_numpy(got), np.broadcast_to(given, (2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 1, 3), (3, 3)])
+def test_masks_that_do_not_fit(shape):
+    """What does not broadcast, and what would make the rest broader."""
+    with pytest.raises(errors.ShapeError, match=r"`key_mask` .*\(2, 3\)") as caught:
+        backend.require_mask(np, "key_mask", np.ones(shape, bool), (2, 3))
+    assert str(shape) in caught.value.got
+
+
+def test_masks_are_boolean():
+    with pytest.raises(errors.DTypeError, match="`key_mask` is of dtype int64"):
+        backend.require_mask(np, "key_mask", np.ones(3, np.int64), (3,))
+
+
+def test_the_first_batch_that_does_not_fit_is_named():
+    assert backend.broadcast_shapes(q=(2, 1), k=(3,), v=()) == (2, 3)
+    assert backend.broadcast_shapes() == ()
+    with pytest.raises(errors.ShapeError, match=r"`v` is of leading axes \(4,\).*\(2, 3\)"):
+        backend.broadcast_shapes(q=(2, 1), k=(3,), v=(4,), w=(5,))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (np.float32, "float32"),
+        (np.dtype("float64"), "float64"),
+        (torch.bfloat16, "bfloat16"),
+        (array_api_strict.float32, "float32"),
+    ],
+)
+def test_dtypes_have_plain_names(dtype, name):
+    assert backend.dtype_name(dtype).strip("')") == name
+
+
+def test_wider_dtypes_compute_in_themselves():
+    assert backend.compute_dtype(np, np.float32) == np.float32
+    assert backend.compute_dtype(np, np.float64) == np.float64
+    assert backend.compute_dtype(np, np.float16) == np.float32
+
+
+def test_unit_roundoff_is_the_largest_relative_error_of_rounding():
+    assert backend.unit_roundoff(np, np.float32) == 2.0**-24
+    assert backend.unit_roundoff(np, np.float64) == 2.0**-53
+
+
+def on_a_device(*shape):
+    """A tensor that is not on the host, as a machine without a GPU has it."""
+    return torch.zeros(shape, device="meta")
+
+
+def test_blocks_of_rows():
+    assert [backend.default_block(n) for n in (1, 1023, 1024, 1025)] == [1, 1023, 1024, 1024]
+
+
+def test_strips_fill_a_cache_on_the_host_and_more_on_a_device(lane):
+    for x in (lane(np.zeros(2)), np.zeros(2)):
+        assert [backend.strip_rows(x, w) for w in (0, 1, 2, 2**12, 2**13, 2**20)] == [
+            2**18,
+            2**18,
+            2**17,
+            64,
+            32,
+            32,
+        ]
+    assert [backend.strip_rows(on_a_device(2), w) for w in (0, 2, 2**19, 2**20, 2**21)] == [
+        2**25,
+        2**24,
+        64,
+        32,
+        32,
+    ]
+
+
+def test_tiles(lane):
+    """On the host at most 1024 each way; on a device 2²³ entries in all, columns first."""
+    assert backend.tile(lane(np.zeros((2, 3, 4))), 5000, 700) == (1024, 700)
+    assert backend.tile(lane(np.zeros((2, 3, 4))), 10, 5000) == (10, 1024)
+    assert backend.tile(on_a_device(2, 3, 4), 50000, 700) == (2**22 // 700, 700)
+    assert backend.tile(on_a_device(2, 3, 4), 10, 10**9) == (10, 2**22 // 10)
+    assert backend.tile(on_a_device(3, 4), 3000, 3000) == (2**23 // 3000, 3000)
+    assert backend.tile(on_a_device(3, 4), 5000, 10000) == (1024, 2**13)
+    assert backend.tile(on_a_device(2**20, 3, 4), 5000, 5000) == (1024, 1024)
+
+
+def test_rows_against_a_lower_triangle(lane, rng):
+    lower = np.tril(rng.standard_normal((4, 4))) + 3 * np.eye(4)
+    rows = rng.standard_normal((5, 4))
+    lane.assert_close(
+        backend.solve_lower(lane(lower), lane(rows)), np.linalg.solve(lower, rows.T).T, lane(rows), rtol=1e-12
+    )
+
+
+def test_what_is_above_the_triangle_is_not_read(rng):
+    lower, rows = np.tril(rng.standard_normal((4, 4))) + 3 * np.eye(4), rng.standard_normal((5, 4))
+    expected = backend.solve_lower(lower, rows)
+    spoilt = lower + np.triu(np.full((4, 4), np.nan), 1)
+    np.testing.assert_array_equal(backend.solve_lower(spoilt, rows), expected)
+    got = backend.solve_lower(torch.from_numpy(spoilt), torch.from_numpy(rows))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_sums_by_label(batch, lane, rng):
+    """Label 4 is left out, label 2 has no rows."""
+    x, labels = rng.standard_normal((*batch, 9, 2)), rng.choice([0, 1, 3, 4], (*batch, 9))
+    total, count = backend.sum_by_label(lane(x), lane(labels), 4)
+    member = (labels[..., None] == np.arange(4)).astype(float)
+    lane.assert_close(total, np.swapaxes(member, -1, -2) @ x, lane(x), rtol=1e-12, atol=1e-14)
+    lane.assert_close(count, member.sum(-2), lane(x), rtol=0)
+
+
+def test_sums_keep_the_dtype(lane):
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    total, count = backend.sum_by_label(lane(x), lane(np.asarray([0, 0, 1])), 2)
+    assert total.dtype == count.dtype == lane(x).dtype
+
+
+def test_the_largest_in_order_of_place(lane, rng):
+    xp = backend.namespace(x=lane(np.zeros(1)))
+    x = np.stack([rng.permutation(np.arange(9.0)) for _ in range(3)])
+    index, there = backend.largest(xp, lane(x), 4)
+    expected = np.sort(np.argsort(-x, axis=-1)[:, :4], axis=-1)
+    np.testing.assert_array_equal(backend.to_numpy(index), expected)
+    np.testing.assert_array_equal(backend.to_numpy(there), x >= 5)
+
+
+@pytest.mark.parametrize("count", [9, 12])
+def test_all_are_the_largest_where_there_are_no_more(count, lane, rng):
+    xp = backend.namespace(x=lane(np.zeros(1)))
+    index, there = backend.largest(xp, lane(rng.standard_normal((3, 9))), count)
+    np.testing.assert_array_equal(backend.to_numpy(index), np.broadcast_to(np.arange(9), (3, 9)))
+    assert backend.to_numpy(there).shape == (3, 9)
+    assert backend.to_numpy(there).all()
+
+
+@pytest.mark.parametrize("count", [3, 9])
+def test_each_item_has_as_many_of_the_largest_as_its_limit_says(count, lane, rng):
+    xp = backend.namespace(x=lane(np.zeros(1)))
+    x, limit = np.stack([rng.permutation(np.arange(9.0)) for _ in range(4)]), np.asarray([[0], [1], [2], [3]])
+    index, there = (backend.to_numpy(y) for y in backend.largest(xp, lane(x), count, lane(limit)))
+    np.testing.assert_array_equal(there, x >= 9 - limit)
+    assert index.shape == (4, count)
+    assert index.max() < 9
+    for item, number in enumerate(limit[:, 0]):
+        np.testing.assert_array_equal(index[item, :number], np.flatnonzero(x[item] >= 9 - number))
+
+
+def test_no_gradient_through_the_choice_of_the_largest():
+    x = torch.arange(5.0, requires_grad=True)
+    assert not any(y.requires_grad for y in backend.largest(backend.namespace(x=x), x, 2))
+
+
+def test_a_seed_is_the_generator_of_numpy():
+    for seed in (3, np.int64(3), 0):
+        got, recorded = backend.generator(seed)
+        assert got.integers(10**9) == np.random.default_rng(int(seed)).integers(10**9)
+        assert type(recorded) is int
+        assert recorded == seed
+    given = np.random.default_rng(1)
+    assert backend.generator(given)[0] is given
+
+
+def test_from_numpy_goes_where_the_other_is(lane):
+    like = lane(np.zeros(2))
+    got = backend.from_numpy(backend.namespace(x=like), np.arange(3.0), like)
+    lane.assert_close(got, np.arange(3.0), like, rtol=0)
+
+
+def test_to_numpy_leaves_the_graph_and_the_dtype():
+    assert backend.to_numpy(torch.ones(2, requires_grad=True)).dtype == np.float32
+    assert backend.to_numpy(torch.ones(2, dtype=torch.float64)).dtype == np.float64
+
+
+def test_the_worst_of_many_is_told(lane):
+    codes = np.asarray([[int(errors.Status.CONVERGED), int(errors.Status.STAGNATED)]])
+    assert backend.worst_status(lane(codes)) is errors.Status.STAGNATED
+    assert backend.worst_status(lane(codes[:0])) is errors.Status.CONVERGED
+
+
+def test_a_derivative_of_its_own():
+    """Three times the right one, so that nobody else's is taken."""
+
+    def forward(x, y):
+        return (x * y, x + 0), (x, y)
+
+    def vjp(g, x, y):
+        return 3 * g * y, 3 * g * x
+
+    x, y = np.asarray([2.0]), np.asarray([5.0])
+    assert [z.tolist() for z in backend.with_vjp(forward, vjp, x, y)] == [[10.0], [2.0]]
+    t, u = (torch.from_numpy(z).requires_grad_() for z in (x, y))
+    first, second = backend.with_vjp(forward, vjp, t, u)
+    assert (first.tolist(), second.tolist()) == ([10.0], [2.0])
+    assert not second.requires_grad
+    assert [z.tolist() for z in torch.autograd.grad(first, (t, u))] == [[15.0], [6.0]]
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_ridge_solve_is_the_solution_of_the_shifted_system(batch, lane, rng):
+    a, b = rng.standard_normal((*batch, 7, 5)), rng.standard_normal((*batch, 5, 2))
+    gram = np.swapaxes(a, -1, -2) @ a
+    xp = backend.namespace(x=lane(b))
+    got = backend.ridge_solve(xp, lane(gram), 0.5, lane(b))
+    lane.assert_close(got, np.linalg.solve(gram + 0.5 * np.eye(5), b), lane(b), rtol=1e-10, atol=1e-12)
+
+
+def test_ridge_solve_of_no_items():
+    got = backend.ridge_solve(np, np.zeros((0, 3, 3)), 0.5, np.zeros((0, 3, 2)))
+    assert got.shape == (0, 3, 2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -9.0])
+@pytest.mark.parametrize("asarray", [np.asarray, torch.tensor], ids=["numpy", "torch"])
+def test_ridge_solve_is_nan_for_an_item_without_a_factor_alone(bad, asarray, rng):
+    gram, b = np.stack([np.eye(3)] * 3), rng.standard_normal((3, 3, 2))
+    gram[1, 0, 0] = bad
+    got = backend.to_numpy(
+        backend.ridge_solve(backend.namespace(x=asarray(b)), asarray(gram), 1.0, asarray(b))
+    )
+    np.testing.assert_allclose(got[[0, 2]], b[[0, 2]] / 2, rtol=1e-12)
+    if asarray is np.asarray or np.isnan(bad):
+        assert np.isnan(got[1]).any()
