@@ -56,6 +56,8 @@ Array: TypeAlias = Any
 
 Namespace: TypeAlias = Any
 
+_ARRAY = "a NumPy, CuPy or Torch array"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -81,14 +83,17 @@ def namespace(**arrays: Array | None) -> Namespace:
     Raises
     ------
     NamespaceError
-        An argument is no array, is a masked array, or belongs to another library than the first.
+        An argument is no array, is a masked array or an ``np.matrix`` (whose product is another one), or belongs
+        to another library than the first; or all are ``None``.
     DeviceError
         An argument lies on another device than the first.
     """
     given = [(name, x) for name, x in arrays.items() if x is not None]
     for name, x in given:
-        if not array_api_compat.is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
-            raise NamespaceError(name, f"a {type(x).__name__}", "a NumPy, CuPy or Torch array")
+        if not array_api_compat.is_array_api_obj(x) or isinstance(x, (np.ma.MaskedArray, np.matrix)):
+            raise NamespaceError(name, f"a {type(x).__name__}", _ARRAY)
+    if not given:
+        raise NamespaceError(next(iter(arrays)), "None", _ARRAY)
     (first, x0), *rest = given
     xp = array_api_compat.array_namespace(x0)
     for name, x in rest:
@@ -105,11 +110,13 @@ def floating(xp: Namespace, **arrays: Array) -> None:
 
     Raises
     ------
-    DTypeError
-        Naming the argument.
+    DTypeError, NamespaceError
+        Naming the argument; the second for ``None``.
     """
     (first, x0), *_ = arrays.items()
     for name, x in arrays.items():
+        if x is None:
+            raise NamespaceError(name, "None", _ARRAY)
         if not xp.isdtype(x.dtype, "real floating") or xp.finfo(x.dtype).bits not in (16, 32, 64):
             raise DTypeError(name, f"of dtype {x.dtype}", "a real floating dtype of 16, 32 or 64 bits")
         if x.dtype != x0.dtype:
