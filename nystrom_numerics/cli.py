@@ -1,15 +1,29 @@
-"""The command ``nystrom``. It loads nothing but the standard library until it is called."""
+"""The command ``nystrom``. It loads nothing but the standard library until it is called.
+
+Threads: one a process, unless the environment says otherwise (``OMP_NUM_THREADS``, or a library's own variable,
+such as ``OPENBLAS_NUM_THREADS``, which that library puts first).  Experiments run in parallel processes, and an audit
+is many factorisations of small matrices: NumPy's, SciPy's and Torch's pools of threads wait for one another by
+spinning, so that on shared cores more threads take many times as long.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Any, NoReturn
+
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; without the packages it needs, say in a line how to get them."""
     signal.signal(signal.SIGINT, _interrupt_once)
+    if not os.environ.get("OMP_NUM_THREADS"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # read when NumPy and Torch are loaded, and by child processes
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter gets its code, and no traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         from experiments.commands import app
 

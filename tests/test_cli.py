@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import resource
 import subprocess
@@ -278,10 +279,59 @@ def test_without_its_packages_it_says_what_to_install():
     ]
 
 
+THREADS = """
+import sys
+sys.argv = ["nystrom", "--version"]
+from nystrom_numerics.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+import numpy, scipy.linalg
+from threadpoolctl import threadpool_info
+print({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [
+        ({}, 1),
+        ({"OMP_NUM_THREADS": ""}, 1),
+        ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"OPENBLAS_NUM_THREADS": "2"}, 2),
+    ],
+)
+def test_one_thread_a_process_unless_the_environment_says_otherwise(given, threads):
+    """Set before NumPy is loaded, which is when its pool of threads is made."""
+    pytest.importorskip("threadpoolctl")
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core: a library makes one thread of any number")
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    code = [sys.executable, "-c", THREADS]
+    done = subprocess.run(code, capture_output=True, text=True, check=True, env={**clean, **given})
+    assert done.stdout.splitlines()[-1] == f"{{{threads}}}"
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_code(tmp_path):
+    import numpy as np
+
+    np.savez(tmp_path / "h.npz", q=np.eye(4), k=np.eye(4))
+    code = f"import sys; sys.argv = ['nystrom', 'audit', {str(tmp_path / 'h.npz')!r}, '-m', '2']; "
+    code += "from nystrom_numerics.cli import main; main()"
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=plain
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u2016" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("nystrom_numerics.cli", ("typer", "rich", "experiments")),
+        ("nystrom_numerics.cli", ("typer", "rich", "experiments", "numpy")),
+        ("nystrom_numerics", ("numpy", "scipy", "torch")),
         ("experiments.commands", ("dask", "distributed", "jinja2", "matplotlib", "pandas", "torch")),
         ("experiments.inputs", ("torch", "transformers", "tokenizers", "pandas")),
     ],

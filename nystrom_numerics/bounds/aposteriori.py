@@ -34,7 +34,7 @@ from nystrom_numerics.bounds.result import (
     require_failure,
 )
 from nystrom_numerics.errors import NonFiniteError, RangeError, ShapeError
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.linalg import frobenius, transpose
 from nystrom_numerics.lowrank.arguments import checked_operator
 
 __all__ = [
@@ -51,7 +51,12 @@ Operator: TypeAlias = Callable[[Array], Array]
 
 
 def psd_sandwich(
-    diagonal: Array, /, *, trivial: tuple[float, float, float] = (inf, inf, inf), rounding: float = 0.0
+    diagonal: Array,
+    /,
+    *,
+    trivial: tuple[float, float, float] = (inf, inf, inf),
+    rounding: float = 0.0,
+    indefinite: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> tuple[Certificate, Certificate, Certificate]:
     r"""Certificates of R ⪰ 0 from its diagonal, in the spectral, Frobenius and trace norm.
 
@@ -67,6 +72,9 @@ def psd_sandwich(
     rounding : float
         How far a diagonal entry may be off; lower bounds give it up and upper ones add it, n times for the
         trace.
+    indefinite : tuple of float
+        The three norms of E, where R is only R₀ + E with R₀ ⪰ 0: by rounding, for instance.  No lower bound rests on
+        R ⪰ 0; upper ones add the norm of E, and its trace, which the first of the three must bound too.
 
     Notes
     -----
@@ -89,16 +97,18 @@ def psd_sandwich(
     for one in trivial:
         require_trivial(one)
     small = np.maximum(host - rounding, 0.0)
-    trace = float((host + rounding).sum())
+    trace = float((host + rounding).sum()) + indefinite[0]
     source = "R ⪰ 0: diagonal and trace"
     lower = (float(small.max()), float(np.linalg.norm(small)), float(small.sum()))
     spectral, frobenius, nuclear = (
         Certificate(
             bound(low, Side.LOWER, norm, source, trivial=0.0),
             None,
-            bound(trace, Side.UPPER, norm, source, trivial=known),
+            bound(trace + beyond, Side.UPPER, norm, source, trivial=known),
         )
-        for low, norm, known in zip(lower, (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE), trivial, strict=True)
+        for low, norm, known, beyond in zip(
+            lower, (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE), trivial, indefinite, strict=True
+        )
     )
     return spectral, frobenius, nuclear
 
@@ -142,7 +152,7 @@ def gaussian_norm_bound(
     trivial = require_trivial(trivial)
     omega = _probes(like, probes, rng)
     product = checked_operator("apply", apply)(omega)
-    top, ratio = (to_numpy(x).astype(np.float64) for x in (_lengths(product), _lengths(omega)))
+    top, ratio = (_finite(to_numpy(x).astype(np.float64)) for x in (_lengths(product), _lengths(omega)))
     source = f"Halko, Martinsson and Tropp 2011, eq. (4.3), {probes} Gaussian probes"
     upper = failure ** (-1 / probes) * sqrt(2 / pi) * float(top.max())
     low = float((top / ratio).max())
@@ -182,9 +192,15 @@ def _probes(like: Array, count: int, rng: np.random.Generator | int) -> Array:
 
 
 def _lengths(x: Array) -> Array:
+    """Of the columns, in float64, scaled against overflow."""
     xp = namespace(x=x)
-    wide = xp.astype(x, xp.float64, copy=False)
-    return xp.sqrt(xp.sum(wide * wide, axis=0))
+    return frobenius(transpose(xp.astype(x, xp.float64, copy=False))[:, None, :])
+
+
+def _finite(lengths: np.ndarray) -> np.ndarray:
+    if not np.isfinite(lengths).all():
+        raise NonFiniteError("apply", "an operator that gave NaN or infinity", "finite products")
+    return lengths
 
 
 def frobenius_probes(
@@ -228,20 +244,24 @@ def frobenius_probes(
     if probes is None:
         probes = _probes_for(ratio, failure)
     product = checked_operator("apply", apply)(_probes(like, probes, rng))
-    squares = to_numpy(_lengths(product)).astype(np.float64) ** 2
+    lengths = _finite(to_numpy(_lengths(product)).astype(np.float64))
+    size = float(lengths.max()) or 1.0  # their squares need not be finite
+    squares = (lengths / size) ** 2
     mean = float(squares.mean())
     low, high = _chi_square_tails(probes, failure / 2)
     error = float(squares.std(ddof=1)) / sqrt(probes) / (2 * sqrt(mean)) if probes > 1 and mean > 0 else None
     source = f"Gaussian probes, Chernoff tails of χ² with {probes} degrees; Gratton and Titley-Peloquin 2018"
     sides = (
-        bound(value, side, Norm.FROBENIUS, source, trivial=known, probability=1 - failure / 2)
+        bound(size * value, side, Norm.FROBENIUS, source, trivial=known, probability=1 - failure / 2)
         for value, side, known in (
             (sqrt(mean / high), Side.LOWER, 0.0),
             (sqrt(mean / low) if low > 0 else inf, Side.UPPER, trivial),
         )
     )
     lower, upper = sides
-    return Certificate(lower, Estimate(sqrt(mean), error, probes, source), upper)
+    return Certificate(
+        lower, Estimate(size * sqrt(mean), None if error is None else size * error, probes, source), upper
+    )
 
 
 def _probes_for(ratio: float, failure: float) -> int:
@@ -353,7 +373,7 @@ def lanczos_norm(
         alphas.append(float(xp.sum(v * w)))
         for _ in range(2):
             w = w - basis @ (transpose(basis) @ w)
-        beta = float(xp.sqrt(xp.sum(w * w)))
+        beta = float(frobenius(w))
         if not np.isfinite(beta + alphas[-1]):
             raise NonFiniteError("apply", "an operator that gave NaN or infinity", "finite products")
         t = np.diag(alphas) + np.diag(betas, 1) + np.diag(betas, -1)

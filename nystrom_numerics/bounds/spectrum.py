@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_tolerance
 from nystrom_numerics.backend import Array, floating, namespace, require_finite, require_matrix, to_numpy
 from nystrom_numerics.errors import DTypeError, IndefiniteError, RangeError, ShapeError
 from nystrom_numerics.linalg import transpose
@@ -21,12 +22,17 @@ Host = np.ndarray[Any, Any]
 class Spectrum:
     """Eigenvalues (n,) of a PSD matrix, descending, its eigenvectors (n, n), and its diagonal (n,).
 
-    On the host in float64.  The leading eigenvectors alone will do for a bound that asks for no more.
+    On the host in float64.  The leading eigenvectors alone will do for a bound that asks for no more.  ``negative`` is
+    how far below zero its least eigenvalue was, before it was counted as 0.
     """
 
     values: Host
     vectors: Host
     diagonal: Host
+    negative: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Spectrum of {self.size} eigenvalues, from {self.values[0]:.3g} to {self.values[-1]:.3g}>"
 
     def __post_init__(self) -> None:
         descending("values", _of_host("values", self.values, 1))
@@ -106,16 +112,23 @@ def on_host(name: str, x: Array) -> Host:
     return to_numpy(x).astype(np.float64)
 
 
-def psd_spectrum(a: Array, /) -> Spectrum:
+def psd_spectrum(a: Array, /, *, noise: float = 0.0) -> Spectrum:
     r"""The eigendecomposition of a symmetric PSD matrix (n, n), in float64.
+
+    Parameters
+    ----------
+    a : array (n, n)
+    noise : float
+        In [0, 1): how far an entry may be from that of the PSD matrix meant, relative to the largest diagonal entry,
+        as :class:`~nystrom_numerics.kernels.Kernel` has it.
 
     Raises
     ------
-    DTypeError, NamespaceError, NonFiniteError, ShapeError
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
     IndefiniteError
         Two mirrored entries differ, or an eigenvalue is negative, by more than 64 n units of roundoff of the
-        dtype of ``a`` times the largest.
+        dtype of ``a`` times the largest, and what noise in the entries can make: twice it, and n times it.
 
     Notes
     -----
@@ -123,17 +136,19 @@ def psd_spectrum(a: Array, /) -> Spectrum:
     :math:`nu\lambda_1`, and small negative ones count as zero.
     """
     host = on_host("a", a)
+    noise = require_tolerance("noise", noise) * float(np.abs(host.diagonal()).max())
     if host.shape[0] != host.shape[1]:
         raise ShapeError("a", f"of shape {host.shape}", "a square matrix")
     xp = namespace(a=a)
     level = 32 * len(host) * float(xp.finfo(a.dtype).eps)
     skew = np.abs(host - host.T)
     i, j = divmod(int(skew.argmax()), len(host))
-    if skew[i, j] > level * np.abs(host).max():
+    if skew[i, j] > level * np.abs(host).max() + 2 * noise:
         got = f"not symmetric, with entries that differ by {skew[i, j]:.3g} at {i}, {j}"
         raise IndefiniteError("a", got, i, float(skew[i, j]))
     wide = xp.astype(a, xp.float64)
     found, vectors = (to_numpy(x) for x in xp.linalg.eigh((wide + transpose(wide)) / 2))
-    if found[0] < -level * max(abs(found[0]), abs(found[-1])):
+    if found[0] < -level * max(abs(found[0]), abs(found[-1])) - len(host) * noise:
         raise IndefiniteError("a", f"not PSD, with eigenvalue {found[0]:.3g}", 0, float(found[0]))
-    return Spectrum(np.maximum(found[::-1], 0.0), vectors[:, ::-1], host.diagonal().copy())
+    values, below = np.maximum(found[::-1], 0.0), max(-float(found[0]), 0.0)
+    return Spectrum(values, vectors[:, ::-1], host.diagonal().copy(), below)
