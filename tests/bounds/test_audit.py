@@ -217,7 +217,6 @@ def test_a_hostile_matrix_is_audited_or_refused_by_name(name):
         ({"landmarks": None}, "landmarks"),
         ({"landmarks": np.array([0])}, "landmarks"),
         ({"landmarks": landmarks.ColumnSubset(np.array([12]), None, 0, None)}, "landmarks"),
-        ({"landmarks": landmarks.ColumnSubset(np.array([0.5]), None, 0, None)}, "landmarks"),
         ({"landmarks": landmarks.LandmarkPoints(X[:2, :1], None, 0, None)}, "landmarks"),
         ({"landmarks": landmarks.rpcholesky(kernels.precomputed(np.eye(3)), 2)}, "landmarks"),
         *(({"failure": wrong}, "failure") for wrong in (0, 1, -1.0, np.nan, "x", None, [0.1])),
