@@ -14,6 +14,7 @@ __all__ = [
     "DerivativeError",
     "DeviceError",
     "IndefiniteError",
+    "KindError",
     "NamespaceError",
     "NonFiniteError",
     "NystromError",
@@ -81,6 +82,10 @@ class IndefiniteError(ArgumentError, ValueError):
 
 class DTypeError(ArgumentError, TypeError):
     """A dtype that is not a real floating one, or dtypes that differ."""
+
+
+class KindError(ArgumentError, TypeError):
+    """An object of another type than asked for, such as a matrix in place of a kernel."""
 
 
 class NamespaceError(ArgumentError, TypeError):

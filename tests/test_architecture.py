@@ -15,7 +15,7 @@ PACKAGE = ROOT / "nystrom_numerics"
 # low to high; a module imports only from lower layers or from its own package
 LAYERS = [
     {"errors"},
-    {"torch_vjp"},
+    {"arguments", "torch_vjp"},
     {"backend"},
     {"fused", "linalg"},
     {"kernels", "pinv"},
