@@ -47,9 +47,11 @@ def call(x: Inputs, **more: Any) -> Run:
 def _fit(x: Inputs, model: Any) -> Inputs:
     """Fresh copies, floating ones in the dtype of the model."""
     dtype = next(model.parameters()).dtype
-    fit = lambda v: (
-        v.to(dtype, copy=True) if isinstance(v, Tensor) and v.is_floating_point() else copy.deepcopy(v)
-    )
+
+    def fit(v: Any) -> Any:
+        floats = isinstance(v, Tensor) and v.is_floating_point()
+        return v.to(dtype, copy=True) if floats else copy.deepcopy(v)
+
     return {k: fit(v) for k, v in x.items()}
 
 
@@ -181,7 +183,7 @@ def _weights(pair: Pair, x: Inputs) -> Outcome:
 
 def _few(pair: Pair, x: Inputs) -> Iterator[Outcome]:
     """With fewer landmarks than tokens: what padding holds and what comes later changes nothing."""
-    ids, ours = x["input_ids"], pair.ours
+    ids = x["input_ids"]
     for side in ("right", "left"):
         mask = padded(ids, side)
         other = torch.where(mask.bool(), ids, (ids + 7) % 50 + 5)

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -92,11 +91,11 @@ def report(family: str) -> Report:
 def outcomes_of(kind: type, whole: bool = True) -> list[Outcome]:
     try:
         return list(examine(build(kind), whole))
-    except Unbuildable as error:
+    except UnbuildableError as error:
         return [Outcome("plain", "absent", str(error))]
 
 
-class Unbuildable(Exception):
+class UnbuildableError(Exception):
     """A model that no small configuration was found for."""
 
 
@@ -107,7 +106,7 @@ def build(kind: type, **given: Any) -> Pair:
             size = sum(p.numel() for p in kind._from_config(config).parameters())
     except Exception as error:  # whatever a configuration or a model raises on sizes that do not fit
         text = " ".join(str(error).split())
-        raise Unbuildable(f"{type(error).__name__}: {text[:150]}") from error
+        raise UnbuildableError(f"{type(error).__name__}: {text[:150]}") from error
     if size > LARGEST:
-        raise Unbuildable(f"{size:,} parameters at the least")
+        raise UnbuildableError(f"{size:,} parameters at the least")
     return Pair(kind, config)

@@ -89,7 +89,7 @@ def candidates(model: Any, n: int) -> Iterator[dict[str, Any]]:
     embeds = draw(BATCH, n, width if isinstance(width, int) else 32)
     if not missing:
         yield base
-        if "input_features" in takes and "input_features" not in base or "input_values" in takes:
+        if ("input_features" in takes and "input_features" not in base) or "input_values" in takes:
             missing = {k for k in ("input_features", "input_values") if k in takes}
     if not missing:
         if "decoder_input_ids" in base and "input_ids" in base:

@@ -69,7 +69,7 @@ def register() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one case came to: ``served``, ``refused``, ``wrong``, or ``absent`` where the model's own attention fails."""
+    """What one case came to: ``served``, ``refused``, ``wrong``, or ``absent`` where the model's own fails."""
 
     case: str
     verdict: str
@@ -112,9 +112,8 @@ class Pair:
         except Exception as error:  # anything untyped is what the sweep looks for
             return Outcome(case, "wrong", f"{type(error).__name__}: {str(error)[:100]}")
         gap = distance(own, got, real, only)
-        if gap > TOLERANCE:
-            if gap > 4 * self._rounding(run, own, real, only):
-                return Outcome(case, "wrong", f"differs by {gap:.1e}")
+        if gap > TOLERANCE and gap > 4 * self._rounding(run, own, real, only):
+            return Outcome(case, "wrong", f"differs by {gap:.1e}")
         return Outcome(case, "served")
 
     def _rounding(
@@ -134,7 +133,7 @@ def _seeded(run: Callable[[Any], list[Tensor]], model: Any) -> list[Tensor]:
 
 
 def _randomise(model: Any) -> None:
-    """Weights under which attention matters: projections keep the size of what they get, tokens have entries of size 1."""
+    """Weights under which attention matters: projections keep the size of what they get, tokens are of size 1."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, p in model.named_parameters():

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 from typing import Any
 
 import transformers
+
+from tests.conformance.hints import CONFIGS as HINTS
 
 WIDTH, HEADS, GROUPS, LAYERS, WORDS = 32, 4, 2, 2, 128
 
 UNSET = {"num_experts_per_tok": 2, "head_dim": WIDTH // HEADS}
 """Fields whose default may be None, and which are to be small anyway."""
 
-from tests.conformance.hints import CONFIGS as HINTS
 
 RULES: list[tuple[str, Any]] = [
     # the first that matches the whole name

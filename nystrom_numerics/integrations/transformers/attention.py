@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -129,9 +129,9 @@ class NystromAttentionFunction:
             return found
         options: dict[str, Any] = {"landmarks": self.landmarks, "solver": self.solver, "grouped": True}
         options |= {"key_mask": tokens, "query_mask": tokens, "scale": scale}
-        if self.row_normalised:
-            return normalised(q, k, v, self.m, **options)
-        return nystrom(q, k, v, self.m, pinv=self.pinv, **options)
+        by = normalised if self.row_normalised else partial(nystrom, pinv=self.pinv)
+        approximate: Tensor = by(q, k, v, self.m, **options)
+        return approximate
 
 
 # ---------------------------------------------------------------- what is asked for
@@ -148,8 +148,16 @@ _REFUSED = {
 }
 _OF_NO_EFFECT = (
     frozenset(  # what models pass on, and their own attention does not use: the mask has what matters
-        ["deterministic", "input_ids", "num_items_in_batch", "output_hidden_states", "output_router_logits"]
-        + ["position_ids", "return_dict", "sliding_window", "use_cache"]
+        (
+            *(
+                "deterministic",
+                "input_ids",
+                "num_items_in_batch",
+                "output_hidden_states",
+                "output_router_logits",
+            ),
+            *("position_ids", "return_dict", "sliding_window", "use_cache"),
+        )
     )
 )
 
@@ -167,14 +175,24 @@ def _weights_are_collected() -> bool:
     """Whether transformers has hooks that wait for weights, of which most models tell their attention nothing."""
     from transformers.utils.output_capturing import _active_collector
 
-    collected = _active_collector.get()
+    collected = _active_collector.get()  # type: ignore[no-untyped-call]
     return collected is not None and any(name.endswith("attentions") for name in collected)
 
 
 _OF_ONE_TEXT = frozenset(
-    ["attention_mask", "conv_mask", "cu_seqlens", "freqs_ci", "height", "input_features_mask", "layer_idx"]
-    + ["max_seqlen", "output_attentions", "past_key_values", "position_embeddings", "position_ids"]
-    + ["position_mask", "relative_position_embeddings", "use_cache", "width"]
+    (
+        *(
+            "attention_mask",
+            "conv_mask",
+            "cu_seqlens",
+            "freqs_ci",
+            "height",
+            "input_features_mask",
+            "layer_idx",
+        ),
+        *("max_seqlen", "output_attentions", "past_key_values", "position_embeddings", "position_ids"),
+        *("position_mask", "relative_position_embeddings", "use_cache", "width"),
+    )
 )
 
 
@@ -192,7 +210,7 @@ def _attends_to_itself(module: torch.nn.Module) -> bool:
     crosses = getattr(module, "is_cross_attention", None)
     if crosses is not None or "Cross" in type(module).__name__:
         return crosses is False
-    return getattr(module, "is_decoder", None) is False or _takes_one_text(type(module))
+    return getattr(module, "is_decoder", None) is False or _takes_one_text(type(module))  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- exactly

@@ -90,11 +90,13 @@ class RuleMask(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _OF_SHAPES:
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
         return func(*tree_map(_plain, args), **tree_map(_plain, kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return func(*tree_map(_plain, args), **tree_map(_plain, kwargs or {}))
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
@@ -152,7 +154,7 @@ def mask_by_rule(
         if attention_mask.ndim != 2:
             raise unsupported(config, f"a mask of {attention_mask.ndim} axes, where one of tokens has 2")
         attention_mask = attention_mask.bool()
-        padded = theirs.prepare_padding_mask(attention_mask, kv_length, keys)
+        padded: Any = theirs.prepare_padding_mask(attention_mask, kv_length, keys)
         real = padded[:, keys : keys + kv_length]
     # transformers lets a kernel do without the mask of a plain pattern: where it is not local, or no wider than that
     near = local_size is not None and kv_length >= local_size
@@ -163,13 +165,13 @@ def mask_by_rule(
         pattern = Pattern.FULL
     else:
         pattern = Pattern.OTHER
-        if allow_is_causal_skip:
+        if allow_is_causal_skip and local_size is not None:
             behind, ahead = local_size - 1, 0
         elif allow_is_bidirectional_skip:
             behind = ahead = local_size
     if pattern is Pattern.FULL and allow_is_bidirectional_skip and (real is None or bool(real.all())):
         return None
-    entries = partial(
+    entries: Any = partial(
         theirs.sdpa_mask,
         batch_size,
         mask_function=mask_function,

@@ -119,7 +119,7 @@ def register_with_transformers(
 def _require_name(name: Any) -> None:
     from transformers import AttentionInterface
 
-    taken = AttentionInterface().get(name) if isinstance(name, str) else None
+    taken = AttentionInterface().get(name) if isinstance(name, str) else None  # type: ignore[no-untyped-call]
     spoken_for = ("flash", "sdpa", "eager", "flex", "paged")  # transformers looks for these words in names
     if (
         not isinstance(name, str)
@@ -161,7 +161,8 @@ def use_nystrom(model: Any, /, name: str = "nystrom") -> Any:
     from transformers import AttentionInterface, PreTrainedModel
 
     require_instance("model", model, PreTrainedModel, "a transformers.PreTrainedModel")
-    if not isinstance(AttentionInterface().get(name), NystromAttentionFunction):
+    known = AttentionInterface().get(name)  # type: ignore[no-untyped-call]
+    if not isinstance(known, NystromAttentionFunction):
         raise RangeError("name", repr(name), "a name given to `register_with_transformers` before")
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     alone = [part for part in parts if not part._can_set_attn_implementation()]

@@ -168,7 +168,7 @@ def full_call(function, q, k, v, **options):
             partial(ours.normalised, solver=pinv.rank_revealing),
         ),
     ],
-    ids=str,
+    ids=[*("default", "svd", "strided", "A⁺"), *("rows", "rows, strided", "rows, A⁺")],
 )
 def test_full_attention_of_a_text_to_itself(options, call, padded):
     q, k, v = qkv()
@@ -218,7 +218,9 @@ def causal_call(q, k, v, landmarks=segment_means, solver=ours.ridge, **options):
     return out.reshape(B, H, N, -1).transpose(1, 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"landmarks": strided}, {"solver": pinv.rank_revealing}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"landmarks": strided}, {"solver": pinv.rank_revealing}], ids=["default", "strided", "A⁺"]
+)
 @pytest.mark.parametrize("padded", [False, True])
 def test_causal_attention_from_the_first_token(padded, options):
     q, k, v = qkv(d_v=3)

@@ -203,7 +203,7 @@ def test_modules_with_attention_of_their_own_get_the_mask_that_they_know():
 @torch.no_grad()
 @pytest.mark.parametrize("options", [{}, {"near": 8}, {"row_normalised": True}], ids=str)
 def test_a_source_as_long_as_its_target(options):
-    """With fewer landmarks than tokens: what the target attends to is exact, to all tokens alike, and tells no future."""
+    """With fewer landmarks than tokens: what the target attends to is exact, to all alike, and tells no future."""
     register_with_transformers(m=M, block=N, **options)
     model = lively(transformers.BartModel(transformers.BartConfig(**BART)))
     x, mask = ids(), torch.ones(2, N, dtype=torch.long)
@@ -277,7 +277,7 @@ def test_attention_weights_are_refused(model):
     config = transformers.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)
     gpt2 = use_nystrom(transformers.GPT2Model(config).eval())
     with pytest.raises(
-        UnsupportedModelError, match="GPT2Attention .* attention weights, which are never formed"
+        UnsupportedModelError, match=r"GPT2Attention .* attention weights, which are never formed"
     ):
         gpt2(ids(), output_attentions=True)
     assert len(gpt2(ids(), output_hidden_states=True).hidden_states) == 2

@@ -68,6 +68,7 @@ NO_COUNT = (0, -1, 2.5, 2.0, "x", True, [4], float("nan"))
 NO_FLAG = (0, 1, None, "yes")
 WRONG = {
     "name": (
+        *("my_flash", "paged_nystrom", "not_eager", "sdpa_2", "flexible", ["nystrom"]),
         None,
         3,
         "",
@@ -78,8 +79,7 @@ WRONG = {
         "eager",
         "flash_attention_2",
         "flex_attention",
-    )
-    + ("my_flash", "paged_nystrom", "not_eager", "sdpa_2", "flexible", ["nystrom"]),
+    ),
     "m": (*NO_COUNT, None),
     "block": NO_COUNT,
     "near": NO_COUNT,
@@ -104,8 +104,7 @@ def test_wrong_values_are_named(option, value):
         caught.value,
         KindError
         if option in ("landmarks", "solver", "pinv")
-        or value in NO_FLAG
-        and option in ("row_normalised", "leave_out_dropout")
+        or (value in NO_FLAG and option in ("row_normalised", "leave_out_dropout"))
         else RangeError,
     )
     assert registered() is before
