@@ -348,3 +348,78 @@ def test_the_derivative_in_tiles(monkeypatch, rng):
     for got, expected in zip(attention_vjp(g, q, k, v, out, lse, 0.3), whole, strict=True):
         torch.testing.assert_close(got, expected)
     assert [(like.shape, *lengths) for like, *lengths in asked] == [(q.shape, 7, 11)]
+
+
+# ---------------------------------------------------------------- layouts
+
+
+@pytest.mark.parametrize(
+    ("of_q", "of_k", "of_v", "of_mask"),
+    [
+        ((3,), (3,), (2, 3), None),
+        ((3,), (2, 3), (3,), None),
+        ((), (2, 3), (2, 3), None),
+        ((3,), (3,), (3,), (2, 3)),
+        ((2, 3), (), (), (2, 1)),
+        ((2, 3), (1,), (1,), (2, 3)),
+    ],
+)
+def test_each_argument_may_have_the_wider_batch(of_q, of_k, of_v, of_mask, rng):
+    shapes = ((*of_q, 5, 4), (*of_k, 7, 4), (*of_v, 7, 4))
+    q, k, v = (torch.tensor(rng.standard_normal(s)) for s in shapes)
+    mask = None if of_mask is None else torch.tensor(rng.random((*of_mask, 7)) < 0.7)
+    hidden = torch.full((*np.broadcast_shapes(of_q, of_k, of_v, of_mask or ()), 5, 7), 0.0, dtype=q.dtype)
+    if mask is not None:
+        hidden = hidden.masked_fill(~mask[..., None, :], -torch.inf)
+    expected = torch.softmax(0.3 * (q @ k.mT) + hidden, dim=-1) @ v
+    torch.testing.assert_close(fused_attention(q, k, v, mask, None, 0.3), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("of_q", "of_k", "n_q", "n_k", "widths", "queries", "keys"),
+    [
+        ((), (), 5, 13, (8, 8), (1, 1, 5, 8), (1, 1, 13, 8)),
+        ((2, 3, 4), (2, 3, 4), 5, 13, (8, 8), (6, 4, 5, 8), (6, 4, 13, 8)),
+        ((2, 3, 4), (2, 3, 1), 5, 13, (8, 8), (6, 1, 20, 8), (6, 1, 13, 8)),
+        ((2, 3, 4), (2, 3, 1), 13, 13, (8, 8), (6, 1, 52, 8), (6, 1, 13, 8)),
+        ((2, 3, 4), (2, 3, 1), 14, 13, (8, 8), (6, 4, 14, 8), (6, 4, 13, 8)),
+        ((2, 3, 4), (2, 1, 4), 5, 13, (8, 8), (6, 4, 5, 8), (6, 4, 13, 8)),
+        ((2, 3), (2, 1), 5, 13, (8, 8), (2, 1, 15, 8), (2, 1, 13, 8)),
+        ((2, 3), (), 5, 13, (8, 8), (2, 3, 5, 8), (2, 3, 13, 8)),
+        ((4,), (1,), 5, 13, (8, 8), (1, 4, 5, 8), (1, 4, 13, 8)),
+        ((2, 3), (2, 3), 5, 13, (4, 7), (2, 3, 5, 7), (2, 3, 13, 7)),
+        ((2, 3), (2, 3), 5, 13, (7, 4), (2, 3, 5, 7), (2, 3, 13, 7)),
+    ],
+)
+def test_what_the_kernel_is_given(of_q, of_k, n_q, n_k, widths, queries, keys, monkeypatch, rng):
+    """Four axes and one width; heads that share keys among the rows of queries, where these are no more than keys."""
+    kernel, given = torch.nn.functional.scaled_dot_product_attention, []
+
+    def seen(*arrays, **options):
+        given.append(tuple(x.shape for x in arrays))
+        assert all(x.stride(-1) == 1 for x in arrays)
+        return kernel(*arrays, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    d, d_v = widths
+    shapes = ((*of_q, n_q, d), (*of_k, n_k, d), (*of_k, n_k, d_v))
+    fused_attention(*(torch.tensor(rng.standard_normal(s)) for s in shapes), None, None, 0.3)
+    assert given == [(queries, keys, keys)]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_columns_in_memory_and_queries_in_blocks(masked, monkeypatch, rng):
+    """Column-major arrays, as a solve gives them; 1024 rows at once where the values have another width."""
+    kernel, rows = torch.nn.functional.scaled_dot_product_attention, []
+
+    def seen(q, *arrays, **options):
+        rows.append(q.shape[-2])
+        assert all(x.stride(-1) == 1 for x in (q, *arrays))
+        return kernel(q, *arrays, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    q, k, v = (torch.tensor(rng.standard_normal((2, w, n))).mT for w, n in ((4, 2500), (4, 6), (7, 6)))
+    mask = torch.arange(6) > 1 if masked else None
+    got = fused_attention(q, k, v, mask, None, 0.3)
+    torch.testing.assert_close(got, stream(namespace(q=q), q, k, v, mask, None, 0.3), rtol=1e-12, atol=1e-12)
+    assert rows == [1024, 1024, 452]
