@@ -13,7 +13,7 @@ GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed 
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: report test lint mutants bench proofs gpu wheels clean
+.PHONY: report test lint mutants conformance bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
@@ -31,6 +31,9 @@ mutants: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks -s -q -p no:xdist --benchmark-disable-gc
+
+conformance: $(READY)
+	$(BIN)/python -m tests.conformance
 
 proofs: $(READY)
 	$(BIN)/nystrom prove

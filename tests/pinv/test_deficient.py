@@ -66,7 +66,9 @@ def test_softmax_cores_with_two_equal_landmarks(rng):
     np.testing.assert_array_equal(together.value.numpy(), host)
     assert together.status == Status.CONVERGED
     for x, y, expected in zip(a, b, host, strict=True):
-        np.testing.assert_array_equal(pinv.solve(torch.from_numpy(x), torch.from_numpy(y)).value.numpy(), expected)
+        np.testing.assert_array_equal(
+            pinv.solve(torch.from_numpy(x), torch.from_numpy(y)).value.numpy(), expected
+        )
     np.testing.assert_allclose(host, np.linalg.pinv(a, rtol=1e-12) @ b, atol=1e-9)
 
 
@@ -76,7 +78,9 @@ def test_the_same_at_every_call_whatever_the_memory_held(rng):
     for i in range(200):
         junk = [torch.full((6,), i % 3, dtype=torch.int32) for _ in range(20)]
         del junk
-        seen.add(pinv.solve(a, b).value.numpy().tobytes() + pinv.complete_orthogonal(a).value.numpy().tobytes())
+        seen.add(
+            pinv.solve(a, b).value.numpy().tobytes() + pinv.complete_orthogonal(a).value.numpy().tobytes()
+        )
     assert len(seen) == 1
 
 
@@ -123,6 +127,8 @@ def test_a_singular_elimination_is_said_and_leaves_its_mates_alone(library, rng)
     assert to_numpy(result.codes).tolist() == [[0, 0], [int(Status.NON_FINITE), 0]]
     assert np.isnan(to_numpy(result.value)[1, 0]).all()
     good = np.array([[0, 0], [0, 1], [1, 1]]).T
-    np.testing.assert_allclose(to_numpy(result.value)[tuple(good)], np.linalg.solve(a[tuple(good)], b[tuple(good)]))
+    np.testing.assert_allclose(
+        to_numpy(result.value)[tuple(good)], np.linalg.solve(a[tuple(good)], b[tuple(good)])
+    )
     alone = pinv.solve(as_array(a[1, 0]), as_array(b[1, 0]), method=pinv.lu)
     assert alone.status == Status.NON_FINITE

@@ -80,7 +80,9 @@ def test_results_scale_with_the_matrix(name, lane, field, rng):
     if name == "lu":  # by the library's own elimination, which takes matrices as they are
         scales = (1e-20, 1e19) if field in SINGLE else (1e-150, 1e150)
     else:
-        scales = (1e-37, 1e-25, 1e-20, 1e19, 1e25, 1e37) if field in SINGLE else (1e-300, 1e-160, 1e155, 1e300)
+        scales = (
+            (1e-37, 1e-25, 1e-20, 1e19, 1e25, 1e37) if field in SINGLE else (1e-300, 1e-160, 1e155, 1e300)
+        )
     expected = to_numpy(function(lane(a.astype(field)), 1.0)).astype(complex)
     rtol = (3e-5 if field in SINGLE else 1e-12) * np.abs(expected).max()
     for s in scales:
@@ -131,14 +133,27 @@ def test_subnormal_matrices_with_a_representable_inverse(lane, rng):
     if not bool((lane(a) != 0)[0, 0, 0]):
         pytest.skip("this library flushes subnormal numbers to zero")
     expected = np.linalg.pinv(a.astype(float))
-    for result in (pinv.svd(lane(a)), pinv.complete_orthogonal(lane(a)), pinv.newton_schulz(lane(a), tol=1e-5)):
+    for result in (
+        pinv.svd(lane(a)),
+        pinv.complete_orthogonal(lane(a)),
+        pinv.newton_schulz(lane(a), tol=1e-5),
+    ):
         assert result.status == Status.CONVERGED
         lane.assert_close(result.value, expected, lane(a), rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
     ("scale", "ridge"),
-    [(1e-20, 1.0), (1e-37, 1e-10), (1.0, 1e-60), (1e10, 1e-30), (1e-10, 1e20), (1.0, 1e300), (1e37, 1e-300), (1e30, 1e30)],
+    [
+        (1e-20, 1.0),
+        (1e-37, 1e-10),
+        (1.0, 1e-60),
+        (1e10, 1e-30),
+        (1e-10, 1e20),
+        (1.0, 1e300),
+        (1e37, 1e-300),
+        (1e30, 1e30),
+    ],
 )
 def test_ridges_of_another_scale_than_the_matrix(scale, ridge, lane, rng):
     """σ/(σ² + λ) in float32, where σ², λ or λ/σ² leave the range and the response need not."""
@@ -159,7 +174,9 @@ def test_overflow_in_half_precision_is_said():
     assert bool(torch.isnan(result.value).all())
 
 
-@pytest.mark.parametrize("name", ["svd", "hermitian", "complete_orthogonal", "tikhonov", "solve", "lu", "razavi"])
+@pytest.mark.parametrize(
+    "name", ["svd", "hermitian", "complete_orthogonal", "tikhonov", "solve", "lu", "razavi"]
+)
 @pytest.mark.parametrize("power", [-55, 50])
 def test_gradients_scale_with_the_square(name, power, rng):
     function, _ = LAWS[name]
@@ -171,4 +188,6 @@ def test_gradients_scale_with_the_square(name, power, rng):
         return x.grad * s * s
 
     expected = gradient(1.0)
-    torch.testing.assert_close(gradient(2.0**power), expected, rtol=0, atol=3e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        gradient(2.0**power), expected, rtol=0, atol=3e-5 * float(expected.abs().max())
+    )
