@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["band", "grid", "legend_below", "palette"]
+__all__ = ["band", "blank", "grid", "legend_below", "palette"]
 
 
 def grid(rows: int, columns: int, *, width: float = 11.0, height: float = 3.3) -> tuple[Figure, Any]:
@@ -49,6 +49,12 @@ def band(
     axes.plot(summary.index, summary[0.5], style, color=color, label=label, marker="o", markersize=3)
     if shade:
         axes.fill_between(summary.index, summary[0.25], summary[0.75], color=color, alpha=0.15, linewidth=0)
+
+
+def blank(axes: Axes, title: str) -> None:
+    """Say that there is nothing to draw here, where axes without data would show a scale of nothing."""
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "no result", ha="center", va="center", transform=axes.transAxes, color="grey")
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 5) -> None:

@@ -193,8 +193,8 @@ def mel(clip: Clip) -> Any:
 
 def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
     """Queries, keys and values of Whisper's encoder on the last clip of a recording: 6 heads, n = 1500, d = 64."""
-    model, _ = whisper()
     clip = speech(recording)[-1]
+    model, _ = whisper()
     import torch
 
     found: dict[str, list[Array]] = {"q": [], "k": [], "v": []}

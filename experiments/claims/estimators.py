@@ -207,6 +207,9 @@ def plot(records: Iterable[Record]) -> Figure:
     panels.append(("MiniLM", "O", [CAUSAL, BLOCKS], "‖O−O exact‖ / ‖O exact‖, causal"))
     for ax, (name, column, shown, label) in zip(axes[0], panels, strict=True):
         part = data[data["input"] == name]
+        if part.empty:
+            figures.blank(ax, name)
+            continue
         for estimator in shown:
             line = part[part["estimator"] == estimator]
             figures.band(ax, line, "m", column, label=estimator, color=colors[estimator])

@@ -104,10 +104,11 @@ def _embeddings(network: Any, tokenizer: Any, texts: tuple[str, ...]) -> np.ndar
 
 
 def _whisper(p: Any) -> list[Row]:
+    clips = models.speech(p["recording"])
     network, tokenizer = models.whisper()
     encoder = _replaced(copy.deepcopy(network.model.encoder), p["estimator"], p["m"])
     rows = []
-    for clip in models.speech(p["recording"]):
+    for clip in clips:
         heard = models.transcribe(network, tokenizer, encoder(models.mel(clip)).last_hidden_state)
         errors, words = models.word_errors(heard, clip.words), len(clip.words.split())
         rows.append({"clip": clip.name, "heard": heard, "errors": errors, "words": words})
@@ -196,7 +197,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 def plot(records: Iterable[Record]) -> Figure:
     """Cosine, rank correlation and word error rate against m."""
     data = _summary(records)
-    figure, axes = figures.grid(1, 3, height=3.8)
+    figure, axes = figures.grid(1, 3, height=4.4)
     panels = {
         "cosine": ("MiniLM", "cosine to the exact embedding"),
         "spearman": ("MiniLM", "Spearman's correlation of similarities"),
@@ -205,6 +206,9 @@ def plot(records: Iterable[Record]) -> Figure:
     colors = figures.palette(list(ESTIMATORS))
     for ax, (column, (name, label)) in zip(axes[0], panels.items(), strict=True):
         part = data[data["input"] == name]
+        if part.empty:
+            figures.blank(ax, name)
+            continue
         for estimator, color in colors.items():
             line = part[part["estimator"] == estimator].sort_values("m")
             ax.plot(line["m"], line[column].clip(upper=1.5), marker="o", color=color, label=estimator)
@@ -215,8 +219,8 @@ def plot(records: Iterable[Record]) -> Figure:
             ax.axhline(float(exact.iloc[0]), color="black", linestyle=":")
         ticks = sorted(m for m in part["m"].unique() if m)
         ax.set(xscale="log", title=name, xlabel="landmarks m", ylabel=label)
-        if ticks:
-            ax.set_xticks(ticks, [str(m) for m in ticks])
+        ax.set_xticks(ticks, [str(m) for m in ticks])
         ax.minorticks_off()
-    figures.legend_below(figure, axes[0][0], columns=3)
+    shown = next((ax for ax in axes[0] if ax.lines), axes[0][0])
+    figures.legend_below(figure, shown, columns=3)
     return figure
