@@ -322,7 +322,7 @@ def _read_safetensors(file: _File) -> dict[str, Stored]:
             start, end = entry["data_offsets"]
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableFileError(f"{path}: tensor {name!r:.80} is described wrongly") from error
-        if not isinstance(kind, str):
+        if not isinstance(kind, str) or any("\ud800" <= c <= "\udfff" for c in name):  # half of a character
             raise UnreadableFileError(f"{path}: tensor {name!r:.80} is described wrongly")
         if kind not in _SAFE:
             continue  # integers and the like are no matter of an audit

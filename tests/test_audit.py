@@ -158,7 +158,10 @@ WRONG = {
     ),
     "deep.safetensors": (safetensors(b"[" * 100000), "is not JSON"),
     "digits.safetensors": (safetensors(b'{"a": ' + b"9" * 9000 + b"}"), "is not JSON"),
-    "surrogate.safetensors": (safetensors({"\ud800": {"dtype": "F64"}}), "described wrongly"),
+    "surrogate.safetensors": (
+        safetensors({"\ud800": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}}, bytes(8)),
+        "described wrongly",
+    ),
     "length.safetensors": (safetensors({}, length=2**60), "more than there can be"),
     "json.safetensors": (safetensors(b"{nonsense"), "is not JSON"),
     "list.safetensors": (safetensors([1, 2]), "not a table of tensors"),

@@ -82,7 +82,7 @@ def psd_sandwich(
 
     Raises
     ------
-    NonFiniteError, ShapeError
+    DTypeError, KindError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
     """
     floating(namespace(diagonal=diagonal), diagonal=diagonal)
@@ -92,10 +92,11 @@ def psd_sandwich(
     if not np.isfinite(host).all():
         raise NonFiniteError("diagonal", "not finite", "finite entries")
     rounding = require_nonnegative("rounding", rounding)
-    if len(require_instance("trivial", trivial, (tuple, list), "three norms")) != 3:
-        raise ShapeError("trivial", f"{len(trivial)} numbers", "three, one a norm")
-    for one in trivial:
-        require_trivial(one)
+    for name, norms in (("trivial", trivial), ("indefinite", indefinite)):
+        if len(require_instance(name, norms, (tuple, list), "three norms")) != 3:
+            raise ShapeError(name, f"{len(norms)} numbers", "three, one a norm")
+        for one in norms:
+            require_number(name, one, lambda x: x >= 0, "a number of at least 0, or infinity")
     small = np.maximum(host - rounding, 0.0)
     trace = float((host + rounding).sum()) + indefinite[0]
     source = "R ⪰ 0: diagonal and trace"

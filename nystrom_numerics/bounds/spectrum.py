@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_numerics.arguments import require_tolerance
+from nystrom_numerics.arguments import require_nonnegative, require_tolerance
 from nystrom_numerics.backend import Array, floating, namespace, require_finite, require_matrix, to_numpy
 from nystrom_numerics.errors import DTypeError, IndefiniteError, RangeError, ShapeError
 from nystrom_numerics.linalg import transpose
@@ -42,6 +42,7 @@ class Spectrum:
         for name, x in (("vectors", self.vectors), ("diagonal", diagonal)):
             if x.shape[0] != n:
                 raise ShapeError(name, f"of shape {x.shape}", f"{n} rows, as there are `values`")
+        require_nonnegative("negative", self.negative)
 
     @property
     def size(self) -> int:

@@ -94,12 +94,12 @@ class Kernel(ABC):
         return self._diagonal()
 
     def columns(self, indices: Index, /) -> Array:
-        """The columns at ``indices``, shape (n, m); nm entries."""
-        return self.block(slice(None), indices)
+        """The columns at ``indices``, shape (n, m); nm entries.  Raises what :meth:`block` raises."""
+        return self._read(slice(None), self._index("indices", indices, self.shape[1]))
 
     def rows(self, indices: Index, /) -> Array:
-        """The rows at ``indices``, shape (m, p); mp entries."""
-        return self.block(indices, slice(None))
+        """The rows at ``indices``, shape (m, p); mp entries.  Raises what :meth:`block` raises."""
+        return self._read(self._index("indices", indices, self.shape[0]), slice(None))
 
     def block(self, rows: Index, columns: Index, /) -> Array:
         """The entries at ``rows`` × ``columns``; as many as the result has.
@@ -109,9 +109,12 @@ class Kernel(ABC):
         DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
             Naming the index set.  Bounds are checked for sets on the host only.
         """
-        found = self._block(
+        return self._read(
             self._index("rows", rows, self.shape[0]), self._index("columns", columns, self.shape[1])
         )
+
+    def _read(self, rows: Index, columns: Index) -> Array:
+        found = self._block(rows, columns)
         self.counter.total += found.shape[0] * found.shape[1]
         return found
 
@@ -248,8 +251,9 @@ class PointKernel(Kernel):
     def _prepared(self, name: str, z: Array) -> tuple[Array, ...]:
         namespace(points=self.points, **{name: z})
         floating(namespace(points=self.points), **{name: z})
-        if z.ndim != 2 or z.shape[1] != self.points.shape[1]:
-            raise ShapeError(name, f"of shape {tuple(z.shape)}", f"shape (m, {self.points.shape[1]})")
+        if z.ndim != 2 or z.shape[1] != self.points.shape[1] or not z.shape[0]:
+            needs = f"shape (m, {self.points.shape[1]}), not empty"
+            raise ShapeError(name, f"of shape {tuple(z.shape)}", needs)
         return self.function.prepare(z)
 
     def _block(self, rows: Index, columns: Index) -> Array:

@@ -188,7 +188,7 @@ def _crossing(
 ) -> tuple[Array, Array, Array, Array]:
     if rtol is not None:
         require_tolerance("rtol", rtol)
-    c, r = kernel.columns(columns), kernel.rows(rows)
+    c, r = kernel.block(slice(None), columns), kernel.block(rows, slice(None))
     for name, count in (("rows", r.shape[0]), ("columns", c.shape[1])):
         if not count:
             raise ShapeError(name, "empty", "one index at least")

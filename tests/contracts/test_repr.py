@@ -96,10 +96,6 @@ PUBLIC = {name: c for name, c in exported().items() if inspect.isclass(c) and da
 KNOWN = {
     "attention.LiftBounds",
     "attention.NystromOperator",
-    "bounds.Audit",
-    "bounds.Spectrum",
-    "kernels.MatrixKernel",
-    "kernels.PointKernel",
     "pinv.PinvResult",
     "pinv.SolveResult",
 }
