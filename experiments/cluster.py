@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def connected(scheduler: str | None, workers: int | None, results: Path) -> Iter
     variables = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
     variables["NYSTROM_INPUTS"] = str((results / "inputs").resolve())
     variables["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the terminal belongs to the bars of the run
-    with dask.config.set(_OPTIONS), _environment(variables):
+    with dask.config.set(_OPTIONS), _environment(variables), ExitStack() as closing:
         with _interrupts_held():
             cluster = LocalCluster(
                 n_workers=count,
@@ -71,10 +71,11 @@ def connected(scheduler: str | None, workers: int | None, results: Path) -> Iter
                 dashboard_address=":0",
                 silence_logs="CRITICAL",
             )
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield client
-            with suppress(TimeoutError):  # a worker that is still being started again resists being stopped
-                client.wait_for_workers(count, timeout=30)
+            closing.enter_context(cluster)
+            client = closing.enter_context(Client(cluster, set_as_default=False))
+        yield client
+        with suppress(TimeoutError):  # a worker that is still being started again resists being stopped
+            client.wait_for_workers(count, timeout=30)
 
 
 @contextmanager

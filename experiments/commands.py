@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from experiments import audit_command, claims
-from experiments.contract import PROFILES, Claim, Outcome
-from experiments.errors import ExperimentError, NoDeviceError
+from experiments.contract import PROFILES, Outcome
+from experiments.errors import ExperimentError, NoDeviceError, RunStoppedError, UnknownNameError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+if TYPE_CHECKING:
+    from experiments.report import Section
+    from experiments.store import Damage
+
 out = Console()
 err = Console(stderr=True)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """End what cannot go on with one line and status 1; a traceback is left to faults of the code."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        _stop("interrupted", stop)
+    except ExperimentError as error:
+        _stop(str(error), error, code=2 if isinstance(error, NoDeviceError) else 1)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+            raise
+        _stop(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), error)
+
+
+class _Commands(TyperGroup):
+    """The commands, each of which ends in a result, in a line or in a fault of the code."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _in_one_line():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _in_one_line():
+            return super().invoke(ctx)
+
+
+def _stop(why: str, cause: BaseException, code: int = 1) -> NoReturn:
+    err.print(f"[bold]Stopped:[/] {escape(' '.join(why.split()))}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code) from cause
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 _STORE, _REPORT, _PROOFS = "records.jsonl", Path("report/index.html"), Path("report/proofs.html")
 _PROOFS_NOTE = (
     "<p>What can be proved, certified or refuted exactly is on "
     '<a href="proofs.html">a page of its own</a>, written by <code>nystrom prove</code>.</p>'
 )
+_FIGURES = ("png", "svg", "pdf")
 _STYLE = {Outcome.SUPPORTED: "bold blue", Outcome.REFUTED: "bold dark_orange", Outcome.UNDECIDED: "bold"}
 
 
@@ -31,13 +75,13 @@ def _known_claims(names: list[str] | None) -> list[str]:
     valid = claims.names()
     unknown = [name for name in names or () if name not in valid]
     if unknown:
-        raise typer.BadParameter(f"no claim {', '.join(unknown)}; the claims are {', '.join(valid)}")
+        raise UnknownNameError(f"no claim {', '.join(unknown)}; the claims are {', '.join(valid)}")
     return list(dict.fromkeys(names or valid))
 
 
 def _known_profile(name: str | None) -> str | None:
     if name is not None and name not in PROFILES:
-        raise typer.BadParameter(f"no profile {name}; the profiles are {', '.join(PROFILES)}")
+        raise UnknownNameError(f"no profile {name}; the profiles are {', '.join(PROFILES)}")
     return name
 
 
@@ -80,7 +124,10 @@ def run(
         bool, typer.Option("--fresh", help="Run recorded cases too; the new records count.")
     ] = False,
 ) -> None:
-    """Run what is not recorded yet, then write the report and print the verdicts."""
+    """Run what is not recorded yet, print the verdicts and write the report on all claims.
+
+    The status is 1 if something that could run failed; an input that is not on the machine is no failure.
+    """
     from experiments.runner import run_claims
 
     if scheduler is not None and workers is not None:
@@ -96,15 +143,13 @@ def run(
             fresh=fresh,
             console=err,
         )
-    except ExperimentError as error:
-        err.print(f"[bold]Stopped:[/] {escape(str(error))}")
-        raise typer.Exit(2 if isinstance(error, NoDeviceError) else 1) from error
     except KeyboardInterrupt as stop:
-        err.print("Stopped. What has run is recorded; the same command goes on from there.")
-        raise typer.Exit(130) from stop
-    if not _tell(chosen, results, page, profile):
+        raise RunStoppedError("what has run is recorded; the same command goes on from there") from stop
+    whole = _tell(names or (), results, page, profile)
+    without = f", {tally.absent} lack their input" if tally.absent else ""
+    err.print(f"{tally.ran} cases run, {tally.reused} already recorded{without}.")
+    if not whole:
         raise typer.Exit(1)
-    err.print(f"{tally.ran} cases run, {tally.reused} already recorded.")
 
 
 @app.command()
@@ -113,14 +158,16 @@ def report(
     profile: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(PROFILES), help="By default that of the newest record.", callback=_known_profile
+            metavar="|".join(PROFILES),
+            help="By default, of each claim that of its newest record.",
+            callback=_known_profile,
         ),
     ] = None,
     results: Results = Path("results"),
     page: Page = _REPORT,
 ) -> None:
-    """Write the report from the records, running nothing, and print the verdicts."""
-    _tell([claims.load(name) for name in names or ()], results, page, profile)
+    """Print the verdicts of the records and write the report on all claims, running nothing."""
+    _tell(names or (), results, page, profile)
 
 
 app.command()(audit_command.audit)
@@ -146,15 +193,20 @@ def figure(
     """Save the figure of a claim as it is in the report."""
     from experiments import report as reporting
     from experiments import store
+    from experiments.files import whole
 
     (name,) = _known_claims([claim])
+    kind = file.suffix.removeprefix(".")
+    if kind not in _FIGURES:
+        raise UnknownNameError(f"no format {kind or 'without a name'}; the formats are {', '.join(_FIGURES)}")
     records, _ = store.read(results / _STORE)
     module = claims.load(name)
-    done = reporting.section(module, records, reporting.last_profile(records)).records
+    (section,) = reporting.sections_of([module], records, {})
+    done = [record for record in section.records if record.ok]
     if not done:
-        err.print(f"No record of {name} yet: nystrom run {name} makes them.")
-        raise typer.Exit(1)
-    reporting.draw(module, done, file, file.suffix.removeprefix("."))
+        raise ExperimentError(f"no result of {name} is recorded yet; nystrom run {name} makes some")
+    with whole(file) as part:
+        reporting.draw(module, done, part, kind)
 
 
 @app.command()
@@ -166,44 +218,88 @@ def prove(
     ] = None,
 ) -> None:
     """Check the paper's mathematics by machine: proofs, certificates, counterexamples."""
+    from proofs_check import claims as proofs
     from proofs_check.__main__ import main
 
+    unknown = [name for name in names or () if name not in proofs()]
+    if unknown:
+        raise UnknownNameError(
+            f"no proof of {', '.join(unknown)}; nystrom prove without a name checks them all"
+        )
     page = page or (None if names else _PROOFS)
     raise typer.Exit(main([*(names or ()), *(["--html", str(page)] if page else [])]))
 
 
 @app.command()
 def export(results: Results = Path("results")) -> None:
-    """Write the records of each claim to a Parquet file beside the store."""
+    """Write the rows of each claim to a Parquet file beside the store."""
     from experiments import store
+    from experiments.export import export as exported
 
     records, _ = store.read(results / _STORE)
-    for path in store.export(records, results):
+    for path in exported(records, results):
         out.print(str(path), highlight=False, soft_wrap=True)
 
 
-def _tell(chosen: Sequence[Claim], results: Path, page: Path, profile: str | None) -> bool:
-    """Write the page, print the verdicts; True if nothing is lacking."""
+def _tell(names: Collection[str], results: Path, page: Path, profile: str | None) -> bool:
+    """Print the verdicts of these claims and write the page of all; True if nothing that could run is lacking.
+
+    The profile is that of these claims. The others keep what was last recorded of them, by its own profile.
+    """
     from experiments import report as reporting
     from experiments import store
 
     records, damage = store.read(results / _STORE)
-    profile = profile or reporting.last_profile(records)
-    sections = [reporting.section(claim, records, profile) for claim in chosen]
+    modules = {name: claims.load(name) for name in claims.names()}
+    asked = {modules[name].__name__: profile for name in names if profile is not None}
+    usual = profile or reporting.last_profile(records)
+    sections = reporting.sections_of(modules.values(), records, asked, usual)
+    chosen = [section for section, name in zip(sections, modules, strict=True) if name in names]
+    _print(chosen, damage, results / _STORE)
     proofs = [("Proofs", _PROOFS_NOTE)] if (page.parent / _PROOFS.name).exists() else []
-    reporting.write(page, sections, profile=profile, damage=damage, extra_sections=proofs)
-    table = Table("Statement", "Verdict", "Because", title=f"Verdicts, profile {profile}")
+    reporting.write(page, sections, damage=damage, extra_sections=proofs)
+    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    return not any(section.lacking for section in chosen)
+
+
+def _print(sections: Collection[Section], damage: Collection[Damage], path: Path) -> None:
+    """The verdicts as a table, then a line for each thing that is amiss or not on this machine."""
+    from experiments.report import missing
+
+    profiles = ", ".join(dict.fromkeys(section.profile for section in sections))
+    table = Table("Statement", "Verdict", "Because", title=f"Verdicts, profile {profiles}")
     for section in sections:
         for verdict in section.verdicts:
             outcome = f"[{_STYLE[verdict.outcome]}]{verdict.outcome.value}[/]"
-            table.add_row(escape(verdict.statement), outcome, escape(verdict.because), end_section=True)
-        if section.lacking:
-            table.add_row(escape(section.claim), "INCOMPLETE", escape(section.lacking), end_section=True)
+            table.add_row(_cell(verdict.statement), outcome, _cell(verdict.because), end_section=True)
+        for outcome, why in (("INCOMPLETE", section.lacking), ("NOT AVAILABLE", section.unavailable)):
+            if why:
+                table.add_row(_cell(section.claim), outcome, _cell(why), end_section=True)
     out.print(table)
     for section in sections:
         for failure in section.failures:
-            err.print(f"{section.name}: {len(failure.cases)} failed: {escape(failure.error.splitlines()[0])}")
+            _say(f"{section.name}: {len(failure.cases)} failed: {failure.error.partition(chr(10))[0]}")
+    stale = [section.name for section in sections if section.stale]
+    if stale:
+        _say(f"Stale, made by other code than the present: {', '.join(stale)}")
     for line in damage:
-        err.print(f"{results / _STORE}, line {line.line} is damaged: {escape(line.reason)}")
-    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    return not any(section.lacking for section in sections)
+        _say(f"{path}, line {line.line} is damaged: {line.reason}")
+    for absence, cases in missing(sections).items():
+        _say(f"Not available: {absence.what} ({', '.join(cases)}). To get it: {_here(absence.remedy)}")
+
+
+def _cell(text: str) -> str:
+    """The text for rich to print as it is, its control characters spelt out: a record may hold any."""
+    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+def _say(line: str) -> None:
+    err.print(_cell(line), highlight=False, soft_wrap=True)
+
+
+def _here(remedy: str) -> str:
+    """The line with the ``pip`` of the Python that runs, which need not be the first one on the path."""
+    pip = Path(sys.executable).with_name("pip")
+    if not remedy.startswith("pip ") or not pip.exists():
+        return remedy
+    return remedy.replace("pip", min(str(pip), os.path.relpath(pip), key=len), 1)

@@ -8,9 +8,9 @@ A claim is a module in :mod:`experiments.claims` with these names::
     EXCLUSIVE  True if it measures time: its cases then run one at a time, beside nothing else
     ALT        what its figure shows, for a reader who cannot see it
 
-    grid(profile)      -> tuple[Case, ...]
+    grid(profile)      -> tuple[Case, ...]       the same on every machine, whatever is installed
     run(case)          -> list[Row]              pure; raises on failure, and the runner records it
-    verdicts(records)  -> tuple[Verdict, ...]    one for each statement put to the test
+    verdicts(records)  -> tuple[Verdict, ...]    one for each statement put to the test, by the records there are
     table(records)     -> pandas.DataFrame       the numbers behind the figure, summarised
     plot(records)      -> matplotlib Figure      reads records only
 """
@@ -49,19 +49,45 @@ class Case:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class Status(Enum):
+    """What became of a case: it has rows, it failed, or an input of it is not on the machine."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_AVAILABLE = "not available"
+
+
+@dataclass(frozen=True)
+class Absence:
+    """An input that is not on the machine, and the line that brings it."""
+
+    what: str
+    remedy: str
+
+
 @dataclass(frozen=True)
 class Record:
-    """What came of a case: its rows, or the error that ended it, with where and on what it ran."""
+    """What came of a case: its rows, or what ended it, with where and on what it ran.
+
+    ``error`` is that of a case that failed, ``absent`` the input without which one could not run.
+    """
 
     case: Case
     rows: tuple[Row, ...]
     error: str | None
     seconds: float
     environment: Mapping[str, str]
+    absent: Absence | None = None
+
+    @property
+    def status(self) -> Status:
+        if self.error is not None:
+            return Status.FAILED
+        return Status.DONE if self.absent is None else Status.NOT_AVAILABLE
 
     @property
     def ok(self) -> bool:
-        return self.error is None
+        return self.status is Status.DONE
 
 
 class Outcome(Enum):

@@ -3,17 +3,30 @@
 import traceback
 
 _FRAMES = 3
+_LONGEST = 20_000
 
 
 def describe(error: BaseException) -> str:
-    """Type and message of an error on the first line, then the last frames of its traceback."""
+    """Type and message of an error on the first line, then the last frames of its traceback.
+
+    It is text that any file can hold: what is no character is spelt out, and a long message is cut.
+    """
     head = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.format_tb(error.__traceback__)[-_FRAMES:]
-    return f"{head}\n{''.join(frames)}".rstrip()
+    text = f"{head[:_LONGEST]}\n{''.join(frames)}".rstrip()
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class ExperimentError(Exception):
     """An experiment cannot go on; the message says what to do."""
+
+
+class UnknownNameError(ExperimentError):
+    """There is no claim, or no profile, of that name."""
+
+
+class RunStoppedError(ExperimentError):
+    """A run was interrupted by the one who started it."""
 
 
 class StoreLockedError(ExperimentError):
@@ -24,8 +37,22 @@ class StoreWriteError(ExperimentError):
     """A record did not reach the disk whole."""
 
 
-class MissingInputError(ExperimentError):
-    """An input is not there, or is not what the experiment needs."""
+class NotAvailableError(ExperimentError):
+    """An input is not on this machine: ``what`` it is, and the ``remedy``, one line that brings it.
+
+    A case that ends in it has not failed: it could not run here, and is tried again by the next run.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} is not on this machine: {self.remedy}"
+
+
+class UnfitInputError(ExperimentError):
+    """An input is there, and is not what the experiment needs."""
 
 
 class NoDeviceError(ExperimentError):

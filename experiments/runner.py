@@ -7,6 +7,7 @@ worker threads, so a worker that dies casts suspicion on the case it ran and on 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -27,18 +28,19 @@ from rich.progress import (
 
 from experiments import store
 from experiments.cluster import connected
-from experiments.contract import Case, Claim, Record, Row
+from experiments.contract import Absence, Case, Claim, Record, Row, Status
 from experiments.environment import cuda_device, environment, fingerprint
-from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError, describe
+from experiments.errors import CodeMismatchError, NoDeviceError, NotAvailableError, SchedulerError, describe
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What a run did: cases run now, those of them that failed, and cases the store already had."""
+    """What a run did: cases run now, those of them that failed, cases already recorded, and cases without input."""
 
     ran: int
     failed: int
     reused: int
+    absent: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,30 @@ class _Task:
         """What a record of this case is known by: the case and the code."""
         return self.case.key, fingerprint(self.module)
 
-    def record(self, rows: Sequence[Row], error: str | None, seconds: float) -> Record:
+    def record(
+        self, rows: Sequence[Row], error: str | None, seconds: float, absent: Absence | None = None
+    ) -> Record:
         """The record of this case, made in the process that calls."""
         facts = {
             "profile": self.profile,
             "fingerprint": fingerprint(self.module),
             "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        return Record(self.case, tuple(rows), error, seconds, {**environment(), **facts})
+        return Record(self.case, tuple(rows), error, seconds, {**environment(), **facts}, absent)
 
     def execute(self) -> Record:
-        """Run the case; what it raises, or what JSON cannot say of its rows, becomes the record's error."""
+        """Run the case; what it raises, or what JSON cannot say of its rows, becomes the record's error.
+
+        An input that is not on the machine becomes the record's absence.
+        """
         start = time.perf_counter()
         try:
             rows = self.run(self.case)
             record = self.record(rows, None, time.perf_counter() - start)
             store.encode(record)
+        except NotAvailableError as missing:
+            absent = Absence(missing.what, missing.remedy)
+            return self.record((), None, time.perf_counter() - start, absent)
         except Exception as error:
             inner = error.__traceback__.tb_next if error.__traceback__ else None  # the frames of the claim
             return self.record((), describe(error.with_traceback(inner)), time.perf_counter() - start)
@@ -89,7 +99,8 @@ def run_claims(
 ) -> Tally:
     """Run every case of the claims' grids that the store at ``path`` does not hold for the present code.
 
-    Claims that measure time come last, one case at a time. A failed case is tried again by the next run.
+    Claims that measure time come last, one case at a time. A case that failed, or whose input was not there, is tried
+    again by the next run.
 
     Parameters
     ----------
@@ -102,7 +113,7 @@ def run_claims(
 
     Raises
     ------
-    StoreLockedError, NoDeviceError, SchedulerError, CodeMismatchError
+    StoreLockedError, StoreWriteError, NoDeviceError, SchedulerError, CodeMismatchError
         The run cannot start, or cannot go on; what is recorded stays recorded.
     """
     with store.appending(path) as append:
@@ -119,15 +130,16 @@ def run_claims(
                     "profile gpu needs a CUDA device that torch or CuPy can use; no worker has one"
                 )
             bars = {c.__name__: progress.add_task(c.TITLE, total=len(tasks[c])) for c in claims}
-            ran = failed = 0
+            ended: Counter[Status] = Counter()
             side_by_side = [task for claim in claims if not claim.EXCLUSIVE for task in tasks[claim]]
             alone = [task for claim in claims if claim.EXCLUSIVE for task in tasks[claim]]
             for queue, at_once in ((side_by_side, None), (alone, 1)):
                 for task, record in _results(client, queue, at_once):
                     append(record)
                     progress.advance(bars[task.module])
-                    ran, failed = ran + 1, failed + (not record.ok)
-    return Tally(ran, failed, reused)
+                    ended[record.status] += 1
+    failed, absent = ended[Status.FAILED], ended[Status.NOT_AVAILABLE]
+    return Tally(ended[Status.DONE] + failed, failed, reused, absent)
 
 
 def _tasks(claim: Claim, profile: str) -> list[_Task]:

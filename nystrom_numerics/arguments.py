@@ -6,19 +6,20 @@ checked in :mod:`~nystrom_numerics.backend`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from math import inf, isfinite
 from typing import Any, TypeVar
 
 import numpy as np
 
-from nystrom_numerics.errors import KindError, RangeError
+from nystrom_numerics.errors import DTypeError, KindError, RangeError, ShapeError
 
 __all__ = [
     "require_callable",
     "require_choice",
     "require_count",
     "require_flag",
+    "require_indices",
     "require_instance",
     "require_nonnegative",
     "require_number",
@@ -57,9 +58,13 @@ def require_number(
         It is none; ``needs`` says what is asked for.
     """
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not real or not allowed(value):
+    try:
+        found = float(value) if real else inf
+    except OverflowError:  # an int beyond all floats
+        real = False
+    if not real or not allowed(found):
         raise RangeError(name, _shown(value), needs)
-    return float(value)
+    return found
 
 
 def require_positive(name: str, value: Any) -> float:
@@ -111,8 +116,35 @@ def require_choice(name: str, value: str, choices: Collection[str]) -> str:
     return value
 
 
+def require_indices(name: str, value: Any, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Positions in [0, ``length``) as a NumPy array of one axis: of a sequence of ints, or of an integer array.
+
+    Raises
+    ------
+    DTypeError, KindError, RangeError, ShapeError
+        A set, a string, floats (which NumPy would cut off) and bools are no positions.
+    """
+    if not isinstance(value, (np.ndarray, Sequence)) or isinstance(value, (str, bytes)):
+        raise KindError(name, _shown(value), "a sequence of indices")
+    try:
+        found = np.asarray(value)
+    except (ValueError, OverflowError):  # ragged
+        raise ShapeError(name, "ragged", "a sequence of indices") from None
+    if not found.size:
+        found = found.astype(np.int64)  # an empty list has no integer dtype
+    if found.dtype.kind not in "iu":
+        raise DTypeError(name, f"of dtype {found.dtype}", "integers")
+    if found.ndim != 1:
+        raise ShapeError(name, f"of shape {found.shape}", "one axis")
+    if found.size and not (found.min() >= 0 and found.max() < length):
+        raise RangeError(name, f"from {found.min()} to {found.max()}", f"indices in [0, {length})")
+    return found.astype(np.int64)
+
+
 def _shown(value: Any) -> str:
     """A value in an error message: itself if it is a short one, else its type."""
     plain = value is None or isinstance(value, (bool, int, float, complex, str, np.generic))
+    if isinstance(value, int) and abs(value) > 10**20:
+        return "an int of more than 20 digits"
     shown = repr(value) if plain else ""
     return shown if 0 < len(shown) <= 40 else f"a {type(value).__name__}"

@@ -34,14 +34,17 @@ __all__ = [
     "floating",
     "from_numpy",
     "generator",
+    "is_complex",
     "largest",
     "least_squares",
     "namespace",
+    "real_or_complex",
     "require_finite",
     "require_mask",
     "require_matrix",
     "ridge_solve",
     "solve_lower",
+    "solve_square",
     "status_tells",
     "strip_rows",
     "sum_by_label",
@@ -57,6 +60,8 @@ Array: TypeAlias = Any
 
 Namespace: TypeAlias = Any
 
+_ARRAY = "a NumPy, CuPy or Torch array"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -64,7 +69,7 @@ device_of = array_api_compat.device
 
 
 def status_tells(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorates what reports overflow and NaN by a :class:`Status`, so that NumPy need not warn as well."""
+    """Decorates what tells of overflow and NaN by a :class:`Status` or an error: NumPy need not warn as well."""
 
     @wraps(function)
     def quiet(*args: P.args, **options: P.kwargs) -> R:
@@ -82,14 +87,17 @@ def namespace(**arrays: Array | None) -> Namespace:
     Raises
     ------
     NamespaceError
-        An argument is no array, is a masked array, or belongs to another library than the first.
+        An argument is no array, is a masked array or an ``np.matrix`` (whose product is another one), or belongs
+        to another library than the first; or all are ``None``.
     DeviceError
         An argument lies on another device than the first.
     """
     given = [(name, x) for name, x in arrays.items() if x is not None]
     for name, x in given:
-        if not array_api_compat.is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
-            raise NamespaceError(name, f"a {type(x).__name__}", "a NumPy, CuPy or Torch array")
+        if not array_api_compat.is_array_api_obj(x) or isinstance(x, (np.ma.MaskedArray, np.matrix)):
+            raise NamespaceError(name, f"a {type(x).__name__}", _ARRAY)
+    if not given:
+        raise NamespaceError(next(iter(arrays)), "None", _ARRAY)
     (first, x0), *rest = given
     xp = array_api_compat.array_namespace(x0)
     for name, x in rest:
@@ -106,13 +114,41 @@ def floating(xp: Namespace, **arrays: Array) -> None:
 
     Raises
     ------
-    DTypeError
-        Naming the argument.
+    DTypeError, NamespaceError
+        Naming the argument; the second for ``None``.
     """
     (first, x0), *_ = arrays.items()
     for name, x in arrays.items():
+        if x is None:
+            raise NamespaceError(name, "None", _ARRAY)
         if not xp.isdtype(x.dtype, "real floating") or xp.finfo(x.dtype).bits not in (16, 32, 64):
             raise DTypeError(name, f"of dtype {x.dtype}", "a real floating dtype of 16, 32 or 64 bits")
+        if x.dtype != x0.dtype:
+            raise DTypeError(name, f"of dtype {x.dtype}", f"{x0.dtype}, as `{first}` has")
+
+
+def is_complex(xp: Namespace, x: Array) -> bool:
+    """Whether the entries are complex floating numbers."""
+    return bool(xp.isdtype(x.dtype, "complex floating"))
+
+
+def real_or_complex(xp: Namespace, **arrays: Array) -> None:
+    """As :func:`floating`, but complex dtypes of two 32 or 64-bit parts are let in: linear algebra serves them.
+
+    Raises
+    ------
+    DTypeError, NamespaceError
+        Naming the argument; the second for ``None``.
+    """
+    (first, x0), *_ = arrays.items()
+    for name, x in arrays.items():
+        if x is None:
+            raise NamespaceError(name, "None", _ARRAY)
+        kind = "complex floating" if xp.isdtype(x.dtype, "complex floating") else "real floating"
+        allowed = (32, 64) if kind == "complex floating" else (16, 32, 64)
+        if not xp.isdtype(x.dtype, kind) or xp.finfo(x.dtype).bits not in allowed:
+            needs = "a real floating dtype of 16, 32 or 64 bits, or a complex one of 64 or 128"
+            raise DTypeError(name, f"of dtype {x.dtype}", needs)
         if x.dtype != x0.dtype:
             raise DTypeError(name, f"of dtype {x.dtype}", f"{x0.dtype}, as `{first}` has")
 
@@ -345,7 +381,7 @@ def from_numpy(xp: Namespace, array: np.ndarray[Any, Any], like: Array) -> Array
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     """A NumPy copy or view of ``x``, detached and brought to the host."""
     if array_api_compat.is_torch_array(x):
-        x = x.detach().cpu()
+        x = x.detach().cpu().resolve_conj().resolve_neg()
         return np.asarray(x.float() if x.dtype.itemsize == 2 else x)
     if array_api_compat.is_cupy_array(x):
         return np.asarray(x.get())
@@ -373,35 +409,59 @@ def with_vjp(
 
     ``forward(*inputs)`` gives its outputs, of which the first is differentiable, and what the derivative
     needs; ``vjp(cotangent, *saved)`` gives a cotangent for each input.  Nothing inside ``forward`` is recorded.
-    A second derivative is refused (:class:`~nystrom_numerics.errors.DerivativeError`).
+    A second derivative is refused (:class:`~nystrom_numerics.errors.DerivativeError`), and a forward one by Torch.
+    Where nothing asks for a derivative, ``forward`` is just called.
     """
-    if not any(array_api_compat.is_torch_array(x) for x in inputs):
+    if not any(array_api_compat.is_torch_array(x) for x in inputs) or not _recorded(*inputs):
         return forward(*inputs)[0]
     from nystrom_numerics.torch_vjp import WithVjp
 
     return tuple(WithVjp.apply(forward, vjp, *inputs))  # type: ignore[no-untyped-call]
 
 
-def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | None:
-    """A⁺B by the library's own complete orthogonal factorisation, or ``None`` where it has none.
+def _recorded(*tensors: Array) -> bool:
+    """Whether Torch takes a derivative of what is computed from the tensors, backward or forward."""
+    import torch
+    from torch.autograd.forward_ad import unpack_dual
 
-    NumPy: LAPACK ``gelsy`` through SciPy, matrix by matrix.  Torch on a CPU: ``gelsy`` through
-    ``torch.linalg.lstsq`` (made contiguous: it comes back column-major, which halves the speed of what
-    follows).  Others, Torch and CuPy on a GPU included, have none.
+    backward = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return backward or any(unpack_dual(x).tangent is not None for x in tensors)  # type: ignore[no-untyped-call]
+
+
+def least_squares(xp: Namespace, a: Array, b: Array, rtol: float) -> Array | None:
+    """A⁺B of one batch by LAPACK's ``gelsy`` on the host (see :mod:`~nystrom_numerics.lapack`), or ``None`` elsewhere.
+
+    NumPy arrays and CPU tensors are served by the same code, so that they have the same bits.  Torch's own
+    ``lstsq`` is not used: it hands ``gelsy`` uninitialised memory for the columns to be moved to the front (``jpvt``),
+    and the pivots of one matrix of a batch for the next.  Others, Torch and CuPy on a GPU included, have none.
     """
     if array_api_compat.is_numpy_array(a):
-        from scipy.linalg import lstsq
+        from nystrom_numerics import lapack
 
-        flat_a, flat_b = (np.reshape(x, (-1, *x.shape[-2:])) for x in (a, b))
-        solved = [
-            lstsq(x, y, cond=rtol, lapack_driver="gelsy", check_finite=False)[0]
-            for x, y in zip(flat_a, flat_b, strict=True)
-        ]
-        shape = (*a.shape[:-2], a.shape[-1], b.shape[-1])
-        return np.reshape(np.stack(solved), shape) if solved else np.zeros(shape, a.dtype)
+        return lapack.least_squares(a, b, rtol)
     if array_api_compat.is_torch_array(a) and a.device.type == "cpu":
-        return xp.linalg.lstsq(a, b, rcond=rtol, driver="gelsy").solution.contiguous()
+        from nystrom_numerics.torch_lapack import least_squares as of_tensors
+
+        return of_tensors(a, b, rtol)
     return None
+
+
+def solve_square(xp: Namespace, a: Array, b: Array) -> Array:
+    """A⁻¹B of one batch by elimination; NaN for an item whose elimination meets a zero pivot.
+
+    NumPy refuses the whole batch for one such item, which is then solved item by item.
+    """
+    if array_api_compat.is_torch_array(a):
+        import torch
+
+        x, info = torch.linalg.solve_ex(a, b)
+        return torch.where(info[..., None, None] == 0, x, torch.nan)
+    try:
+        return xp.linalg.solve(a, b)
+    except np.linalg.LinAlgError:
+        if a.ndim == 2:
+            return xp.full_like(b, xp.nan)
+        return xp.stack([solve_square(xp, a[i, ...], b[i, ...]) for i in range(a.shape[0])])
 
 
 def ridge_solve(xp: Namespace, gram: Array, strength: float, b: Array) -> Array:

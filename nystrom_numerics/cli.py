@@ -1,19 +1,44 @@
-"""The command ``nystrom``. It loads nothing but the standard library until it is called."""
+"""The command ``nystrom``. It loads nothing but the standard library until it is called.
+
+Threads: one a process, unless the environment says otherwise (``OMP_NUM_THREADS``, or a library's own variable,
+such as ``OPENBLAS_NUM_THREADS``, which that library puts first).  Experiments run in parallel processes, and an audit
+is many factorisations of small matrices: NumPy's, SciPy's and Torch's pools of threads wait for one another by
+spinning, so that on shared cores more threads take many times as long.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from typing import Any, NoReturn
+
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; without the packages it needs, say in a line how to get them."""
+    signal.signal(signal.SIGINT, _interrupt_once)
+    if not os.environ.get("OMP_NUM_THREADS"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # read when NumPy and Torch are loaded, and by child processes
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter gets its code, and no traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         from experiments.commands import app
 
         app(prog_name="nystrom")
+    except KeyboardInterrupt:
+        sys.exit("Stopped: interrupted")
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] in ("nystrom_numerics", "experiments"):
             raise
         sys.exit(
             f"nystrom needs {missing.name}, which is not here: pip install 'nystrom_numerics[experiments]'"
         )
+
+
+def _interrupt_once(*_: Any) -> NoReturn:
+    """What follows the first Ctrl-C is the end of the command; a second one would only spoil it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "nystrom_numerics"
 # low to high; a module imports only from lower layers or from its own package
 LAYERS = [
     {"errors"},
-    {"arguments", "torch_vjp"},
+    {"arguments", "brief", "lapack", "torch_vjp"},
+    {"torch_lapack"},
     {"backend"},
     {"fused", "linalg"},
     {"kernels", "pinv"},

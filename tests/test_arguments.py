@@ -17,8 +17,8 @@ PASS = {
     arguments.require_flag: [(True, True), (np.False_, False)],
 }
 FAIL = {
-    arguments.require_count: [0, -1, True, 2.0, "2", None, np.ones(()), [1]],
-    arguments.require_number: [np.nan, np.inf, True, "1", None, 1j, np.ones(1), [1.0]],
+    arguments.require_count: [0, -1, -(10**5000), True, 2.0, "2", None, np.ones(()), [1]],
+    arguments.require_number: [np.nan, np.inf, True, "1", None, 10**400, 1j, np.ones(1), [1.0]],
     arguments.require_positive: [0, -1, np.inf, np.nan, "x"],
     arguments.require_nonnegative: [-1e-300, np.inf, np.nan, None],
     arguments.require_tolerance: [1, -0.1, np.nan, True],
@@ -43,6 +43,29 @@ def test_what_does_not(check):
             check("it", given)
         assert caught.value.argument == "it"
         assert len(str(caught.value)) < 160
+
+
+def test_indices():
+    for given in ([0, 3], (3,), range(4), [], np.asarray([1], dtype=np.uint8)):
+        found = arguments.require_indices("rows", given, 4)
+        assert found.dtype == np.int64
+        assert found.tolist() == list(given)
+    for given in (
+        ([0.5], errors.DTypeError),
+        ([True], errors.DTypeError),
+        ([10**30], errors.DTypeError),
+        ([None], errors.DTypeError),
+        ("ab", errors.KindError),
+        ({0, 1}, errors.KindError),
+        (3, errors.KindError),
+        ([[0]], errors.ShapeError),
+        ([[0], [1, 2]], errors.ShapeError),
+        ([4], errors.RangeError),
+        ([-1], errors.RangeError),
+    ):
+        with pytest.raises(given[1]) as caught:
+            arguments.require_indices("rows", given[0], 4)
+        assert caught.value.argument == "rows"
 
 
 def test_limits_types_and_words():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from experiments import audit_command, commands, matrix_files
 from experiments.matrix_files import UnreadableFileError, read_arrays
+from tests import hostile_files as hostile
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 3))
@@ -44,6 +47,15 @@ def safetensors(entries, data=b"", length=None):
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
+def mtx(text, symmetry="general"):
+    return f"%%MatrixMarket matrix coordinate real {symmetry}\n{text}".encode()
+
+
+def damaged(data, start, length):
+    start %= len(data)
+    return data[:start] + b"\xff" * length + data[start + length :]
+
+
 def test_each_format_gives_the_same_matrix(tmp_path):
     from scipy.io import mmwrite
     from scipy.sparse import coo_array
@@ -58,7 +70,7 @@ def test_each_format_gives_the_same_matrix(tmp_path):
     packed = safetensors({"__metadata__": {"x": "y"}, "a": entry}, A.tobytes())
     (tmp_path / "a.safetensors").write_bytes(packed)
     for name in ("a.npy", "f.npy", "a.npz", "a.mtx", "s.mtx", "c.mtx", "a.safetensors"):
-        np.testing.assert_allclose(read_arrays(tmp_path / name)["a"], A, rtol=1e-15, err_msg=name)
+        np.testing.assert_allclose(read_arrays(tmp_path / name)["a"].values, A, rtol=1e-15, err_msg=name)
 
 
 def test_narrow_floats(tmp_path):
@@ -74,7 +86,8 @@ def test_narrow_floats(tmp_path):
     found = read_arrays(tmp_path / "n.safetensors")
     assert set(found) == {"h", "b"}
     for y in found.values():
-        np.testing.assert_array_equal(y, x)
+        np.testing.assert_array_equal(y.values, x)
+    assert (found["h"].roundoff, found["b"].roundoff) == (2.0**-11, 2.0**-8)
 
 
 class Evil:
@@ -116,8 +129,36 @@ WRONG = {
         b"%%MatrixMarket matrix coordinate real general\n9999 9999 99999999\n1 1 1\n",
         "its bytes can hold",
     ),
-    "short.mtx": (b"%%MatrixMarket matrix array real general\n2 2\n1\n2\n", "damaged"),
+    "short.mtx": (b"%%MatrixMarket matrix array real general\n2 2\n1.0\n2.0\n", "damaged"),
     "index.mtx": (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n7 7 1\n", "damaged"),
+    "zero.npy": (b"\x93NUMPY\x01\x00\x00\x00" + bytes(80), "broken header"),
+    "tail.npy": (b"\x93NUMPY\x01\x00", "broken header"),
+    "tall.npy": (header(shape="(" + "1, " * 70 + ")", data=bytes(8)), "has 70 axes"),
+    "python2.npy": (header(shape="(3L, 3L)"), "needs 72 bytes and has 0"),
+    "escape.npy": (header(descr="'\\d'"), "broken header"),
+    "method.npz": (
+        hostile.npz({"a.npy": npy(A)}, zipfile.ZIP_LZMA),
+        "packed by lzma, which NumPy never does",
+    ),
+    "bzip2.npz": (hostile.npz({"a.npy": npy(A)}, zipfile.ZIP_BZIP2), "packed by bzip2"),
+    "nested.npz": (hostile.npz({"a.npy": hostile.npz({"a.npy": npy(A)})}), "does not begin as NumPy's"),
+    "deflate.npz": (damaged(hostile.npz({"a.npy": npy(A)}), 45, 15), "damaged or encrypted"),
+    "sizes.npz": (damaged(hostile.npz({"a.npy": npy(A)}), -49, 3), "more than its"),
+    "names.npz": (hostile.npz({"a\nb\x1b[2J.npy": b"?"}), "does not begin as NumPy's"),
+    "sparse.mtx": (mtx("1000000000000 1000000000000 1\n1 1 1\n"), "takes more than 1024 MiB"),
+    "garbage.mtx": (mtx("2 2 1\n1 1 1\nx\n"), "breaks off or is damaged"),
+    "fraction.mtx": (mtx("2 2 1\n1.5 1 1\n"), "an entry outside of 2 × 2"),
+    "negative.mtx": (mtx("-2 2 1\n1 1 1\n"), "3 sizes are missing"),
+    "skew.mtx": (mtx("2 2 1\n2 1 1\n", symmetry="skew-symmetric"), "not a general or symmetric"),
+    "wide.mtx": (mtx("2 3 1\n2 1 1\n", symmetry="symmetric"), "symmetric and of shape (2, 3)"),
+    "overflow.mtx": (mtx("1 1 1\n1 1 1e400\n"), "NaN or infinite"),
+    "kind.safetensors": (
+        safetensors({"a": {"dtype": ["F64"], "shape": [2], "data_offsets": [0, 16]}}, bytes(16)),
+        "described wrongly",
+    ),
+    "deep.safetensors": (safetensors(b"[" * 100000), "is not JSON"),
+    "digits.safetensors": (safetensors(b'{"a": ' + b"9" * 9000 + b"}"), "is not JSON"),
+    "surrogate.safetensors": (safetensors({"\ud800": {"dtype": "F64"}}), "described wrongly"),
     "length.safetensors": (safetensors({}, length=2**60), "more than there can be"),
     "json.safetensors": (safetensors(b"{nonsense"), "is not JSON"),
     "list.safetensors": (safetensors([1, 2]), "not a table of tensors"),
@@ -154,19 +195,33 @@ def test_each_way_a_file_can_be_wrong(name, nystrom, tmp_path, capsys):
     assert message in str(caught.value)
     assert name in str(caught.value)
     result = nystrom(name)
-    assert result.exit_code == 1
-    assert "Stopped:" in result.output
-    assert "Traceback" not in result.output
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Stopped: ")
+    assert line.isprintable()
     assert "a pickle was run" not in result.output + capsys.readouterr().out
 
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(matrix_files, "LIMIT", 2**20)
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.npy", bytes(2**21))
+    (tmp_path / "bomb.npz").write_bytes(hostile.npz({"a.npy": bytes(2**21)}))
     assert (tmp_path / "bomb.npz").stat().st_size < 2**13
     with pytest.raises(UnreadableFileError, match="unpack to more than 1 MiB"):
         read_arrays(tmp_path / "bomb.npz")
+
+
+def test_an_archive_of_too_many_members_is_not_listed(tmp_path):
+    """A directory of 200,000 names is a few MiB in the file and several hundred in memory."""
+    with zipfile.ZipFile(tmp_path / "many.npz", "w") as archive:
+        archive.writestr("a.npy", npy(A))
+    data = (tmp_path / "many.npz").read_bytes()
+    start, end = data.rfind(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
+    entry, count = data[start:end], 40_000
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(entry) * count, start, 0)
+    (tmp_path / "many.npz").write_bytes(data[:start] + entry * count + tail)
+    with pytest.raises(UnreadableFileError, match="announces a directory of 20"):
+        read_arrays(tmp_path / "many.npz")
 
 
 def test_a_damaged_archive(tmp_path):
@@ -183,11 +238,40 @@ def test_a_damaged_archive(tmp_path):
         read_arrays(tmp_path / "b.npz")
 
 
-def test_a_folder_and_a_missing_file(tmp_path):
+def test_arrays_that_no_audit_is_about_are_passed_over(nystrom):
+    np.savez("p.npz", labels=np.arange(3), x=A)
+    result = nystrom("p.npz", "-m", "3")
+    assert result.exit_code == 0, result.output
+    assert "p.npz: matrix x" in result.output
+    assert "no array labels of real floating numbers" in nystrom("p.npz", "--array", "labels").output
+
+
+def test_a_link_is_followed_to_a_plain_file_and_to_nothing_else(nystrom, tmp_path):
+    np.save("real.npy", A)
+    links = {
+        "good": "real.npy",
+        "gone": "missing.npy",
+        "loop": "loop.npy",
+        "folder": ".",
+        "zero": "/dev/zero",
+    }
+    for name, target in links.items():
+        (tmp_path / f"{name}.npy").symlink_to(target)
+    os.mkfifo(tmp_path / "pipe.npy")
     (tmp_path / "d.npy").mkdir()
-    for name in ("d.npy", "missing.npy"):
-        with pytest.raises(UnreadableFileError, match="no such file, or not a plain one"):
-            read_arrays(tmp_path / name)
+    assert nystrom("good.npy", "-m", "2").exit_code == 0
+    for name in ("gone", "loop", "folder", "zero", "pipe", "d", "missing", "x" * 300):
+        result = nystrom(f"{name}.npy", "-m", "2")
+        assert result.exit_code == 1, name
+        (line,) = result.stderr.splitlines()
+        assert "no such file" in line or "cannot be read" in line
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.npy")
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    with pytest.raises(UnreadableFileError, match="not a plain one"):
+        read_arrays(tmp_path / "pipe.npy")
 
 
 def test_a_matrix(nystrom, tmp_path):
@@ -260,10 +344,161 @@ def test_names_from_a_file_are_escaped(nystrom, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "noise"), [("f8", None), ("f4", "1e-06"), ("f2", "0.0005")], ids=["double", "single", "half"]
+)
+def test_a_matrix_is_psd_to_the_rounding_of_its_file(nystrom, dtype, noise):
+    """A kernel of a few digits has eigenvalues below zero of about its roundoff, and no more counts as that."""
+    x = np.random.default_rng(1).standard_normal((40, 2)).astype(dtype)
+    a = np.exp(-0.05 * ((x[:, None] - x) ** 2).sum(-1).astype("f8")).astype(dtype)
+    least = np.linalg.eigvalsh(a.astype(float))[0]
+    assert least < -np.finfo(dtype).eps / 4
+    np.save("a.npy", a)
+    result = nystrom("a.npy", "-m", "12")
+    assert result.exit_code == 0, result.output
+    assert (f"Entries count as known to {noise}" in result.output) == (noise is not None)
+    if dtype != "f2":  # 16 bits leave no room: 40 units of them are a fiftieth
+        np.save("b.npy", a - np.eye(40, dtype=dtype) * a.dtype.type({"f8": 1e-10, "f4": 1e-3}[dtype]))
+        assert "not PSD" in nystrom("b.npy", "-m", "12").stderr
+
+
+def test_bounds_of_a_single_precision_file_hold(nystrom):
+    """Every bound of these landmarks that the page prints, against the error in sixty-four bits."""
+    from nystrom_numerics import bounds, kernels, landmarks
+
+    x = RNG.standard_normal((50, 3)).astype("f4")
+    a = np.exp(-0.02 * ((x[:, None] - x) ** 2).sum(-1))
+    kernel = kernels.precomputed(a.astype("f8"), noise=2.0**-20)
+    for m in (5, 20, 50):
+        found = bounds.audit(kernel, landmarks.rpcholesky(kernel, m))
+        assert found.spectrum.negative > 0
+        for line in found.lines:
+            assert line.of != "these" or line.tightness >= 1 - 1e-9, line
+
+
+Q = RNG.standard_normal((3, 2, 20, 4))
+HEADS = dict(zip("qkv", Q, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "arguments", "message"),
+    [
+        (HEADS, ["--rule", "kdpp"], "--rule does not go with q, k and v: landmarks are means of segments"),
+        (HEADS, ["--rule", "rpcholesky"], "--rule does not go with q, k and v"),
+        (HEADS, ["--gamma", "0.5"], "--gamma does not go with q, k and v"),
+        ({"a": A}, ["--head", "0"], "--head does not go with a matrix or points"),
+        ({"x": X}, ["--gamma", "1", "--head", "1"], "--head does not go with a matrix or points"),
+        ({"q": A, "k": A}, ["--array", "q", "--head", "0"], "--head does not go with a matrix or points"),
+    ],
+)
+def test_an_option_that_does_not_apply_is_refused_by_name(nystrom, arrays, arguments, message):
+    np.savez("p.npz", **arrays)
+    result = nystrom("p.npz", "-m", "4", *arguments)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert message in line
+
+
+def test_every_option_of_the_command_is_one_of_those_known_here():
+    """A new option must say for which kind of file it is."""
+    import inspect
+    from dataclasses import fields
+
+    given = set(inspect.signature(audit_command.audit).parameters)
+    assert given - {"file", "html"} == {field.name for field in fields(audit_command.Options)}
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (".", "a folder"),
+        ("p.npz", "the file that is audited"),
+        ("link.npz", "the file that is audited"),
+        ("p.npz/page.html", "cannot be written"),
+        ("full", "cannot be written"),
+        ("x" * 300, "cannot be written"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_a_line(nystrom, tmp_path, page, message):
+    np.savez("p.npz", a=A)
+    (tmp_path / "link.npz").symlink_to("p.npz")
+    (tmp_path / "full").symlink_to("/dev/full")
+    before = (tmp_path / "p.npz").read_bytes()
+    result = nystrom("p.npz", "-m", "4", "--html", page)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Stopped: --html")
+    assert message in line
+    assert (tmp_path / "p.npz").read_bytes() == before
+
+
+def test_a_page_in_folders_that_are_not_there(nystrom, tmp_path):
+    np.savez("p.npz", a=A)
+    assert nystrom("p.npz", "-m", "4", "--html", "a/b/c.html").exit_code == 0
+    assert "<h1>" in (tmp_path / "a/b/c.html").read_text()
+
+
+def test_without_a_page_nothing_is_drawn(nystrom, monkeypatch):
+    """Other numbers of landmarks are for the figures alone."""
+    from nystrom_numerics import bounds
+
+    np.savez("p.npz", a=A)
+    asked, real = [], bounds.audit
+    monkeypatch.setattr(
+        bounds, "audit", lambda kernel, found, **o: asked.append(1) or real(kernel, found, **o)
+    )
+    assert nystrom("p.npz", "-m", "16").exit_code == 0
+    assert len(asked) == 1
+    assert nystrom("p.npz", "-m", "16", "--html", "p.html").exit_code == 0
+    assert len(asked) == 1 + 5
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2Jcleared", "\u202etfel", "\x07"])
+def test_a_name_is_no_command_to_the_terminal(nystrom, tmp_path, name):
+    """In messages and in titles: from the file, and the file's own."""
+    safe = tmp_path / "p.safetensors"
+    for entries, code in (
+        ({name: {"dtype": "F64", "shape": [40, 40], "data_offsets": [0, 12800]}}, 0),
+        ({name: 3}, 1),
+    ):
+        safe.write_bytes(safetensors(entries, A.tobytes()))
+        result = nystrom(safe.name, "-m", "4")
+        assert result.exit_code == code, result.output
+        assert name not in result.output
+        assert all(line.isprintable() for line in result.output.splitlines())
+    (tmp_path / f"{name}.npy").write_bytes(npy(A[:3]))
+    assert len(nystrom(f"{name}.npy").stderr.splitlines()) == 1
+
+
+def test_hostile_numbers_are_audited_or_refused_in_a_line(nystrom):
+    cases = {
+        "zero": (np.zeros((5, 5)), 0),
+        "one": (np.ones((1, 1)), 0),
+        "huge": (np.full((4, 4), 1e308), 1),
+        "tiny": (np.full((4, 4), 1e-308), 1),
+        "spread": (np.diag([1e100, 1.0, 1e-100]), 0),
+        "rank one": (np.outer(X[:, 0], X[:, 0]), 0),
+    }
+    for name, (a, code) in cases.items():
+        np.save("a.npy", a)
+        page = ["--html", "a.html"] if name == "zero" else []  # a spectrum that a logarithm cannot show
+        result = nystrom("a.npy", "-m", "1", *page)
+        assert result.exit_code == code, (name, result.output)
+        assert len(result.stderr.splitlines()) == code
+
+
+def test_too_many_rows_are_refused_before_the_work(nystrom, monkeypatch):
+    from nystrom_numerics import landmarks
+
+    monkeypatch.setattr(landmarks, "rpcholesky", None)
+    np.save("x.npy", np.zeros((4097, 1), "f2"))
+    assert "of 4096 rows at most" in nystrom("x.npy", "--gamma", "1").stderr
+
+
+@pytest.mark.parametrize(
     ("arrays", "arguments", "message"),
     [
         ({"a": A, "b": A}, [], "choose one with --array"),
-        ({"a": A}, ["--array", "z"], "no array z; it holds a"),
+        ({"a": A}, ["--array", "z"], "no array z of real floating numbers; it holds a"),
         ({"a": X}, [], "for points give --gamma"),
         ({"a": X[0]}, [], "two axes are needed"),
         ({"a": A}, ["-m", "41"], "give --landmarks of at most 40"),

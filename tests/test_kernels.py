@@ -193,12 +193,96 @@ def test_softmax_is_a_scaled_gaussian(rng):
         (lambda x: kernels.gaussian(x, gamma=1.0).apply(x[:2]), errors.ShapeError, "v"),
         (lambda x: kernels.custom(lambda a, b: a, x).columns([0]), errors.ShapeError, "function"),
         (lambda x: kernels.custom(lambda a, b: a @ b.T, x, noise=1.0), errors.RangeError, "noise"),
+        (lambda x: kernels.custom(lambda a, b: a @ b.T, x, noise="x"), errors.RangeError, "noise"),
+        (lambda x: kernels.custom(3, x), errors.KindError, "function"),
+        (lambda x: kernels.custom(lambda a, b: a, x, diagonal=3), errors.KindError, "diagonal"),
+        (lambda x: kernels.custom(lambda a, b: [1.0], x).columns([0]), errors.NamespaceError, "function"),
+        (lambda x: kernels.custom(lambda a, b: None, x).columns([0]), errors.NamespaceError, "function"),
+        (lambda x: kernels.custom(lambda a, b: (a @ b.T) > 0, x).columns([0]), errors.DTypeError, "function"),
+        (lambda x: kernels.custom(np.dot, x, diagonal=lambda a: a).diagonal(), errors.ShapeError, "diagonal"),
+        (
+            lambda x: kernels.custom(np.dot, x, diagonal=lambda a: 1).diagonal(),
+            errors.NamespaceError,
+            "diagonal",
+        ),
+        (lambda x: kernels.precomputed(x, noise=-1.0), errors.RangeError, "noise"),
+        (lambda x: kernels.gaussian(x, gamma=1.0).apply(None), errors.NamespaceError, "v"),
+        (lambda x: kernels.gaussian(x, gamma=1.0).apply(np.ones(5, int)), errors.DTypeError, "v"),
+        (lambda x: kernels.gaussian(x, gamma=1.0).cross(None), errors.NamespaceError, "z"),
+        (lambda x: kernels.gaussian(x, gamma=1.0).between(x, None), errors.NamespaceError, "z"),
+        (lambda x: kernels.gaussian(x, gamma=1.0).columns(None), errors.KindError, "columns"),
+        (lambda x: kernels.gaussian(x, gamma=1.0).columns([0.5]), errors.DTypeError, "columns"),
+        (lambda x: next(kernels.gaussian(x, gamma=1.0).strips("x")), errors.RangeError, "width"),
     ],
 )
 def test_bad_input(call, error, argument, rng):
     with pytest.raises(error) as caught:
         call(rng.standard_normal((5, 2)))
     assert caught.value.argument == argument
+
+
+MAKERS = {
+    "gaussian": (kernels.gaussian, {"gamma": 1.0}),
+    "laplacian": (kernels.laplacian, {"gamma": 1.0}),
+    "matern": (kernels.matern, {"nu": 0.5, "length_scale": 1.0}),
+    "polynomial": (kernels.polynomial, {"degree": 2, "gamma": 1.0, "coef0": 1.0}),
+    "softmax": (kernels.softmax, {"scale": 1.0}),
+    "custom": (kernels.custom, {"noise": 0.0}),
+    "precomputed": (kernels.precomputed, {"noise": 0.0}),
+}
+NO_NUMBER = ("x", [1.0], {}, np.ones(2), 1j, float("nan"), float("inf"), -1.0, 10**400, True)
+NO_ARRAY = (None, "x", 3, 3.0, [[1.0]], (1.0,), {}, object(), np.ma.ones((3, 3)))
+
+
+def test_makers_are_all_of_them():
+    assert set(MAKERS) == {name for name in kernels.__all__ if name.islower()}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_wrong_arguments_of_any_type_are_refused_by_name(name):
+    """None, text, lists and numbers that are none, for every argument; a walk, so that a new one is met too."""
+    make, options = MAKERS[name]
+    first = "q" if name == "softmax" else "a" if name == "precomputed" else "x"
+    function = () if name != "custom" else (lambda a, b: a @ b.T,)
+    x = np.ones((3, 3))
+    for wrong in NO_ARRAY:
+        with pytest.raises(errors.ArgumentError) as caught:
+            make(*function, wrong, **options)
+        assert caught.value.argument == first, wrong
+    for option in options:
+        optional = name in ("softmax", "precomputed")  # where None is the default
+        for wrong in (*NO_NUMBER, *(() if optional else (None,))):
+            with pytest.raises(errors.ArgumentError) as caught:
+                make(*function, x, **{**options, option: wrong})
+            assert caught.value.argument == option, wrong
+    for wrong in (0, 1, "x", None):
+        with pytest.raises(errors.KindError) as caught:
+            make(*function, x, **options, check_finite=wrong)
+        assert caught.value.argument == "check_finite"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_a_kernel_says_of_itself_is_short(name):
+    """Shape, dtype, parameters, entries; not its points."""
+    make, options = MAKERS[name]
+    x = np.ones((30, 30), dtype="float32")
+    kernel = make(*(() if name != "custom" else (lambda a, b: a @ b.T,)), x, **options)
+    kernel.columns([0])
+    said = repr(kernel)
+    assert len(said) < 120
+    for text in (name, "(30, 30)", "float32", "30 entries evaluated"):
+        assert text in said
+    for option, value in options.items():
+        assert f"{option}={value:g}" in said or option == "noise"
+    assert "noise 0.25" in repr(kernels.custom(lambda a, b: a @ b.T, x, noise=0.25))
+
+
+def test_a_matrix_of_sixteen_bits_is_known_to_their_roundoff(rng):
+    a = rng.standard_normal((4, 4))
+    assert kernels.precomputed(a).noise == kernels.precomputed(a.astype("f4")).noise == 0
+    assert kernels.precomputed(a.astype("f2")).noise == 2.0**-11
+    assert kernels.precomputed(torch.tensor(a, dtype=torch.bfloat16)).noise == 2.0**-8
+    assert kernels.precomputed(a.astype("f2"), noise=0.0).noise == 0
 
 
 def test_custom_diagonal_is_used(rng):

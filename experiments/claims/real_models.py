@@ -47,20 +47,19 @@ WHISPER_MS = {"quick": (64, 256), "full": (64, 128, 256, 512, 750), "gpu": (64, 
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a model, estimator and number of landmarks; ``quick`` takes 16 reviews of 500 and one recording."""
+    """A case a model, recording, estimator and number of landmarks; ``quick`` takes 16 reviews and one recording."""
     text = [
         {"input": "MiniLM", "estimator": name, "m": m, "reviews": COUNTS[profile]}
         for name in ESTIMATORS
         for m in MS[profile]
     ]
-    clips = 1 if profile == "quick" else 9
-    speech = [{"input": "Whisper", "estimator": EXACT, "m": 0, "clips": clips}]
-    speech += [
-        {"input": "Whisper", "estimator": name, "m": m, "clips": clips}
-        for name in ESTIMATORS
-        for m in WHISPER_MS[profile]
+    settings = [(EXACT, 0), *((name, m) for name in ESTIMATORS for m in WHISPER_MS[profile])]
+    speech = [
+        {"input": "Whisper", "recording": recording, "estimator": name, "m": m}
+        for recording in (["Beckett"] if profile == "quick" else models.RECORDINGS)
+        for name, m in settings
     ]
-    return tuple(Case("real_models", p) for p in [*text, *(speech if models.has_whisper() else [])])
+    return tuple(Case("real_models", p) for p in [*text, *speech])
 
 
 def run(case: Case) -> list[Row]:
@@ -108,7 +107,7 @@ def _whisper(p: Any) -> list[Row]:
     network, tokenizer = models.whisper()
     encoder = _replaced(copy.deepcopy(network.model.encoder), p["estimator"], p["m"])
     rows = []
-    for clip in models.speech()[-p["clips"] :]:
+    for clip in models.speech(p["recording"]):
         heard = models.transcribe(network, tokenizer, encoder(models.mel(clip)).last_hidden_state)
         errors, words = models.word_errors(heard, clip.words), len(clip.words.split())
         rows.append({"clip": clip.name, "heard": heard, "errors": errors, "words": words})

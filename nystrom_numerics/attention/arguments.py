@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_flag, require_number
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.backend import (
     Array,
@@ -19,9 +19,9 @@ from nystrom_numerics.backend import (
     require_mask,
     require_matrix,
 )
-from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, NamespaceError, ShapeError
 
-__all__ = ["Arguments", "check_arguments", "group_heads", "product_form", "ungroup"]
+__all__ = ["Arguments", "check_arguments", "group_heads", "product_form", "tokens_of", "ungroup"]
 
 
 @dataclass(frozen=True)
@@ -42,45 +42,59 @@ class Arguments:
 
 
 def check_arguments(
-    q: Array,
-    k: Array,
-    v: Array | None,
-    *,
+    *tokens: Array,
     scale: float | None,
-    key_mask: Array | None,
+    key_mask: Array | None = None,
     query_mask: Array | None = None,
+    mask: Array | None = None,
     attn_mask: Array | None = None,
+    oneself: bool = False,
     check_finite: bool = False,
 ) -> Arguments:
-    """Check shapes, dtypes, devices and masks of queries, keys and values.
+    """Check shapes, dtypes, devices and masks of queries, keys and, where they are given, values.
+
+    ``mask`` is one of queries and keys alike; ``oneself`` asks for as many keys as queries.
 
     Raises
     ------
-    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
     """
-    xp = namespace(q=q, k=k, v=v, key_mask=key_mask, query_mask=query_mask, attn_mask=attn_mask)
-    arrays = {"q": q, "k": k} if v is None else {"q": q, "k": k, "v": v}
+    arrays = dict(zip(("q", "k", "v"), tokens, strict=False))
+    masks = {"key_mask": key_mask, "query_mask": query_mask, "mask": mask, "attn_mask": attn_mask}
+    xp = tokens_of(**arrays, **{name: x for name, x in masks.items() if x is not None})
     floating(xp, **arrays)
     for name, x in arrays.items():
         require_matrix(name, x)
+    q, k, *values = tokens
+    n_q, n_k = q.shape[-2], k.shape[-2]
     if k.shape[-1] != q.shape[-1]:
         raise ShapeError("k", f"of width {k.shape[-1]}", f"the width of `q`, {q.shape[-1]}")
-    if v is not None and v.shape[-2] != k.shape[-2]:
-        raise ShapeError("v", f"of {v.shape[-2]} tokens", f"as many tokens as `k` has, {k.shape[-2]}")
+    if oneself and n_k != n_q:
+        raise ShapeError("k", f"of {n_k} tokens", f"the {n_q} tokens of `q`: self-attention")
+    for v in values:
+        if v.shape[-2] != n_k:
+            raise ShapeError("v", f"of {v.shape[-2]} tokens", f"as many tokens as `k` has, {n_k}")
     batch = broadcast_shapes(**{name: tuple(x.shape[:-2]) for name, x in arrays.items()})
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
-    if not isfinite(scale):
-        raise RangeError("scale", f"{scale}", "a finite number, or None for 1/sqrt(d)")
-    if check_finite:
+    needs = "a finite number, or None for 1/sqrt(d)"
+    scale = q.shape[-1] ** -0.5 if scale is None else require_number("scale", scale, needs=needs)
+    if require_flag("check_finite", check_finite):
         require_finite(xp, **arrays)
-    keys = _token_mask(xp, "key_mask", key_mask, batch, k.shape[-2])
-    queries = _token_mask(xp, "query_mask", query_mask, batch, q.shape[-2])
-    plain = Arguments(xp, batch, float(scale), keys, queries, None, None)
+    both = _token_mask(xp, "mask", mask, batch, n_q)
+    keys = _token_mask(xp, "key_mask", key_mask, batch, n_k) if both is None else both
+    queries = _token_mask(xp, "query_mask", query_mask, batch, n_q) if both is None else both
+    plain = Arguments(xp, batch, scale, keys, queries, None, None)
     if attn_mask is None:
         return plain
     return _with_attn_mask(plain, attn_mask, (*batch, q.shape[-2], k.shape[-2]), q.dtype)
+
+
+def tokens_of(**arrays: Array) -> Any:
+    """The namespace of arrays, none of which may be ``None``."""
+    for name, x in arrays.items():
+        if x is None:
+            raise NamespaceError(name, "None", "an array")
+    return namespace(**arrays)
 
 
 def _token_mask(xp: Any, name: str, mask: Array | None, batch: tuple[int, ...], n: int) -> Array | None:
@@ -109,7 +123,7 @@ def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: An
         mask = xp.reshape(mask, (1, *((1,) * (1 - mask.ndim)), *mask.shape))
     bias = None
     if not boolean:
-        seen = mask > float(xp.finfo(mask.dtype).min) / 2
+        seen = ~(mask <= float(xp.finfo(mask.dtype).min) / 2)  # NaN is seen
         bias = xp.astype(xp.where(seen, mask, xp.zeros_like(mask)), compute_dtype(xp, dtype), copy=False)
         mask = seen
     n_k = shape[-1]
@@ -136,30 +150,26 @@ def _with_attn_mask(a: Arguments, mask: Array, shape: tuple[int, ...], dtype: An
 
 
 def product_form(
-    q: Array,
-    k: Array,
-    v: Array | None,
-    *,
+    *tokens: Array,
     scale: float | None,
-    key_mask: Array | None,
-    query_mask: Array | None,
-    attn_mask: Array | None,
     grouped: bool,
     check_finite: bool,
+    oneself: bool = False,
+    **masks: Any,
 ) -> tuple[Arguments, Array, Array, Array | None]:
     """A checked call whose masks know keys or queries and no pair; heads split into groups where asked.
 
-    Queries and keys come back with zeros where they are masked; ``v`` as it is.
+    Arguments are those of :func:`check_arguments`.  Queries and keys come back with zeros where they are masked;
+    values, ``None`` without, as they are.
 
     Raises
     ------
     ShapeError
         Naming ``attn_mask`` where it ties queries to keys: F, A and B know only one of the two.
     """
-    masks = {"key_mask": key_mask, "query_mask": query_mask, "attn_mask": attn_mask}
-    if grouped:
-        q, k, v, masks = _grouped(q, k, v, masks)
-    a = check_arguments(q, k, v, scale=scale, check_finite=check_finite, **masks)
+    if require_flag("grouped", grouped):
+        tokens, masks = _grouped(tokens, masks)
+    a = check_arguments(*tokens, scale=scale, check_finite=check_finite, oneself=oneself, **masks)
     if a.bias is not None and a.bias.shape[-2] != 1:
         raise ShapeError(
             "attn_mask",
@@ -167,26 +177,27 @@ def product_form(
             "one of keys (..., 1, n_k) or of queries (..., n_q, 1), as the approximation never meets a pair; "
             "`attention.causal` serves the causal one, `attention.exact` any other",
         )
+    q, k, v = (*tokens, None)[:3]
     return a, hide(a.xp, q, a.query_mask), hide(a.xp, k, a.key_mask), v
 
 
-def _grouped(
-    q: Array, k: Array, v: Array | None, masks: dict[str, Array | None]
-) -> tuple[Array, Array, Array | None, dict[str, Array | None]]:
+def _grouped(tokens: tuple[Array, ...], masks: dict[str, Any]) -> tuple[tuple[Array, ...], dict[str, Any]]:
     """Queries (..., groups, members, n, d), keys and values (..., groups, 1, n, d), masks likewise."""
-    for name, x in {"q": q, "k": k}.items():
-        if x.ndim < 3:
-            raise ShapeError(name, f"of shape {tuple(x.shape)}", "an axis of heads, as `grouped` says")
-    heads, groups = q.shape[-3], k.shape[-3]
+    arrays = dict(zip(("q", "k", "v"), tokens, strict=False))
+    given = {name: x for name, x in masks.items() if x is not None}
+    tokens_of(**arrays, **given)
+    for name in ("q", "k"):
+        if arrays[name].ndim < 3 or arrays[name].shape[-3] == 0:
+            found = f"of shape {tuple(arrays[name].shape)}"
+            raise ShapeError(name, found, "an axis of heads, as `grouped` says")
+    heads, groups = (arrays[name].shape[-3] for name in ("q", "k"))
     if heads % groups:
         raise ShapeError("k", f"of {groups} heads", f"a divisor of the {heads} heads of `q`")
     split = {
-        name: None if x is None else group_heads(name, x, heads, groups, 2 if name == "attn_mask" else 1)
-        for name, x in masks.items()
+        name: group_heads(name, x, heads, groups, 2 if name == "attn_mask" else 1)
+        for name, x in given.items()
     }
-    q = group_heads("q", q, heads, groups, 2)
-    k = group_heads("k", k, heads, groups, 2)
-    return q, k, None if v is None else group_heads("v", v, heads, groups, 2), split
+    return tuple(group_heads(name, x, heads, groups, 2) for name, x in arrays.items()), split
 
 
 def group_heads(name: str, x: Array, heads: int, groups: int, tokens: int) -> Array:

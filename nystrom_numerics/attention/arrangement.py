@@ -9,11 +9,12 @@ from nystrom_numerics.backend import Array, device_of
 from nystrom_numerics.landmarks import segment_means
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import segments
+from nystrom_numerics.linalg import all_finite, binary_scale, transpose
 
-__all__ = ["Blocks", "arrange", "in_blocks", "slots"]
+__all__ = ["Blocks", "arrange", "directions", "in_blocks", "slots"]
 
-RUNS = 64
-"""Runs of consecutive tokens a block from which a tree is made: its cost does not grow with the number of tokens."""
+RUNS, AXES = 64, 16
+"""Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,17 @@ def in_blocks(xp: Any, order: Array, count: Array | int, blocks: int) -> Blocks:
     return Blocks(xp.reshape(token, rank.shape), there, slot)
 
 
-def arrange(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, position: float) -> Array:
-    r"""An order (..., n) of the tokens x (..., n, d) whose balanced parts are alike in ``metric`` (..., d, d).
+def arrange(xp: Any, x: Array, count: Array | int, leaves: int, directions: Array, position: float) -> Array:
+    r"""An order (..., n) of the tokens x (..., n, d) whose balanced parts are alike in ``directions`` (..., d, r).
 
     A balanced tree: every node is cut in two equal halves, either where its tokens stand, or by content, the latter
     where the squared distance of the halves' means is more than ``position`` times as large.  Within a half
     tokens keep their order; if ``position`` is 0 they stand along the line of the cut, so that their order is of no
-    effect.  A cut by content goes along the coordinate that spreads most and then along the line through the
-    halves' means (balanced 2-means, one step).  Distances are :math:`\delta^TM\delta`.
+    effect.  A cut by content goes along the direction that spreads most and then along the line through the
+    halves' means (balanced 2-means, one step).
 
-    The tree is made from the means of at most ``RUNS * leaves`` runs of tokens, which it keeps together.
+    The tree is made from the means of at most ``RUNS * leaves`` runs of tokens, which it keeps together: its cost does
+    not grow with n.
     """
     n, device = x.shape[-2], device_of(x)
     batch = x.shape[:-2]
@@ -81,7 +83,7 @@ def arrange(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, p
         means = take_rows(found.points, first)
         real = xp.minimum(count, xp.full_like(count, runs))
         of = xp.clip(rank * real // xp.where(count > 0, count, xp.ones_like(count)), max=runs - 1)
-    order = _tree(xp, means, real, leaves, metric, position)
+    order = _tree(xp, means @ directions, real, leaves, position)
     if isinstance(count, int) and runs == n:
         return order
     place = xp.argsort(order, axis=-1, stable=True)
@@ -90,7 +92,33 @@ def arrange(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, p
     return xp.argsort(key, axis=-1, stable=True)
 
 
-def _tree(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, position: float) -> Array:
+def directions(xp: Any, metric: Array, spread: Array) -> Array:
+    r"""G (..., d, r) with :math:`\|G^T\delta\|^2 = \delta^TM\delta` where tokens differ most, r at most :data:`AXES`.
+
+    For a metric M and the covariance C of the tokens, (..., d, d) each: two steps of subspace iteration with MC, and
+    with Y its basis :math:`G = MY(Y^TMY)^{-1/2}`.  Exact where d ≤ r.
+    """
+    d = metric.shape[-1]
+    finite = (all_finite(metric) & all_finite(spread))[..., None, None]
+    metric, spread = (xp.where(finite, x, xp.zeros_like(x)) for x in (metric, spread))
+    size = binary_scale(metric)
+    metric, spread = metric / size, spread / binary_scale(spread)
+    axes = min(d, AXES)
+    angle = xp.astype(xp.arange(1, d + 1, device=device_of(metric)), metric.dtype)[:, None]
+    basis = xp.broadcast_to(xp.cos(angle * angle[:axes, 0]), (*spread.shape[:-2], d, axes))
+    for _ in range(2):
+        basis, _ = xp.linalg.qr(spread @ (metric @ basis))
+    values, vectors = xp.linalg.eigh(transpose(basis) @ (metric @ basis))
+    kept = values > d * float(xp.finfo(metric.dtype).eps) * values[..., -1:]
+    root = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
+    made = metric @ (basis @ (vectors * root[..., None, :])) * xp.sqrt(size)
+    largest = xp.argmax(
+        xp.abs(made), axis=-2, keepdims=True
+    )  # signs are the eigensolver's: one is made of them
+    return made * xp.sign(xp.take_along_axis(made, largest, axis=-2))
+
+
+def _tree(xp: Any, x: Array, count: Array | int, leaves: int, position: float) -> Array:
     n = x.shape[-2]
     rank = xp.arange(n, dtype=xp.int64, device=device_of(x))
     order = xp.broadcast_to(rank, x.shape[:-1])
@@ -98,9 +126,8 @@ def _tree(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, pos
     while parts < leaves:
         nodes = in_blocks(xp, order, count, parts)
         shape = nodes.token.shape
-        y = take_rows(x, xp.reshape(nodes.token, (*shape[:-2], -1)))
-        y = xp.reshape(y, (*shape, x.shape[-1]))
-        place = _places(xp, y, nodes.there, metric[..., None, :, :], position)
+        y = xp.reshape(take_rows(x, xp.reshape(nodes.token, (*shape[:-2], -1))), (*shape, x.shape[-1]))
+        place = _places(xp, y, nodes.there, position)
         within = xp.argsort(xp.where(nodes.there, place, xp.full_like(place, 2 * n)), axis=-1, stable=True)
         token = xp.take_along_axis(nodes.token, within, axis=-1)
         # slots in the order of ranks: what stood at rank r is replaced by what stands there now
@@ -111,43 +138,32 @@ def _tree(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, pos
     return order
 
 
-def _places(xp: Any, y: Array, there: Array, metric: Array, position: float) -> Array:
-    """Where the tokens of every node, y (..., p, l, d), are to stand, those of the first half first: (..., p, l)."""
+def _places(xp: Any, y: Array, there: Array, position: float) -> Array:
+    """Where the tokens of every node, y (..., p, l, r), are to stand, those of the first half first: (..., p, l)."""
     size = xp.sum(xp.astype(there, xp.int64), axis=-1, keepdims=True)
     half = (size + 1) // 2
-    slot = xp.arange(there.shape[-1], dtype=xp.int64, device=device_of(y))
-    stay = xp.broadcast_to(slot, there.shape)
+    stay = xp.broadcast_to(xp.arange(there.shape[-1], dtype=xp.int64, device=device_of(y)), there.shape)
+    present = xp.astype(there, y.dtype)[..., None, :]
+    number = xp.sum(present, axis=-1, keepdims=True)
+    y = y - (present @ y) / xp.where(number > 0, number, xp.ones_like(number))
+    y = y * transpose(present)
+    above = xp.astype(size - half, y.dtype)
+    above = xp.where(above > 0, above, xp.ones_like(above))
 
-    def between(high: Array) -> Array:
-        """The difference of the halves' means, (..., p, d)."""
-        weights = xp.astype(xp.stack([there & ~high, there & high], axis=-2), y.dtype)
-        total = xp.sum(weights, axis=-1, keepdims=True)
-        means = (weights @ y) / xp.where(total > 0, total, xp.ones_like(total))
-        return means[..., 1, :] - means[..., 0, :]
+    def upper_mean(place: Array) -> Array:
+        """The mean of the second half (..., p, r), which is as far from that of the first as from the centre, twice."""
+        return (xp.astype(place >= half, y.dtype)[..., None, :] @ y)[..., 0, :] / above
 
     def along(direction: Array) -> Array:
         scores = (y @ direction[..., None])[..., 0]
         scores = xp.where(there, scores, xp.full_like(scores, xp.inf))
         return xp.argsort(xp.argsort(scores, axis=-1, stable=True), axis=-1, stable=True)
 
-    def times_metric(delta: Array) -> Array:
-        return (delta[..., None, :] @ metric)[..., 0, :]
-
-    apart = along(times_metric(between(along(_widest(xp, y, there, metric)) >= half)))
+    columns = xp.arange(y.shape[-1], dtype=xp.int64, device=device_of(y))
+    widest = xp.argmax(xp.sum(y * y, axis=-2), axis=-1, keepdims=True)
+    apart = along(upper_mean(along(xp.astype(columns == widest, y.dtype))))
     if position == 0:
         return apart
-    by_content, by_position = between(apart >= half), between(stay >= half)
-    content, place = (xp.sum(times_metric(x) * x, axis=-1, keepdims=True) for x in (by_content, by_position))
+    content, place = (xp.sum(upper_mean(x) ** 2, axis=-1, keepdims=True) for x in (apart, stay))
     moved = xp.where(apart >= half, stay + stay.shape[-1], stay)
     return xp.where(content > position * place, moved, stay)
-
-
-def _widest(xp: Any, y: Array, there: Array, metric: Array) -> Array:
-    """The coordinate that spreads most in every node, as a direction (..., p, d)."""
-    weights = xp.astype(there, y.dtype)
-    total = xp.sum(weights, axis=-1)[..., None]
-    mean = (weights[..., None, :] @ y)[..., 0, :] / xp.where(total > 0, total, xp.ones_like(total))
-    centred = xp.where(there[..., None], y - mean[..., None, :], xp.zeros_like(y))
-    spread = xp.sum(centred * centred, axis=-2) * xp.linalg.diagonal(metric)
-    columns = xp.arange(y.shape[-1], dtype=xp.int64, device=device_of(y))
-    return xp.astype(columns == xp.argmax(spread, axis=-1, keepdims=True), y.dtype)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nystrom_numerics.arguments import require_callable, require_count
 from nystrom_numerics.attention.arguments import Arguments, check_arguments
 from nystrom_numerics.attention.normalised import floor_of, landmark_rows
 from nystrom_numerics.attention.padding import hide, put_back, real_first
-from nystrom_numerics.attention.placing import place_landmarks
+from nystrom_numerics.attention.placing import place_landmarks, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream_scores
 from nystrom_numerics.backend import Array
-from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
-from nystrom_numerics.pinv import Solver, solve
+from nystrom_numerics.pinv import Solver
 
 __all__ = ["causal"]
 
@@ -82,14 +82,11 @@ def causal(
     >>> bool(np.allclose(whole[:30], first))
     True
     """
-    for name, value in (("m", m), ("block", block)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RangeError(name, f"{value!r}", "an integer of at least 1")
-    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, check_finite=check_finite)
-    n = q.shape[-2]
-    if k.shape[-2] != n:
-        raise ShapeError("k", f"of {k.shape[-2]} tokens", f"as many tokens as `q` has, {n}")
-    xp, mask, storage = a.xp, a.key_mask, v.dtype
+    m, block = require_count("m", m), require_count("block", block)
+    require_callable("landmarks", landmarks)
+    require_callable("solver", solver)
+    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, oneself=True, check_finite=check_finite)
+    xp, mask, storage, n = a.xp, a.key_mask, v.dtype, q.shape[-2]
     if (
         mask is not None
     ):  # with the real tokens first none has a masked one in its past, and none needs a mask
@@ -124,7 +121,7 @@ def _block(
     keys, values = k[..., past, :], v[..., past, :]
     placed = place_landmarks(a, q[..., past, :], keys, min(m, start), landmarks)
     seen = landmark_rows(a, placed, keys, values)
-    w = solve(seen.core, seen.beside(seen.p), method=solver).value
+    w = solve_core(seen.core, seen.beside(seen.p), solver)
     far, far_top, far_total = stream_scores(xp, rows, placed.keys, w, placed.key_valid, None, a.scale)
     one = xp.ones_like(far_total)
     far_total = xp.where(far_total > 0, far_total, one)

@@ -8,35 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import exp, inf, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from nystrom_numerics.attention.arguments import check_arguments
+from nystrom_numerics.arguments import require_callable, require_count, require_instance, require_probability
+from nystrom_numerics.attention.arguments import Arguments, check_arguments, tokens_of
 from nystrom_numerics.attention.nystrom import NystromOperator
-from nystrom_numerics.attention.operator_rows import NEIGHBOURS, OperatorRows, blocks
+from nystrom_numerics.attention.operator_rows import (
+    NEIGHBOURS,
+    OperatorRows,
+    blocks,
+    take_real,
+    without_padding,
+)
+from nystrom_numerics.attention.padding import hide
+from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
 from nystrom_numerics.backend import (
     Array,
+    floating,
     from_numpy,
     generator,
-    namespace,
+    require_finite,
+    status_tells,
     to_numpy,
 )
-from nystrom_numerics.bounds import (
-    Certificate,
-    Estimate,
-    Norm,
-    Side,
-)
-from nystrom_numerics.bounds.result import bound, require_failure
-from nystrom_numerics.errors import RangeError, ShapeError
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
+from nystrom_numerics.bounds.result import bound
+from nystrom_numerics.errors import DTypeError, NonFiniteError, RangeError, ShapeError
+from nystrom_numerics.linalg import binary_scale, masked_softmax, transpose
 
 __all__ = ["AttentionCertificate", "Hints", "RowMaker", "certify_operator", "certify_rows"]
 
-RowMaker: TypeAlias = Callable[[Array], Callable[[slice], Array]]
-"""``rows_of(indices)`` gives a function that gives the entries of Ŝ at these rows and a slice of the keys."""
+RowMaker: TypeAlias = Callable[[Array], Array]
+"""``rows_of(indices)`` gives these rows of Ŝ, (rows, n_k); it is asked for :data:`HELD` at a time at most."""
+
+HELD = 256
+"""Exact rows that are held at a time."""
 
 INFLATION = 1.3
 """What Student's quantile is multiplied by, for errors of rows are skewed: see :func:`certify_rows`."""
@@ -66,6 +76,11 @@ class Hints:
     columns: int = 0
     entries: int = 0
 
+    def __post_init__(self) -> None:
+        require_callable("predict", self.predict)
+        require_count("columns", self.columns, 0)
+        require_count("entries", self.entries, 0)
+
 
 @dataclass(frozen=True)
 class AttentionCertificate:
@@ -74,8 +89,8 @@ class AttentionCertificate:
     Attributes
     ----------
     matrix, output : Certificate
-        Of :math:`\|\hat S - S\|_F` and :math:`\|\hat SV - SV\|_F`, at the confidence asked for, which holds in
-        the limit of many rows.
+        Of :math:`\|\hat S - S\|_F` and :math:`\|\hat SV - SV\|_F`, asymptotic, at the confidence asked for; with
+        certainty where all rows are exact.
     certain : Certificate
         Of :math:`\|\hat S - S\|_F`, with certainty, and wide.
     rows : int
@@ -92,6 +107,7 @@ class AttentionCertificate:
     entries: int
 
 
+@status_tells
 def certify_operator(
     operator: NystromOperator,
     v: Array,
@@ -103,10 +119,15 @@ def certify_operator(
 ) -> AttentionCertificate:
     r"""The certificate of the paper's estimator :math:`\hat S = FZB`, of one head.
 
+    Ŝ is that of the operator's landmarks and Z, without the rounding of a narrower dtype in which it may be applied.
+    Queries and keys that are masked have no part in it: padding, wherever it is and whatever it holds, changes
+    nothing.
+
     Parameters
     ----------
     operator : NystromOperator
-        As :func:`~nystrom_numerics.attention.nystrom_operator` makes it from q (n_q, d) and k (n_k, d).
+        As :func:`~nystrom_numerics.attention.nystrom_operator` makes it from q (n_q, d) and k (n_k, d), with any
+        mask but an additive one.
     v : array (n_k, d_v)
     rows : int, optional
         Exact rows; by default as many as, with the hints, have the entries of the approximation itself: 2m less a
@@ -114,25 +135,45 @@ def certify_operator(
     failure, rng
         As in :func:`certify_rows`, whose result, errors and statements these are too.
 
+    Raises
+    ------
+    KindError, RangeError, NonFiniteError
+        No operator; one without any real query or key; one with NaN or infinity in its real queries or keys, or
+        whose core could not be solved with.
+
     Notes
     -----
     From 32 rows on the sample is aimed by a look at 15 entries of S in every row, :class:`Hints`: the first and the
     last column, those beside the diagonal, and the 8 in which the first rows err most.
 
-    Cost: the exact rows and these entries, and 6nm kernel entries to make Ŝ's rows, their lengths, their sums and
-    their entries there; O(nm² + n·rows·d + nm·1024) multiplications; memory O(n), the first rows and a few blocks.
+    Cost: the exact rows and these entries, and about 3nm kernel entries to make Ŝ's rows, their lengths, their sums
+    and their entries there; O(nm² + n·rows·(d + m)) multiplications; memory O(nm) and 256 exact rows.
     """
-    xp = namespace(q=operator.q, v=v)
-    if operator.q.ndim != 2 or operator.k.ndim != 2:
+    require_instance("operator", operator, NystromOperator)
+    xp = tokens_of(q=operator.q, v=v)
+    if operator.q.ndim != 2 or operator.k.ndim != 2 or operator.core.ndim != 2:
         raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
-    if operator.bias is not None or operator.row_mask is not None:
-        raise ShapeError(
-            "operator", "masked additively or by rows of queries", "no mask but of keys and landmarks"
-        )
-    n_q, n_k, m = operator.q.shape[0], operator.k.shape[0], operator.core.shape[0]
-    budget = (n_q + n_k) * m + m * m
+    if operator.bias is not None:
+        raise ShapeError("operator", "masked additively", "no mask but of keys and queries")
+    check_arguments(operator.q, operator.k, v, scale=operator.scale)
+    if v.ndim != 2:
+        raise ShapeError("v", f"of shape {tuple(v.shape)}", "one head, (n_k, d_v)")
+    most = operator.q.shape[0]
+    v, operator = take_real(xp, v, operator.key_mask), without_padding(xp, operator)
+    n_q, n_k = operator.q.shape[0], operator.k.shape[0]
+    if 0 in (n_q, n_k):
+        raise RangeError("operator", f"of {n_q} real queries and {n_k} real keys", "one of each at least")
+    if rows is not None:
+        rows = min(require_count("rows", rows, min(8, n_q), most, of="the number of queries"), n_q)
+    for x in (operator.q, operator.k):
+        require_finite(xp, operator=x)
     made = OperatorRows(xp, operator)
-    lengths, sums = made.lengths_and_sums()
+    m_k, m_q = made.z.shape
+    budget = n_q * m_k + n_k * m_q + m_q * m_k
+    lengths, sums, rounding = made.measures()
+    if not np.isfinite(lengths).all():
+        found = "not finite in its rows: its core could not be solved with, or scores overflow"
+        raise NonFiniteError("operator", found, "a core that its solver serves, and smaller queries and keys")
     deviations = np.round(np.abs(sums - 1), 6)  # below that it is rounding
     hints = Hints(lambda columns: (deviations,))
     if (budget // n_k if rows is None else rows) >= WORTH_HINTS:
@@ -151,8 +192,8 @@ def certify_operator(
         made,
         rows=rows,
         lengths=lengths,
+        rounding=rounding,
         hints=hints,
-        key_mask=operator.key_mask,
         scale=operator.scale,
         failure=failure,
         rng=rng,
@@ -160,6 +201,7 @@ def certify_operator(
     )
 
 
+@status_tells
 def certify_rows(
     q: Array,
     k: Array,
@@ -169,8 +211,10 @@ def certify_rows(
     *,
     rows: int,
     lengths: np.ndarray[Any, Any] | None = None,
+    rounding: np.ndarray[Any, Any] | None = None,
     hints: Hints | None = None,
     key_mask: Array | None = None,
+    query_mask: Array | None = None,
     scale: float | None = None,
     failure: float = 0.01,
     rng: np.random.Generator | int = 0,
@@ -189,13 +233,19 @@ def certify_rows(
     k : array (n_k, d)
     v : array (n_k, d_v)
     rows_of : callable
-        Gives entries of Ŝ, see :data:`RowMaker`.
+        Gives rows of Ŝ, see :data:`RowMaker`.
     rows : int
-        Exact rows to compute, 8 to n_q; n_q gives the norms themselves.
+        Exact rows to compute, 8 to n_q; as many as there are real queries give the norms themselves, and more
+        are not computed.
     lengths : array (n_q,), optional
-        Squared lengths of the rows of Ŝ, where they are known; also for :attr:`AttentionCertificate.certain`.
+        Squared lengths of the rows of Ŝ, or bounds of these from above, where they are known; also for
+        :attr:`AttentionCertificate.certain`.
+    rounding : array (n_q,), optional
+        How far the rows that ``rows_of`` gives may be from those meant, in Euclidean length; by default they are
+        meant as they are.
     hints : Hints, optional
-    key_mask : array (n_k,) of bool, optional
+    key_mask, query_mask : array (n_k,), (n_q,) of bool, optional
+        True for real ones; the rows of other queries count for nothing.
     scale : float, optional
         By default :math:`1/\sqrt d`.
     failure : float
@@ -211,8 +261,8 @@ def certify_rows(
 
     Raises
     ------
-    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
-        Naming the argument.
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument; NaN and infinity among real tokens or in what ``rows_of`` gives are refused.
 
     Notes
     -----
@@ -223,133 +273,185 @@ def certify_rows(
     No interval of use holds with certainty for skewed errors of so few rows; what does hold is in ``certain``, from
     :math:`\|S_i\|_2 \le 1`.
 
-    Cost: rows · n_k kernel entries and what ``rows_of`` needs, in float64; memory O(n) and a block.
+    Rounding is allowed for on both sides.  With u = 2⁻⁵³, rows of S are off by
+    :math:`\varepsilon_i = e^{2(d+4)u\,s\|q_i\|\max_j\|k_j\| + (n_k + 10)u} - 1` at most in length
+    (:func:`~nystrom_numerics.attention.rounding.softmax_rounding`), those of Ŝ by ``rounding``, and roots of sums of
+    squares relatively by :math:`(n_q + n_k + 8)u`.  So a norm x stands for one within
+    :math:`(n_q + n_k + 8)u\,x + R` of it, where R² is the sum of squares of the first two over all rows.  For the
+    output, R has :math:`(n_k + 2)u\|\hat S - S\|_F` more, for the product, and the factor :math:`\|V\|_F`.
+
+    Cost: rows · n_k kernel entries and what ``rows_of`` needs, in float64; memory O(n) and 256 rows.
     Source: Särndal, Swensson and Wretman 1992, §3.5 and §3.6 (probability proportional to size).
     """
-    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask)
-    require_failure(failure)
+    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, query_mask=query_mask)
     if q.ndim != 2 or k.ndim != 2 or v.ndim != 2:
         raise ShapeError("q", f"of shape {tuple(q.shape)}", "one head: q, k and v of two axes")
-    n = q.shape[0]
-    least = min(8, n)
-    if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or not least <= rows <= n:
-        raise RangeError("rows", f"{rows!r}", f"an integer from {least} to {n}")
+    require_callable("rows_of", rows_of)
+    require_callable("entries", entries)
+    require_probability("failure", failure)
+    hints = Hints(lambda columns: ()) if hints is None else require_instance("hints", hints, Hints)
     source, _ = generator(rng)
-    hints = hints or Hints(lambda columns: ())
-
-    def errors(
-        indices: np.ndarray[Any, Any], heavy: int = 0
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        return _row_errors(a.xp, q, k, v, a.key_mask, a.scale, rows_of, indices, heavy)
+    most = q.shape[0]
+    real = np.arange(most) if a.query_mask is None else np.flatnonzero(to_numpy(a.query_mask))
+    n = len(real)
+    if n == 0:
+        raise RangeError("query_mask", "false everywhere", "a real query")
+    rows = min(require_count("rows", rows, min(8, n), most, of="the number of queries"), n)
+    head = _Head.of(a, q, k, v, rows_of, real)
+    if lengths is not None:
+        lengths = _nonnegative("lengths", head.given("lengths", lengths, most))
+    if rounding is not None:
+        rounding = _nonnegative("rounding", head.given("rounding", rounding, most))
 
     if rows == n:
-        known, _ = errors(np.arange(n))
-        totals, spread, degrees = known.sum(axis=1), np.zeros(2), 1
+        seen = np.arange(n)
+        known, _ = head.errors(seen)
+        totals, spread, quantile, probability = known.sum(axis=1), np.zeros(2), 0.0, 1.0
+        words = what = "all rows exact"
     else:
+        from scipy.stats import t
+
         pilot = _pilot(n, max(2, rows // PILOT), source)
-        first, columns = errors(pilot, hints.columns)
-        given = (*(() if lengths is None else (lengths,)), *hints.predict(columns))
-        for one in given:
-            if one.shape != (n,):
-                raise ShapeError("hints", f"of shape {one.shape}", f"shape ({n},), as `lengths` too")
-        sizes = _sizes(_features(a.xp, q, given), pilot, first)
+        first, energy = head.errors(pilot)
+        predicted = hints.predict(_heaviest(energy, hints.columns))
+        require_instance("hints", predicted, tuple, "predictions in a tuple")
+        given = tuple(head.given("hints", one, most) for one in predicted)
+        sizes = _sizes(_features(head, given if lengths is None else (lengths, *given)), pilot, first)
         rest = np.setdiff1d(np.arange(n), pilot)
         chosen, chance = _proportional(sizes[rest], rows - len(pilot), source)
-        second, _ = errors(rest[chosen])
-        known = np.concatenate([first, second], axis=1)
+        second, _ = head.errors(rest[chosen])
+        seen, known = np.concatenate([pilot, rest[chosen]]), np.concatenate([first, second], axis=1)
         weighed = second / chance
         totals = first.sum(axis=1) + weighed.sum(axis=1)
         spread, degrees = _spread(weighed, chance)
-    computed = known.shape[1]
-    what = f"{computed} exact rows of {n}, drawn by predicted error"
-    words = (
-        "all rows exact"
-        if rows == n
-        else f"{what}; Student's quantile times {INFLATION}, asymptotic (Särndal et al. 1992, §3.6)"
-    )
+        quantile, probability = INFLATION * float(t.ppf(1 - failure / 2, degrees)), 1 - failure / 2
+        what = f"{len(seen)} exact rows of {n}, drawn by predicted error"
+        words = f"{what}; Student's quantile times {INFLATION} (Särndal et al. 1992, §3.6)"
+
     size = inf if lengths is None else sqrt(float(lengths.sum())) + sqrt(n)
-    matrix, output = (
-        _interval(float(t), float(s), degrees, failure if rows < n else None, computed, words, trivial)
-        for t, s, trivial in zip(totals, spread, (size, inf), strict=True)
-    )
-    seen = np.arange(n) if rows == n else np.concatenate([pilot, rest[chosen]])
-    certain = _certain(known[0], lengths, seen, n, what)
-    exact = computed * k.shape[0] + (hints.entries if rows < n else 0)
-    return AttentionCertificate(matrix, output, certain, computed, exact, exact + entries())
+    allowance = head.allowance(np.zeros(n) if rounding is None else rounding)
+    relative = np.where(totals > 0, spread / (2 * np.where(totals > 0, totals, 1.0)), 0.0)
+    interval = partial(_interval, words=words, rows=len(seen), quantile=quantile, probability=probability)
+    matrix = interval(float(totals[0]), float(relative[0]), allowance, trivial=size)
+    more = head.of_output(allowance, matrix.upper)
+    output = interval(float(totals[1]), float(relative[1]), more, trivial=inf, unit=head.unit)
+    certain = _certain(known[0], lengths, seen, allowance, what, size)
+    exact = len(seen) * k.shape[0] + (hints.entries if rows < n else 0)
+    return AttentionCertificate(matrix, output, certain, len(seen), exact, exact + entries())
 
 
-def _row_errors(
-    xp: Any,
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    scale: float,
-    rows_of: RowMaker,
-    indices: np.ndarray[Any, Any],
-    heavy: int,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Squared errors of some rows of Ŝ and of ŜV, shape (2, rows), and the ``heavy`` columns in which they are most.
+@dataclass(frozen=True)
+class _Head:
+    """Real queries, with their scale, keys and values in float64, and the rows of Ŝ by their place among the real.
 
-    In float64; blocks of keys, running peaks.  With columns to find, the rows are kept whole.
+    Values are divided by ``unit``, a power of two, so that no square of theirs overflows.
     """
-    index = from_numpy(xp, np.asarray(indices, dtype=np.int64), q)
-    queries = xp.astype(xp.take(q, index, axis=0), xp.float64) * scale
-    made = rows_of(index)
-    peak = xp.full_like(queries[:, 0], -xp.inf)
-    zero = xp.zeros_like(queries[:, 0])
-    total, square, mixed, own = zero, zero, zero, zero
-    out: Any = 0.0
-    difference: Any = 0.0
-    kept: list[tuple[Array, Array, Array]] = []
-    for part in blocks(k.shape[0]):
-        scores = queries @ transpose(xp.astype(k[part, :], xp.float64))
-        values = xp.astype(v[part, :], xp.float64)
-        if mask is not None:
-            scores = xp.where(mask[part][None, :], scores, xp.full_like(scores, -xp.inf))
-            values = xp.where(mask[part][:, None], values, xp.zeros_like(values))
-        approximate = xp.astype(made(part), xp.float64)
-        new = xp.maximum(peak, xp.max(scores, axis=1))
-        shift = xp.where(new == -xp.inf, xp.zeros_like(new), new)
-        decay, weights = xp.exp(peak - shift), xp.exp(scores - shift[:, None])
-        total = total * decay + xp.sum(weights, axis=1)
-        square = square * decay * decay + xp.sum(weights * weights, axis=1)
-        mixed = mixed * decay + xp.sum(weights * approximate, axis=1)
-        own = own + xp.sum(approximate * approximate, axis=1)
-        out = out * decay[:, None] + weights @ values
-        difference = difference + approximate @ values
-        peak = new
-        if heavy:
-            kept.append((weights, shift, approximate))
-    total = xp.where(total == 0, xp.ones_like(total), total)
-    of_matrix = xp.clip(own - 2 * mixed / total + square / (total * total), min=0.0)
-    difference = difference - out / total[:, None]
-    of_output = xp.sum(difference * difference, axis=1)
-    columns = _heaviest(xp, kept, shift, total, heavy)
-    return np.stack([to_numpy(of_matrix), to_numpy(of_output)]), columns
+
+    xp: Any
+    queries: Array
+    keys: Array
+    values: Array
+    key_mask: Array | None
+    rows_of: RowMaker
+    real: np.ndarray[Any, Any]
+    unit: float
+
+    @classmethod
+    def of(
+        cls, a: Arguments, q: Array, k: Array, v: Array, rows_of: RowMaker, real: np.ndarray[Any, Any]
+    ) -> _Head:
+        xp = a.xp
+        q = xp.take(q, from_numpy(xp, real, q), axis=0)
+        k, v = (hide(xp, x, a.key_mask) for x in (k, v))
+        require_finite(xp, q=q, k=k, v=v)
+        q, k, v = (xp.astype(x, xp.float64) for x in (q, k, v))
+        unit = binary_scale(v)
+        mask = None if a.key_mask is None else a.key_mask[None, :]
+        return cls(xp, q * a.scale, k, v / unit, mask, rows_of, real, float(unit[0, 0]))
+
+    def errors(self, some: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Squared errors of some rows of Ŝ and of ŜV, (2, rows), and of the columns over these rows, (n_k,)."""
+        xp, of_rows, of_columns = self.xp, [], np.zeros(self.keys.shape[0])
+        for part in blocks(len(some), HELD):
+            place = some[part]
+            queries = xp.take(self.queries, from_numpy(xp, place, self.queries), axis=0)
+            exact = masked_softmax(queries @ transpose(self.keys), self.key_mask)
+            error = self._made(place) - exact
+            squares = error * error
+            of_output = xp.sum((error @ self.values) ** 2, axis=1)
+            of_rows.append(np.stack([to_numpy(xp.sum(squares, axis=1)), to_numpy(of_output)]))
+            of_columns += to_numpy(xp.sum(squares, axis=0))
+        found = np.concatenate(of_rows, axis=1)
+        if not np.isfinite(found).all():
+            needs = "smaller ones, or a smaller `scale`"
+            raise NonFiniteError("q", "of queries whose scores or squared errors overflow", needs)
+        return found, of_columns
+
+    def _made(self, place: np.ndarray[Any, Any]) -> Array:
+        """Rows of Ŝ in float64, checked."""
+        xp, shape = self.xp, (len(place), self.keys.shape[0])
+        made = self.rows_of(from_numpy(xp, self.real[place], self.queries))
+        tokens_of(q=self.queries, rows_of=made)
+        if made.shape != shape:
+            raise ShapeError("rows_of", f"making rows of shape {tuple(made.shape)}", f"shape {shape}")
+        if not xp.isdtype(made.dtype, "real floating"):
+            raise DTypeError("rows_of", f"making rows of dtype {made.dtype}", "a real floating dtype")
+        require_finite(xp, rows_of=made)
+        return xp.astype(made, xp.float64, copy=False)
+
+    def given(self, name: str, x: Any, n: int) -> np.ndarray[Any, Any]:
+        """Numbers for all n queries, those of the real ones."""
+        floating(tokens_of(**{name: x}), **{name: x})
+        if x.shape != (n,):
+            raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape ({n},), one number a query")
+        return np.asarray(to_numpy(x)[self.real], dtype=np.float64)
+
+    def allowance(self, rounding: np.ndarray[Any, Any]) -> _Allowance:
+        r"""That of :math:`\|\hat S - S\|_F`, see :func:`certify_rows`."""
+        (n_k, d), n = self.keys.shape, len(rounding)
+        longest = row_norms(self.xp, self.keys).max()
+        of_exact = softmax_rounding(row_norms(self.xp, self.queries), longest, d, n_k)
+        return _Allowance((n + n_k + 8) * UNIT, float(np.linalg.norm(of_exact + rounding)))
+
+    def of_output(self, allowance: _Allowance, error: Bound) -> _Allowance:
+        r"""That of :math:`\|\hat SV - SV\|_F`, from that of the matrix and its error."""
+        size = float(np.linalg.norm(row_norms(self.xp, self.values)))
+        above = inf if error.value is None else error.value
+        product = (self.keys.shape[0] + 2) * UNIT * above
+        return _Allowance(allowance.relative, size * (allowance.absolute + product))
 
 
-def _heaviest(
-    xp: Any, kept: list[tuple[Array, Array, Array]], peak: Array, total: Array, count: int
-) -> np.ndarray[Any, Any]:
-    """The columns in which these rows err most, largest first."""
-    if not kept:
-        return np.zeros(0, dtype=np.int64)
-    energies = []
-    for weights, shift, approximate in kept:
-        exact = weights * (xp.exp(shift - peak) / total)[:, None]
-        energies.append(to_numpy(xp.sum((exact - approximate) ** 2, axis=0)))
-    energy = np.concatenate(energies)
+@dataclass(frozen=True)
+class _Allowance:
+    """A computed norm x stands for one from x(1 − relative) − absolute to x(1 + relative) + absolute."""
+
+    relative: float
+    absolute: float
+
+    def around(self, low: float, high: float) -> tuple[float, float]:
+        below = low * (1 - self.relative) - self.absolute
+        return max(below, 0.0), high * (1 + self.relative) + self.absolute
+
+
+def _nonnegative(name: str, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if not (np.isfinite(x) & (x >= 0)).all():
+        raise RangeError(name, "negative or not finite somewhere", "finite numbers of at least 0")
+    return x
+
+
+def _heaviest(energy: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """The columns of most energy, largest first."""
     # rounded, so that the order of equal columns does not hang on a backend's last digits
     return np.argsort(-np.round(energy / max(float(energy.max()), 1e-300), 6), kind="stable")[:count]
 
 
-def _features(xp: Any, q: Array, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
+def _features(head: _Head, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
     """A constant, ‖q‖² and what is given, each of mean 1, shape (n, f)."""
-    wide = xp.astype(q, xp.float64)
-    columns = [np.ones(q.shape[0]), to_numpy(xp.sum(wide * wide, axis=1)), *given]
+    squares = to_numpy(head.xp.sum(head.queries * head.queries, axis=1))
+    columns = [np.ones_like(squares), squares, *given]
+    usable = [np.isfinite(c).all() and c.min() >= 0 and c.mean() > 0 for c in columns]
     return np.column_stack(
-        [c / c.mean() if np.isfinite(c).all() and c.mean() > 0 else 0 * c for c in columns]
+        [c / c.mean() if use else np.zeros_like(c) for c, use in zip(columns, usable, strict=True)]
     )
 
 
@@ -403,12 +505,12 @@ def _proportional(
 
 
 def _spread(weighed: np.ndarray[Any, Any], chance: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int]:
-    """Standard errors of the two totals, and degrees of freedom."""
+    """Standard errors of the two totals, and degrees of freedom; one row drawn tells nothing of the others."""
     left = np.maximum(1 - chance, 0.0)
     drawn = left > 1e-12
     count = int(drawn.sum())
     if count < 2:
-        return np.zeros(2), 1
+        return np.full(2, inf if count else 0.0), 1
     left, weighed = left[drawn], weighed[:, drawn]
     centre = (weighed * left).sum(axis=1, keepdims=True) / left.sum()
     variance = count / (count - 1) * (left * (weighed - centre) ** 2).sum(axis=1)
@@ -416,41 +518,52 @@ def _spread(weighed: np.ndarray[Any, Any], chance: np.ndarray[Any, Any]) -> tupl
 
 
 def _interval(
-    total: float, spread: float, degrees: int, failure: float | None, rows: int, words: str, trivial: float
+    total: float,
+    relative: float,
+    allowance: _Allowance,
+    *,
+    words: str,
+    rows: int,
+    quantile: float,
+    trivial: float,
+    probability: float,
+    unit: float = 1.0,
 ) -> Certificate:
-    """An interval for the root of a total, symmetric in its logarithm."""
-    from scipy.stats import t
-
-    value = sqrt(max(total, 0.0))
-    relative = spread / (2 * total) if total > 0 else 0.0
-    reach = 0.0 if failure is None else INFLATION * float(t.ppf(1 - failure / 2, degrees)) * relative
-    reach = min(reach, 700.0)
-    chance = 1.0 if failure is None else 1 - failure / 2
+    """An interval for the root of a total, symmetric in its logarithm but for rounding; certain with probability 1."""
+    value = sqrt(total)
+    reach = min(quantile * relative, 700.0)
+    ends = allowance.around(value * exp(-reach), value * exp(reach))
     lower, upper = (
-        bound(value * exp(sign * reach), side, Norm.FROBENIUS, words, trivial=known, probability=chance)
-        for sign, side, known in ((-1, Side.LOWER, 0.0), (1, Side.UPPER, trivial))
+        bound(
+            end * unit,
+            side,
+            Norm.FROBENIUS,
+            words,
+            trivial=known,
+            probability=probability,
+            asymptotic=probability < 1,
+        )
+        for end, side, known in zip(ends, (Side.LOWER, Side.UPPER), (0.0, trivial), strict=True)
     )
-    return Certificate(lower, Estimate(value, value * relative, rows, words), upper)
+    return Certificate(lower, Estimate(value * unit, value * relative * unit, rows, words), upper)
 
 
 def _certain(
-    seen: np.ndarray[Any, Any],
+    known: np.ndarray[Any, Any],
     lengths: np.ndarray[Any, Any] | None,
-    indices: np.ndarray[Any, Any],
-    n: int,
+    seen: np.ndarray[Any, Any],
+    allowance: _Allowance,
     words: str,
+    trivial: float,
 ) -> Certificate:
     """The rows seen from below; from above each other one by ‖Ŝ_i‖ + 1."""
-    found = float(seen.sum())
-    unseen = np.ones(n, dtype=bool)
-    unseen[indices] = False
-    high, trivial = inf if unseen.any() else found, inf
+    found, unseen = float(known.sum()), inf
     if lengths is not None:
-        high = found + float(((np.sqrt(lengths[unseen]) + 1) ** 2).sum())
-        trivial = sqrt(float(lengths.sum())) + sqrt(n)
+        unseen = float(((np.sqrt(np.delete(lengths, seen)) + 1) ** 2).sum())
+    ends = allowance.around(sqrt(found), sqrt(found + unseen))
     source = f"{words}; ‖S_i‖₂ ≤ 1 for the others"
-    return Certificate(
-        bound(sqrt(found), Side.LOWER, Norm.FROBENIUS, source, trivial=0.0),
-        None,
-        bound(sqrt(high), Side.UPPER, Norm.FROBENIUS, source, trivial=trivial),
+    lower, upper = (
+        bound(end, side, Norm.FROBENIUS, source, trivial=worst)
+        for end, side, worst in zip(ends, (Side.LOWER, Side.UPPER), (0.0, trivial), strict=True)
     )
+    return Certificate(lower, None, upper)

@@ -7,8 +7,9 @@ from math import inf, sqrt
 
 import numpy as np
 
-from nystrom_numerics.attention.arguments import check_arguments
-from nystrom_numerics.backend import Array, to_numpy
+from nystrom_numerics.arguments import require_number, require_probability
+from nystrom_numerics.attention.arguments import check_arguments, tokens_of
+from nystrom_numerics.backend import Array, floating, generator, require_finite, require_matrix, to_numpy
 from nystrom_numerics.bounds import Bound, Norm, Side, lanczos_norm, row_normalisation
 from nystrom_numerics.bounds.result import bound
 from nystrom_numerics.errors import RangeError, ShapeError
@@ -86,6 +87,11 @@ def psd_lift(
     LiftBounds
         For :math:`\hat A = E_{QZ}E_{ZZ}^+E_{ZK}`, which is not the paper's estimator: that one has no such bound.
 
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument; NaN and infinity are refused.
+
     Notes
     -----
     Cost: (n_q + n_k)m + m² kernel entries; memory (n_q + n_k)m.  Rounding: each R_ii has an allowance of
@@ -93,12 +99,20 @@ def psd_lift(
     :math:`|R_{ij}|^2 \le R_{ii}R_{jj}`, and norm at most half of the whole's λ_max when it is off-diagonal.
     Trivial: √(n_q n_k), √2·√n_q for the normalised form.
     """
-    a = check_arguments(q, k, None, scale=scale, key_mask=None)
-    xp = a.xp
-    if q.ndim != 2 or k.ndim != 2:
-        raise ShapeError("q", f"of shape {tuple(q.shape)}", "one head: q and k of two axes")
+    a = check_arguments(q, k, scale=scale)
+    xp = tokens_of(q=q, points=points)
+    floating(xp, q=q, points=points)
+    for name, x in (("q", q), ("k", k), ("points", points)):
+        require_matrix(name, x)
+        if x.ndim != 2 or x.shape[1] != q.shape[-1]:
+            raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape (n, {q.shape[-1]}), one head")
+    require_finite(xp, q=q, k=k, points=points)
     if not a.scale > 0:
         raise RangeError("scale", f"{a.scale}", "a number above 0")
+    if ratio is not None:
+        require_number("ratio", ratio, lambda x: x > 1, "a number above 1, or None")
+    require_probability("failure", failure)
+    generator(rng)
     n_q, n_k = q.shape[0], k.shape[0]
     x = xp.astype(xp.concat([q, k], axis=0), xp.float64)
     kernel = gaussian(x, gamma=a.scale / 2)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from nystrom_numerics.arguments import require_callable, require_count
 from nystrom_numerics.attention.arguments import product_form, ungroup
 from nystrom_numerics.attention.padding import hide, put_back, real_first
+from nystrom_numerics.attention.placing import solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream_scores
 from nystrom_numerics.backend import Array, compute_dtype, device_of, tile
-from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import segment_means
 from nystrom_numerics.landmarks.result import LandmarkPoints, take_rows
 from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import masked_softmax, transpose
-from nystrom_numerics.pinv import Solver, solve
+from nystrom_numerics.pinv import Solver
 
 __all__ = ["near_field"]
 
@@ -100,36 +99,30 @@ def near_field(
     >>> bool(np.linalg.norm(near - s) < np.linalg.norm(far - s) / 2)
     True
     """
-    if isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
-        raise RangeError("block", f"{block!r}", "an integer of at least 1")
-    margin = block // 4 if margin is None else margin
-    if isinstance(margin, bool) or not isinstance(margin, (int, np.integer)) or not 0 <= margin <= block:
-        raise RangeError("margin", f"{margin!r}", f"an integer from 0 to `block`, {block}")
-    if q.ndim > 1 and k.ndim > 1 and q.shape[-2] != k.shape[-2]:
-        raise ShapeError("k", f"of {k.shape[-2]} tokens", f"the {q.shape[-2]} tokens of `q`: self-attention")
+    block = require_count("block", block)
+    margin = block // 4 if margin is None else require_count("margin", margin, 0, block, of="`block`")
+    require_callable("solver", solver)
     a, q, k, v = product_form(
         q,
         k,
         v,
         scale=scale,
-        key_mask=mask,
-        query_mask=mask,
-        attn_mask=None,
+        mask=mask,
+        oneself=True,
         grouped=grouped,
         check_finite=check_finite,
     )
     xp, n, storage = a.xp, q.shape[-2], v.dtype
-    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or not 1 <= m <= n:
-        raise RangeError("m", f"{m!r}", f"an integer from 1 to the number of tokens, {n}")
-    dtype, near = compute_dtype(xp, q.dtype), (int(block), int(margin))
+    m = require_count("m", m, 1, n, of="the number of tokens")
+    dtype, near = compute_dtype(xp, q.dtype), (block, margin)
     q, k, v = (xp.astype(x, dtype, copy=False) for x in (q, k, hide(xp, v, a.key_mask)))
     if a.key_mask is None:
-        out = _attend(xp, q, k, v, None, n, int(m), near, a.scale, solver)
+        out = _attend(xp, q, k, v, None, n, m, near, a.scale, solver)
     else:
         q, k, v = (real_first(xp, x, a.key_mask) for x in (q, k, v))
         count = xp.count_nonzero(a.key_mask, axis=-1, keepdims=True)
         valid = xp.arange(n, device=device_of(q)) < count
-        out = _attend(xp, q, k, v, valid, count, int(m), near, a.scale, solver)
+        out = _attend(xp, q, k, v, valid, count, m, near, a.scale, solver)
         out = put_back(xp, out, a.key_mask)
     out = xp.astype(out, storage, copy=False)
     return ungroup(out) if grouped else out
@@ -214,7 +207,7 @@ def _far_field(
     b = masked_softmax((queries.points * scale) @ transpose(k), keys)
     if queries.valid is not None:
         core, b = (xp.where(queries.valid[..., None], x, xp.zeros_like(x)) for x in (core, b))
-    return transpose(solve(core, b, method=solver).value)
+    return transpose(solve_core(core, b, solver))
 
 
 def _in_blocks(xp: Any, x: Array, block: int) -> Array:

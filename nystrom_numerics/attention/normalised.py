@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nystrom_numerics.arguments import require_callable, require_number
 from nystrom_numerics.attention.arguments import Arguments, product_form, ungroup
 from nystrom_numerics.attention.padding import hide
-from nystrom_numerics.attention.placing import Placed, core_scores, place_landmarks
+from nystrom_numerics.attention.placing import Placed, core_scores, place_landmarks, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream, stream_scores
 from nystrom_numerics.backend import Array, namespace
-from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.linalg import masked_softmax
-from nystrom_numerics.pinv import Solver, solve
+from nystrom_numerics.pinv import Solver
 
 __all__ = ["LandmarkRows", "floor_of", "landmark_rows", "normalised"]
 
@@ -129,8 +129,8 @@ def normalised(
     >>> bool(np.allclose(got, attention.exact(q, k, v)))
     True
     """
-    if not guard >= 0:
-        raise RangeError("guard", f"{guard}", "a number of at least 0")
+    require_number("guard", guard, lambda x: x >= 0, "a number of at least 0")
+    require_callable("solver", solver)
     a, q, k, v = product_form(
         q,
         k,
@@ -146,7 +146,7 @@ def normalised(
     v = hide(xp, v, a.key_mask)
     placed = place_landmarks(a, q, k, m, landmarks)
     seen = landmark_rows(a, placed, k, v)
-    w = solve(seen.core, seen.beside(seen.p * seen.rho), method=solver).value
+    w = solve_core(seen.core, seen.beside(seen.p * seen.rho), solver)
     bias = None if placed.key_bias is None else placed.key_bias[..., None, :]
     out = stream(xp, q, placed.keys, w, placed.key_valid, bias, a.scale)
     least = guard * floor_of(a, placed, k) * xp.exp(-seen.t)

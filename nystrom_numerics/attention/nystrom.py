@@ -11,16 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nystrom_numerics.attention.arguments import Arguments, group_heads, product_form, ungroup
+from nystrom_numerics.arguments import require_callable, require_instance
+from nystrom_numerics.attention.arguments import (
+    Arguments,
+    group_heads,
+    product_form,
+    tokens_of,
+    ungroup,
+)
 from nystrom_numerics.attention.padding import hide
-from nystrom_numerics.attention.placing import core_scores, place_landmarks
+from nystrom_numerics.attention.placing import core_scores, place_landmarks, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.backend import Array, broadcast_shapes, floating, namespace, require_matrix
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.linalg import masked_softmax
-from nystrom_numerics.pinv import PinvResult, Solver, solve
+from nystrom_numerics.pinv import PinvResult, Solver
 
 __all__ = ["NystromOperator", "Pinv", "nystrom", "nystrom_operator"]
 
@@ -78,18 +85,21 @@ class NystromOperator:
 
         Raises
         ------
-        ShapeError
-            ``v`` has another number of tokens than the keys.
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            ``v`` is no floating array of as many tokens as the keys, or its leading axes do not broadcast.
         """
-        xp = namespace(q=self.q, v=v)
+        xp = tokens_of(q=self.q, v=v)
+        floating(xp, v=v)
+        require_matrix("v", v)
         if v.ndim < 2 or v.shape[-2] != self.k.shape[-2]:
             raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape (..., {self.k.shape[-2]}, d_v)")
         if self.grouped:
             v = group_heads("v", v, self.q.shape[-4] * self.q.shape[-3], self.k.shape[-4], 2)
+        broadcast_shapes(core=tuple(self.core.shape[:-2]), v=tuple(v.shape[:-2]))
         storage, v = v.dtype, hide(xp, v, self.key_mask)
         p = attend(xp, self.query_landmarks, self.k, v, self.key_mask, self.bias, self.scale)
         if self.pinv is None:
-            w = solve(self.core, p, method=self.solver).value
+            w = solve_core(self.core, p, self.solver)
         else:
             w = xp.astype(self.pinv.value, p.dtype, copy=False) @ p
         bias = None if self.key_bias is None else self.key_bias[..., None, :]
@@ -123,7 +133,6 @@ def nystrom_operator(
     a, q, k, _ = product_form(
         q,
         k,
-        None,
         scale=scale,
         key_mask=key_mask,
         query_mask=query_mask,
@@ -144,6 +153,9 @@ def _build(
     pinv: Pinv | None,
     grouped: bool,
 ) -> NystromOperator:
+    require_callable("solver", solver)
+    if pinv is not None:
+        require_callable("pinv", pinv)
     xp = a.xp
     placed = place_landmarks(a, q, k, m, landmarks)
     core = masked_softmax(core_scores(placed, a.scale), placed.pair_mask)
@@ -164,9 +176,19 @@ def _build(
         key_bias=placed.key_bias,
         core=core,
         solver=solver,
-        pinv=None if pinv is None else pinv(core),
+        pinv=None if pinv is None else _inverted(core, pinv),
         grouped=grouped,
     )
+
+
+def _inverted(core: Array, pinv: Pinv) -> PinvResult:
+    """What ``pinv`` makes of the core, checked."""
+    found = require_instance("pinv", pinv(core), PinvResult, "a callable that gives a PinvResult")
+    namespace(core=core, pinv=found.value)
+    shape = (*core.shape[:-2], core.shape[-1], core.shape[-2])
+    if tuple(found.value.shape) != shape:
+        raise ShapeError("pinv", f"giving shape {tuple(found.value.shape)}", f"shape {shape}")
+    return found
 
 
 def nystrom(

@@ -5,96 +5,84 @@ What :func:`~nystrom_numerics.attention.certify_operator` asks of an operator, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nystrom_numerics.attention.nystrom import NystromOperator
+from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
 from nystrom_numerics.backend import Array, default_block, device_of, from_numpy, to_numpy
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import solve
 
-__all__ = ["NEIGHBOURS", "OperatorRows", "blocks"]
+__all__ = ["NEIGHBOURS", "OperatorRows", "blocks", "take_real", "without_padding"]
 
 NEIGHBOURS = (-2, -1, 0, 1, 2)
 """Columns beside the diagonal in which trained heads like to err, as they do in the first and the last."""
 
 
 class OperatorRows:
-    """Rows of F Z B, block by block of the keys, in float64; B's softmax statistics are kept."""
+    """Rows of F Z B in float64, for an operator without padding; B is held, (m, n_k).
+
+    Attributes
+    ----------
+    entries : int
+        Kernel entries evaluated so far.
+    """
 
     def __init__(self, xp: Any, operator: NystromOperator) -> None:
-        self.xp, self.op, self.entries = xp, operator, 0
-        wide = xp.float64
-        self.query_landmarks = xp.astype(operator.query_landmarks, wide) * operator.scale
-        self.key_landmarks = xp.astype(operator.key_landmarks, wide)
-        self.z = xp.astype(_inverse(xp, operator), wide)
-        self.peak, self.total, self.gram = self._statistics()
+        self.xp, self.entries, wide = xp, 0, xp.float64
+        self.queries = xp.astype(operator.q, wide) * operator.scale
+        self.keys = xp.astype(operator.k, wide)
+        self.key_landmarks = take_real(xp, xp.astype(operator.key_landmarks, wide), operator.key_valid)
+        landmarks = take_real(xp, xp.astype(operator.query_landmarks, wide), operator.query_valid)
+        landmarks = landmarks * operator.scale
+        z = take_real(xp, xp.astype(_inverse(xp, operator), wide), operator.key_valid)
+        self.z = transpose(take_real(xp, transpose(z), operator.query_valid))
+        self.right = masked_softmax(self._scores(landmarks, self.keys))
+        n_k, d = self.keys.shape
+        longest = row_norms(xp, self.keys).max()
+        self.right_rounding = softmax_rounding(row_norms(xp, landmarks), longest, d, n_k).max()
 
-    def _scores(self, keys: Array, mask: Array | None) -> Array:
-        """Scores of the query landmarks against some keys, −inf where masked."""
-        xp = self.xp
-        found = self.query_landmarks @ transpose(xp.astype(keys, xp.float64))
-        self.entries += found.shape[0] * found.shape[1]
-        return found if mask is None else xp.where(mask[None, :], found, xp.full_like(found, -xp.inf))
+    def _scores(self, queries: Array, keys: Array) -> Array:
+        self.entries += queries.shape[0] * keys.shape[0]
+        return queries @ transpose(keys)
 
-    def _part(self, part: slice) -> tuple[Array, Array | None]:
-        """Keys of a slice and their mask."""
-        return self.op.k[part, :], None if self.op.key_mask is None else self.op.key_mask[part]
+    def _left(self, queries: Array) -> tuple[Array, Array]:
+        """F of some queries, and F Z."""
+        f = masked_softmax(self._scores(queries, self.key_landmarks))
+        return f, f @ self.z
 
-    def _right(self, keys: Array, mask: Array | None) -> Array:
-        """Columns of B; rows of landmarks that do not exist are zero."""
-        found = self.xp.exp(self._scores(keys, mask) - self.peak[:, None]) / self.total[:, None]
-        return (
-            found if self.op.query_valid is None else self.xp.where(self.op.query_valid[:, None], found, 0.0)
-        )
+    def __call__(self, indices: Array) -> Array:
+        return self._left(self.xp.take(self.queries, indices, axis=0))[1] @ self.right
 
-    def _statistics(self) -> tuple[Array, Array, Array]:
-        """Peak and total of each row of B before its softmax, and BBᵀ, in one pass with running peaks."""
-        xp, m = self.xp, self.query_landmarks.shape[0]
-        like = self.query_landmarks
-        peak = xp.full_like(like[:, 0], -xp.inf)
-        total = xp.zeros_like(like[:, 0])
-        gram = xp.zeros((m, m), dtype=xp.float64, device=device_of(like))
-        for part in blocks(self.op.k.shape[0]):
-            scores = self._scores(*self._part(part))
-            new = xp.maximum(peak, xp.max(scores, axis=1))
-            shift = xp.where(new == -xp.inf, xp.zeros_like(new), new)
-            decay, weights = xp.exp(peak - shift), xp.exp(scores - shift[:, None])
-            total = total * decay + xp.sum(weights, axis=1)
-            gram = gram * decay[:, None] * decay[None, :] + weights @ transpose(weights)
-            peak = new
-        total = xp.where(total == 0, xp.ones_like(total), total)
-        valid = self.op.query_valid
-        if valid is not None:
-            gram = gram * xp.astype(valid, xp.float64)[:, None] * xp.astype(valid, xp.float64)[None, :]
-        peak = xp.where(peak == -xp.inf, xp.zeros_like(peak), peak)
-        return peak, total, gram / total[:, None] / total[None, :]
+    def measures(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        r"""Squared lengths of all rows of Ŝ, their sums, and what rounding has changed in each, on the host.
 
-    def _left(self, queries: Array) -> Array:
-        """F Z of some queries."""
-        xp, op = self.xp, self.op
-        scores = (xp.astype(queries, xp.float64) * op.scale) @ transpose(self.key_landmarks)
-        self.entries += scores.shape[0] * scores.shape[1]
-        return masked_softmax(scores, None if op.key_valid is None else op.key_valid[None, :]) @ self.z
-
-    def lengths_and_sums(self) -> tuple[np.ndarray, np.ndarray]:
-        """Squared lengths and sums of all rows of Ŝ, on the host."""
-        xp = self.xp
-        of_rows = xp.ones_like(self.total)
-        if self.op.query_valid is not None:
-            of_rows = xp.astype(self.op.query_valid, xp.float64)
-        squares, sums = [], []
-        for part in blocks(self.op.q.shape[0]):
-            left = self._left(self.op.q[part, :])
-            squares.append(to_numpy(xp.sum((left @ self.gram) * left, axis=1)))
-            sums.append(to_numpy(left @ of_rows))
-        return np.maximum(np.concatenate(squares), 0.0), np.concatenate(sums)
-
-    def __call__(self, indices: Array) -> Callable[[slice], Array]:
-        left = self._left(self.xp.take(self.op.q, indices, axis=0))
-        return lambda part: left @ self._right(*self._part(part))
+        With :math:`b_p = \|B_p\|_2`, a length comes of :math:`L\,BB^TL^T`, L = FZ, with an allowance
+        :math:`(n_k + 2m_q + 2)u(|L|b)^2` added.  A row is off, in length, by at most
+        :math:`(\varphi + \beta + (m_q + m_k + 4)u)\,F|Z|b`, where φ and β are the relative errors of F and B
+        (:func:`~nystrom_numerics.attention.rounding.softmax_rounding`).
+        """
+        xp, (m_k, m_q) = self.xp, self.z.shape
+        gram = self.right @ transpose(self.right)
+        size = xp.sqrt(xp.linalg.diagonal(gram))
+        of_length, of_sum, of_rounding = [], [], []
+        for part in blocks(self.queries.shape[0]):
+            queries = self.queries[part, :]
+            f, left = self._left(queries)
+            moduli = xp.abs(left) @ size
+            squares = xp.sum((left @ gram) * left, axis=1)
+            allowance = (self.keys.shape[0] + 2 * m_q + 2) * UNIT * moduli**2
+            of_length.append(to_numpy(xp.clip(squares, min=0.0) + allowance))
+            of_sum.append(to_numpy(xp.sum(left, axis=1)))
+            key = row_norms(xp, self.key_landmarks).max()
+            of_f = softmax_rounding(row_norms(xp, queries), key, self.keys.shape[1], m_k)
+            relative = of_f + self.right_rounding + (m_q + m_k + 4) * UNIT
+            of_rounding.append(relative * to_numpy(f @ (xp.abs(self.z) @ size)))
+        lengths, sums, rounding = (np.concatenate(x) for x in (of_length, of_sum, of_rounding))
+        return lengths, sums, rounding
 
     def errors_at(
         self, columns: np.ndarray[Any, Any], v: Array
@@ -104,66 +92,62 @@ class OperatorRows:
         The columns are those given, the first, the last and the :data:`NEIGHBOURS` of the diagonal.
         """
         xp, found = self.xp, []
-        for part in blocks(self.op.q.shape[0]):
+        for part in blocks(self.queries.shape[0]):
             at, counted = self._pattern(part, columns)
             difference = self._weights_at(part, at, counted) - self._entries_at(part, at)
             difference = xp.where(counted, difference, 0.0)
-            values = xp.where(counted[..., None], self._rows_at(v, at), 0.0)
-            of_output = xp.sum(difference[..., None] * values, axis=1)
+            of_output = xp.sum(difference[..., None] * self._rows_at(v, at), axis=1)
             found.append([xp.sum(difference**2, axis=1), xp.sum(of_output**2, axis=1)])
         of_rows, of_outputs = (np.concatenate([to_numpy(x) for x in xs]) for xs in zip(*found, strict=True))
         return of_rows, of_outputs
 
     def _pattern(self, part: slice, columns: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Array]:
-        """Columns to look at in some rows (b, c), and which of them count: real keys, each once a row."""
-        last = self.op.k.shape[0] - 1
+        """Columns to look at in some rows (b, c), and which of them count: each once a row."""
+        last = self.keys.shape[0] - 1
         near = np.arange(part.start, part.stop)[:, None] + np.array(NEIGHBOURS)
         fixed = np.tile(np.concatenate([[0, last], columns]).astype(np.int64), (len(near), 1))
         at = np.concatenate([fixed, np.clip(near, 0, last)], axis=1)
         once = [~(at[:, :c] == at[:, c : c + 1]).any(axis=1) for c in range(at.shape[1])]
-        counted = from_numpy(self.xp, np.stack(once, axis=1), self.op.q)
-        return at, counted if self.op.key_mask is None else counted & self._rows_at(self.op.key_mask, at)
+        return at, from_numpy(self.xp, np.stack(once, axis=1), self.queries)
 
     def _rows_at(self, x: Array, at: np.ndarray[Any, Any]) -> Array:
-        """Rows of x (n_k, ...) by number, (b, c, ...); numbers in float64."""
+        """Rows of x (n_k, ...) by number, (b, c, ...), in float64."""
         xp = self.xp
-        taken = xp.take(x, from_numpy(xp, at.reshape(-1), self.op.q), axis=0)
-        taken = taken if xp.isdtype(taken.dtype, "bool") else xp.astype(taken, xp.float64)
-        return xp.reshape(taken, (*at.shape, *x.shape[1:]))
+        taken = xp.take(x, from_numpy(xp, at.reshape(-1), self.queries), axis=0)
+        return xp.reshape(xp.astype(taken, xp.float64), (*at.shape, *x.shape[1:]))
 
     def _weights_at(self, part: slice, at: np.ndarray[Any, Any], counted: Array) -> Array:
         """Entries of S there, but that the landmarks stand for all other keys in the softmax's denominator."""
-        xp, op = self.xp, self.op
-        queries = xp.astype(op.q[part, :], xp.float64) * op.scale
-        scores = xp.sum(queries[:, None, :] * self._rows_at(op.k, at), axis=-1)
+        xp, queries = self.xp, self.queries[part, :]
+        scores = xp.sum(queries[:, None, :] * self._rows_at(self.keys, at), axis=-1)
         scores = xp.where(counted, scores, xp.full_like(scores, -xp.inf))
         others = queries @ transpose(self.key_landmarks)
-        if op.key_valid is not None:
-            others = xp.where(op.key_valid[None, :], others, xp.full_like(others, -xp.inf))
         shift = xp.maximum(xp.max(scores, axis=1), xp.max(others, axis=1))[:, None]
-        shift = xp.where(shift == -xp.inf, xp.zeros_like(shift), shift)
         weights = xp.exp(scores - shift)
+        share = self.keys.shape[0] / self.key_landmarks.shape[0]
         total = xp.sum(weights, axis=1, keepdims=True)
-        return weights / (
-            total + self._keys_a_landmark() * xp.sum(xp.exp(others - shift), axis=1, keepdims=True)
-        )
-
-    def _keys_a_landmark(self) -> float:
-        op = self.op
-        keys = op.k.shape[0] if op.key_mask is None else int(self.xp.count_nonzero(op.key_mask))
-        landmarks = op.core.shape[1] if op.key_valid is None else int(self.xp.count_nonzero(op.key_valid))
-        return keys / max(1, landmarks)
+        return weights / (total + share * xp.sum(xp.exp(others - shift), axis=1, keepdims=True))
 
     def _entries_at(self, part: slice, at: np.ndarray[Any, Any]) -> Array:
         """Entries of Ŝ there."""
-        xp, op = self.xp, self.op
+        xp = self.xp
         columns, place = np.unique(at, return_inverse=True)
-        index = from_numpy(xp, columns, op.q)
-        right = self._right(
-            xp.take(op.k, index, axis=0), None if op.key_mask is None else xp.take(op.key_mask, index)
-        )
-        entries = self._left(op.q[part, :]) @ right
-        return xp.take_along_axis(entries, from_numpy(xp, place.reshape(at.shape), op.q), axis=1)
+        right = xp.take(self.right, from_numpy(xp, columns, self.queries), axis=1)
+        entries = self._left(self.queries[part, :])[1] @ right
+        return xp.take_along_axis(entries, from_numpy(xp, place.reshape(at.shape), self.queries), axis=1)
+
+
+def without_padding(xp: Any, operator: NystromOperator) -> NystromOperator:
+    """The operator of one head between real queries and real keys alone, its landmarks as they are."""
+    q, k = take_real(xp, operator.q, operator.query_mask), take_real(xp, operator.k, operator.key_mask)
+    return replace(operator, q=q, k=k, query_mask=None, key_mask=None, row_mask=None)
+
+
+def take_real(xp: Any, x: Array, mask: Array | None) -> Array:
+    """The rows of x (n, ...) where the mask (n,) is true; one synchronisation."""
+    if mask is None:
+        return x
+    return xp.take(x, from_numpy(xp, np.flatnonzero(to_numpy(mask)), x), axis=0)
 
 
 def _inverse(xp: Any, operator: NystromOperator) -> Array:
@@ -175,7 +159,7 @@ def _inverse(xp: Any, operator: NystromOperator) -> Array:
     return solve(core, eye, method=operator.solver).value
 
 
-def blocks(n: int) -> list[slice]:
+def blocks(n: int, step: int | None = None) -> list[slice]:
     """An axis of n in slices of one block."""
-    step = default_block(n)
+    step = default_block(n) if step is None else step
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from nystrom_numerics.backend import Array
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import rank_of, real_tokens
 
-__all__ = ["expand", "hide", "put_back", "real_first"]
+__all__ = ["hide", "put_back", "real_first"]
 
 
 def hide(xp: Any, x: Array, mask: Array | None) -> Array:
@@ -23,21 +21,15 @@ def hide(xp: Any, x: Array, mask: Array | None) -> Array:
 
 
 def real_first(xp: Any, x: Array, mask: Array) -> Array:
-    """The real tokens of each item in their order, and what is masked behind them."""
+    """The real tokens of each item in their order, and what is masked behind them.
+
+    Leading axes of ``x`` (..., n, d) hold those of the mask, as :func:`hide` makes them.
+    """
     order, _ = real_tokens(xp, mask)
-    x = expand(xp, x, mask)
     return take_rows(x, xp.broadcast_to(order, x.shape[:-1]))
 
 
 def put_back(xp: Any, x: Array, mask: Array) -> Array:
     """What :func:`real_first` has brought forward where it stood, zeros elsewhere."""
-    rank = rank_of(xp, mask)
-    rank = xp.where(mask, rank, xp.zeros_like(rank))
-    x = expand(xp, x, mask)
+    rank = xp.clip(rank_of(xp, mask), min=0)
     return hide(xp, take_rows(x, xp.broadcast_to(rank, x.shape[:-1])), mask)
-
-
-def expand(xp: Any, x: Array, *masks: Array | None) -> Array:
-    """``x`` (..., n, d) with leading axes that hold those of the masks (..., n)."""
-    batch = np.broadcast_shapes(tuple(x.shape[:-2]), *(tuple(m.shape[:-1]) for m in masks if m is not None))
-    return x if batch == x.shape[:-2] else xp.broadcast_to(x, (*batch, *x.shape[-2:]))

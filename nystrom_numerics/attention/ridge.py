@@ -2,10 +2,18 @@ r"""What stands for A⁺ unless asked otherwise: the ridge solution, a filter th
 
 from __future__ import annotations
 
-from math import isfinite
-
-from nystrom_numerics.backend import Array, namespace, ridge_solve, with_vjp
-from nystrom_numerics.errors import RangeError
+from nystrom_numerics.arguments import require_positive
+from nystrom_numerics.attention.arguments import tokens_of
+from nystrom_numerics.backend import (
+    Array,
+    broadcast_shapes,
+    floating,
+    namespace,
+    require_matrix,
+    ridge_solve,
+    with_vjp,
+)
+from nystrom_numerics.errors import DTypeError, ShapeError
 from nystrom_numerics.linalg import transpose
 
 __all__ = ["ridge"]
@@ -30,8 +38,8 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
 
     Raises
     ------
-    RangeError
-        ``strength`` is not a finite number above 0.
+    DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+        Naming the argument; ``strength`` is a finite number above 0.
 
     Notes
     -----
@@ -40,8 +48,17 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
     form, exact everywhere: one more solve.  With :math:`Y = (A^TA + \lambda I)^{-1}G` and R = B − AX,
     :math:`\bar B = AY` and :math:`\bar A = RY^T - AYX^T`.
     """
-    if not (isfinite(strength) and strength > 0):
-        raise RangeError("strength", f"{strength}", "a finite number above 0")
+    strength = require_positive("strength", strength)
+    xp = tokens_of(a=a, b=b)
+    floating(xp, a=a, b=b)
+    for name, x in (("a", a), ("b", b)):
+        require_matrix(name, x)
+        if xp.finfo(x.dtype).bits == 16:
+            raise DTypeError(name, f"of dtype {x.dtype}", "float32 or float64, in which systems are solved")
+    if b.shape[-2] != a.shape[-2]:
+        raise ShapeError("b", f"of {b.shape[-2]} rows", f"as many rows as `a` has, {a.shape[-2]}")
+    batch = broadcast_shapes(a=tuple(a.shape[:-2]), b=tuple(b.shape[:-2]))
+    a, b = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
 
     def forward(a: Array, b: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         x = _regular_solve(a, transpose(a) @ b, strength)

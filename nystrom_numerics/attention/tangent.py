@@ -10,7 +10,7 @@ import numpy as np
 
 from nystrom_numerics.arguments import require_count, require_number
 from nystrom_numerics.attention.arguments import product_form, ungroup
-from nystrom_numerics.attention.arrangement import arrange, in_blocks, slots
+from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks, slots
 from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.backend import Array, compute_dtype, device_of, largest
@@ -103,8 +103,8 @@ def tangent(
     Notes
     -----
     Cost, one level: b n_k + (near + groups) n_q kernel entries, (2b n_k + (near + groups) n_q)(d + d_v) multiplications
-    and n_k d² for the r_j; memory O((n_q + n_k)(d + d_v) + b n_k).  By default the entries are 128 n, those of
-    ``nystrom`` with 64 landmarks.  No matrix is inverted.
+    and 16 n_k d for the r_j, taken in the 16 directions that count most; memory O((n_q + n_k)(d + d_v) + b n_k).
+    By default the entries are 128 n, those of ``nystrom`` with 64 landmarks.  No matrix is inverted.
 
     Derivative in Torch: of what is computed, with blocks, groups and near keys held fixed; these change in steps.
 
@@ -246,27 +246,25 @@ def _attend(
     batch = np.broadcast_shapes(tuple(q.shape[:-2]), tuple(keys.k.shape[:-2]))
     q, k = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, keys.k))
     leaves = prod(level.blocks for level in levels)
-    blocks = in_blocks(
-        xp, _order(xp, q, queries, leaves, _covariance(xp, k, keys.count), position), queries, leaves
-    )
-    some = hide(xp, take_rows(q, _flat(xp, blocks.token)), _flat(xp, blocks.there))
+    of_keys = _covariance(xp, k, keys.count)
+    if position == inf:
+        order = xp.broadcast_to(xp.arange(q.shape[-2], dtype=xp.int64, device=device_of(q)), q.shape[:-1])
+    else:
+        axes = directions(xp, of_keys, _covariance(xp, q, queries))
+        order = arrange(xp, q, queries, leaves, axes, position)
+    blocks = in_blocks(xp, order, queries, leaves)
+    some = take_rows(q, _flat(xp, blocks.token))
+    if not isinstance(queries, int) or queries % leaves:
+        some = hide(xp, some, _flat(xp, blocks.there))
     some = xp.reshape(some, (*blocks.token.shape, q.shape[-1]))
-    _, metric = _pilots(xp, some, blocks.there, levels[0].blocks)
-    order = _order(xp, k, keys.count, levels[0].groups, metric, 0.0)
-    sorted_keys = keys.at(order, keys.count)
-    faced = _facing(xp, some, blocks.there, sorted_keys, levels, near, scale)
+    _, within = _pilots(xp, some, blocks.there, levels[0].blocks)
+    order = arrange(xp, k, keys.count, levels[0].groups, directions(xp, within, of_keys), 0.0)
+    faced = _facing(xp, some, blocks.there, keys.at(order, keys.count), of_keys, levels, near, scale)
     exist = None if isinstance(keys.count, int) else faced.bias > -xp.inf
     bias = faced.bias if exist is None else xp.where(exist, faced.bias, xp.zeros_like(faced.bias))
     out = attend(xp, some, faced.k, faced.v, exist, bias[..., None, :], scale)
     out = xp.reshape(out, (*out.shape[:-3], out.shape[-3] * out.shape[-2], out.shape[-1]))
     return take_rows(out, blocks.slot)
-
-
-def _order(xp: Any, x: Array, count: Array | int, leaves: int, metric: Array, position: float) -> Array:
-    """The order of tokens whose balanced parts are the leaves."""
-    if position == inf or leaves == 1:
-        return xp.broadcast_to(xp.arange(x.shape[-2], dtype=xp.int64, device=device_of(x)), x.shape[:-1])
-    return arrange(xp, x, count, leaves, metric, position)
 
 
 def _flat(xp: Any, x: Array) -> Array:
@@ -314,7 +312,14 @@ def _pilots(xp: Any, some: Array, there: Array, blocks: int) -> tuple[Array, Arr
 
 
 def _facing(
-    xp: Any, some: Array, there: Array, keys: _Keys, levels: tuple[_Level, ...], near: int, scale: float
+    xp: Any,
+    some: Array,
+    there: Array,
+    keys: _Keys,
+    of_keys: Array,
+    levels: tuple[_Level, ...],
+    near: int,
+    scale: float,
 ) -> _Faced:
     """What every leaf of queries (..., leaves, l, d) faces of keys (..., n, d) in the order of groups."""
     level, below = levels[0], levels[1:]
@@ -322,7 +327,8 @@ def _facing(
     pilot, metric = _pilots(xp, some, there, level.blocks)
     grouped, exist = _in_groups(xp, keys, level.groups)
     scores = (pilot * scale) @ transpose(grouped.k)
-    missed = _missed(xp, grouped.k, exist, level.groups, metric)[..., None, :] * scale**2
+    along = grouped.k @ directions(xp, metric, of_keys)
+    missed = _missed(xp, along * scale, exist, level.groups)[..., None, :]
     worth = scores + xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
     if exist is not None:
         worth = xp.where(exist[..., None, :], worth, -xp.inf)
@@ -343,7 +349,7 @@ def _facing(
     leaves, present = (xp.reshape(x, (*split, *x.shape[len(split) - 1 :])) for x in (some, there))
     if limit is not None:
         close = replace(close, count=xp.broadcast_to(limit, (*index.shape[:-1], 1)))
-    inner = _facing(xp, leaves, present, close, below, near, scale)
+    inner = _facing(xp, leaves, present, close, of_keys[..., None, :, :], below, near, scale)
     return _joined(xp, inner, far.for_each(xp, split[-1])).of_leaves(xp)
 
 
@@ -365,18 +371,18 @@ def _in_groups(xp: Any, keys: _Keys, groups: int) -> tuple[_Keys, Array | None]:
     return keys.at(rank, keys.count), exist
 
 
-def _missed(xp: Any, k: Array, exist: Array | None, groups: int, metric: Array) -> Array:
-    r""":math:`\delta^T\Sigma\delta` of every key's distance δ from the mean of its group, (..., n)."""
-    *batch, n, d = k.shape
-    k = xp.reshape(k, (*batch, groups, n // groups, d))
+def _missed(xp: Any, x: Array, exist: Array | None, groups: int) -> Array:
+    """Squared distance (..., n) of every x (..., n, r) from the mean of its group."""
+    *batch, n, r = x.shape
+    x = xp.reshape(x, (*batch, groups, n // groups, r))
     if exist is None:
-        mean = xp.mean(k, axis=-2, keepdims=True)
+        mean = xp.mean(x, axis=-2, keepdims=True)
     else:
-        weights = xp.astype(xp.reshape(exist, (*exist.shape[:-1], groups, 1, n // groups)), k.dtype)
+        weights = xp.astype(xp.reshape(exist, (*exist.shape[:-1], groups, 1, n // groups)), x.dtype)
         size = xp.sum(weights, axis=-1, keepdims=True)
-        mean = (weights @ k) / xp.where(size > 0, size, xp.ones_like(size))
-    delta = xp.reshape(k - mean, (*batch, n, d))
-    return xp.clip(xp.sum((delta @ metric) * delta, axis=-1), min=0.0)
+        mean = (weights @ x) / xp.where(size > 0, size, xp.ones_like(size))
+    delta = x - mean
+    return xp.reshape(xp.sum(delta * delta, axis=-1), (*batch, n))
 
 
 def _tangents(xp: Any, keys: _Keys, log_weights: Array, pilot: Array, groups: int, scale: float) -> _Faced:

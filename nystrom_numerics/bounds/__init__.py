@@ -4,7 +4,7 @@ Before the fact, from a spectrum: :mod:`~nystrom_numerics.bounds.apriori` for PS
 :mod:`~nystrom_numerics.bounds.cross` for rows and columns of any,
 :mod:`~nystrom_numerics.bounds.quantisation` from points.  After the fact, from products with the error:
 :mod:`~nystrom_numerics.bounds.aposteriori`, :mod:`~nystrom_numerics.bounds.traces`.  :func:`certify` gathers
-what is known of a factor, :func:`audit` holds every bound against the truth.
+what is known of a factor, :func:`audit` holds every bound against the truth, and :data:`BOUNDS` lists them all.
 """
 
 from nystrom_numerics.bounds.aposteriori import (
@@ -37,6 +37,16 @@ from nystrom_numerics.bounds.cross import (
     oversampled_cross,
     sorensen_embree,
 )
+from nystrom_numerics.bounds.problems import (
+    CrossProblem,
+    NystromProblem,
+    OperatorProblem,
+    PerturbationProblem,
+    PinvProblem,
+    ScoresProblem,
+    SketchProblem,
+    Subject,
+)
 from nystrom_numerics.bounds.propagation import (
     PinvError,
     pinv_error,
@@ -45,22 +55,34 @@ from nystrom_numerics.bounds.propagation import (
     wedin,
 )
 from nystrom_numerics.bounds.quantisation import gaussian_quantisation, kernel_quantisation, zhang_tsang_kwok
+from nystrom_numerics.bounds.registry import BOUNDS, Law, Registered
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Hypothesis, Norm, Side
 from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
 from nystrom_numerics.bounds.traces import hutchpp, trace_within, xnystrace, xtrace
 
 __all__ = [
+    "BOUNDS",
     "Audit",
     "Bound",
     "Certificate",
+    "CrossProblem",
     "Estimate",
     "Hypothesis",
+    "Law",
     "Line",
     "Norm",
+    "NystromProblem",
     "Operator",
+    "OperatorProblem",
+    "PerturbationProblem",
     "PinvError",
+    "PinvProblem",
+    "Registered",
+    "ScoresProblem",
     "Side",
+    "SketchProblem",
     "Spectrum",
+    "Subject",
     "additive_uniform",
     "additive_weighted",
     "audit",

@@ -14,7 +14,17 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, from_numpy, generator, namespace, to_numpy, unit_roundoff
+from nystrom_numerics.arguments import require_count, require_instance, require_nonnegative, require_number
+from nystrom_numerics.backend import (
+    Array,
+    floating,
+    from_numpy,
+    generator,
+    namespace,
+    require_matrix,
+    to_numpy,
+    unit_roundoff,
+)
 from nystrom_numerics.bounds.result import (
     Certificate,
     Estimate,
@@ -24,7 +34,8 @@ from nystrom_numerics.bounds.result import (
     require_failure,
 )
 from nystrom_numerics.errors import NonFiniteError, RangeError, ShapeError
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.linalg import frobenius, transpose
+from nystrom_numerics.lowrank.arguments import checked_operator
 
 __all__ = [
     "Operator",
@@ -40,7 +51,12 @@ Operator: TypeAlias = Callable[[Array], Array]
 
 
 def psd_sandwich(
-    diagonal: Array, /, *, trivial: tuple[float, float, float] = (inf, inf, inf), rounding: float = 0.0
+    diagonal: Array,
+    /,
+    *,
+    trivial: tuple[float, float, float] = (inf, inf, inf),
+    rounding: float = 0.0,
+    indefinite: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> tuple[Certificate, Certificate, Certificate]:
     r"""Certificates of R ⪰ 0 from its diagonal, in the spectral, Frobenius and trace norm.
 
@@ -56,6 +72,9 @@ def psd_sandwich(
     rounding : float
         How far a diagonal entry may be off; lower bounds give it up and upper ones add it, n times for the
         trace.
+    indefinite : tuple of float
+        The three norms of E, where R is only R₀ + E with R₀ ⪰ 0: by rounding, for instance.  No lower bound rests on
+        R ⪰ 0; upper ones add the norm of E, and its trace, which the first of the three must bound too.
 
     Notes
     -----
@@ -66,22 +85,30 @@ def psd_sandwich(
     NonFiniteError, ShapeError
         Naming the argument.
     """
+    floating(namespace(diagonal=diagonal), diagonal=diagonal)
     if diagonal.ndim != 1 or not diagonal.shape[0]:
         raise ShapeError("diagonal", f"of shape {tuple(diagonal.shape)}", "shape (n,), not empty")
     host = to_numpy(diagonal).astype(np.float64)
     if not np.isfinite(host).all():
         raise NonFiniteError("diagonal", "not finite", "finite entries")
+    rounding = require_nonnegative("rounding", rounding)
+    if len(require_instance("trivial", trivial, (tuple, list), "three norms")) != 3:
+        raise ShapeError("trivial", f"{len(trivial)} numbers", "three, one a norm")
+    for one in trivial:
+        require_trivial(one)
     small = np.maximum(host - rounding, 0.0)
-    trace = float((host + rounding).sum())
+    trace = float((host + rounding).sum()) + indefinite[0]
     source = "R ⪰ 0: diagonal and trace"
     lower = (float(small.max()), float(np.linalg.norm(small)), float(small.sum()))
     spectral, frobenius, nuclear = (
         Certificate(
             bound(low, Side.LOWER, norm, source, trivial=0.0),
             None,
-            bound(trace, Side.UPPER, norm, source, trivial=known),
+            bound(trace + beyond, Side.UPPER, norm, source, trivial=known),
         )
-        for low, norm, known in zip(lower, (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE), trivial, strict=True)
+        for low, norm, known, beyond in zip(
+            lower, (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE), trivial, indefinite, strict=True
+        )
     )
     return spectral, frobenius, nuclear
 
@@ -122,9 +149,10 @@ def gaussian_norm_bound(
     δ = 10⁻ʳ; derived anew: :math:`\|B\omega\| \ge \|B\|_2|g|`, and :math:`P(|g| \le x) \le \sqrt{2/\pi}x`.
     """
     require_failure(failure)
+    trivial = require_trivial(trivial)
     omega = _probes(like, probes, rng)
-    product = apply(omega)
-    top, ratio = (to_numpy(x).astype(np.float64) for x in (_lengths(product), _lengths(omega)))
+    product = checked_operator("apply", apply)(omega)
+    top, ratio = (_finite(to_numpy(x).astype(np.float64)) for x in (_lengths(product), _lengths(omega)))
     source = f"Halko, Martinsson and Tropp 2011, eq. (4.3), {probes} Gaussian probes"
     upper = failure ** (-1 / probes) * sqrt(2 / pi) * float(top.max())
     low = float((top / ratio).max())
@@ -135,11 +163,28 @@ def gaussian_norm_bound(
     )
 
 
-def _probes(like: Array, count: int, rng: np.random.Generator | int) -> Array:
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise RangeError("probes", f"{count!r}", "an integer of at least 1")
-    if like.ndim < 1 or not like.shape[0]:
+def require_like(like: Array) -> int:
+    """The number of rows of an array that stands for those that an operator takes.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming ``like``.
+    """
+    floating(namespace(like=like), like=like)
+    if not like.ndim or not like.shape[0]:
         raise ShapeError("like", f"of shape {tuple(like.shape)}", "at least one row")
+    return int(like.shape[0])
+
+
+def require_trivial(trivial: float) -> float:
+    """A number of at least 0, or infinity; raises RangeError."""
+    return require_number("trivial", trivial, lambda x: x >= 0, "a number of at least 0, or infinity")
+
+
+def _probes(like: Array, count: int, rng: np.random.Generator | int) -> Array:
+    require_like(like)
+    require_count("probes", count)
     source, _ = generator(rng)
     xp = namespace(like=like)
     drawn = from_numpy(xp, source.standard_normal((like.shape[0], count)), like)
@@ -147,9 +192,15 @@ def _probes(like: Array, count: int, rng: np.random.Generator | int) -> Array:
 
 
 def _lengths(x: Array) -> Array:
+    """Of the columns, in float64, scaled against overflow."""
     xp = namespace(x=x)
-    wide = xp.astype(x, xp.float64, copy=False)
-    return xp.sqrt(xp.sum(wide * wide, axis=0))
+    return frobenius(transpose(xp.astype(x, xp.float64, copy=False))[:, None, :])
+
+
+def _finite(lengths: np.ndarray) -> np.ndarray:
+    if not np.isfinite(lengths).all():
+        raise NonFiniteError("apply", "an operator that gave NaN or infinity", "finite products")
+    return lengths
 
 
 def frobenius_probes(
@@ -188,28 +239,33 @@ def frobenius_probes(
     At δ = 0.01, ± 20 % of the norm takes 141 probes.
     """
     require_failure(failure)
+    trivial = require_trivial(trivial)
+    ratio = require_number("ratio", ratio, lambda x: 1 < x < inf, "a finite number above 1")
     if probes is None:
         probes = _probes_for(ratio, failure)
-    squares = to_numpy(_lengths(apply(_probes(like, probes, rng)))).astype(np.float64) ** 2
+    product = checked_operator("apply", apply)(_probes(like, probes, rng))
+    lengths = _finite(to_numpy(_lengths(product)).astype(np.float64))
+    size = float(lengths.max()) or 1.0  # their squares need not be finite
+    squares = (lengths / size) ** 2
     mean = float(squares.mean())
     low, high = _chi_square_tails(probes, failure / 2)
     error = float(squares.std(ddof=1)) / sqrt(probes) / (2 * sqrt(mean)) if probes > 1 and mean > 0 else None
     source = f"Gaussian probes, Chernoff tails of χ² with {probes} degrees; Gratton and Titley-Peloquin 2018"
     sides = (
-        bound(value, side, Norm.FROBENIUS, source, trivial=known, probability=1 - failure / 2)
+        bound(size * value, side, Norm.FROBENIUS, source, trivial=known, probability=1 - failure / 2)
         for value, side, known in (
             (sqrt(mean / high), Side.LOWER, 0.0),
             (sqrt(mean / low) if low > 0 else inf, Side.UPPER, trivial),
         )
     )
     lower, upper = sides
-    return Certificate(lower, Estimate(sqrt(mean), error, probes, source), upper)
+    return Certificate(
+        lower, Estimate(size * sqrt(mean), None if error is None else size * error, probes, source), upper
+    )
 
 
 def _probes_for(ratio: float, failure: float) -> int:
     """The least number of probes whose interval is of that ratio."""
-    if not 1 < ratio < inf:
-        raise RangeError("ratio", f"{ratio}", "a finite number above 1")
 
     def enough(count: int) -> bool:
         low, high = _chi_square_tails(count, failure / 2)
@@ -296,16 +352,16 @@ def lanczos_norm(
     of roundoff is added above.
     """
     require_failure(failure)
-    if not ratio > 1:
-        raise RangeError("ratio", f"{ratio}", "a number above 1")
-    if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
-        raise RangeError("iterations", f"{iterations!r}", "an integer of at least 1")
-    xp = namespace(like=like)
-    n = like.shape[0] if like.ndim else 0
+    trivial = require_trivial(trivial)
+    ratio = require_number("ratio", ratio, lambda x: x > 1, "a number above 1")
+    iterations = require_count("iterations", iterations)
+    n, xp = require_like(like), namespace(like=like)
     power = 1.0 if apply_transpose is None else 0.5
+    forth = checked_operator("apply", apply, n if apply_transpose is None else None)
+    back = None if apply_transpose is None else checked_operator("apply_transpose", apply_transpose, n)
 
     def gram(v: Array) -> Array:
-        return apply(v) if apply_transpose is None else apply_transpose(apply(v))
+        return forth(v) if back is None else back(forth(v))
 
     v = _probes(like, 1, rng)
     v = v / xp.sqrt(xp.sum(v * v))
@@ -317,7 +373,7 @@ def lanczos_norm(
         alphas.append(float(xp.sum(v * w)))
         for _ in range(2):
             w = w - basis @ (transpose(basis) @ w)
-        beta = float(xp.sqrt(xp.sum(w * w)))
+        beta = float(frobenius(w))
         if not np.isfinite(beta + alphas[-1]):
             raise NonFiniteError("apply", "an operator that gave NaN or infinity", "finite products")
         t = np.diag(alphas) + np.diag(betas, 1) + np.diag(betas, -1)
@@ -408,8 +464,12 @@ def leave_one_out(sketch: Array, test: Array, /) -> Estimate:
 
 def _left_out(sketch: Array, test: Array) -> tuple[np.ndarray, np.ndarray]:
     """YH⁻¹ and H⁻¹ on the host in float64."""
-    if sketch.ndim != 2 or sketch.shape != test.shape or not sketch.shape[1]:
-        raise ShapeError("test", f"of shape {tuple(test.shape)}", f"the sketch's, {tuple(sketch.shape)}")
+    floating(namespace(sketch=sketch, test=test), sketch=sketch, test=test)
+    require_matrix("sketch", sketch)
+    if sketch.ndim != 2:
+        raise ShapeError("sketch", f"of shape {tuple(sketch.shape)}", "shape (n, m)")
+    if sketch.shape != test.shape:
+        raise ShapeError("test", f"of shape {tuple(test.shape)}", f"that of `sketch`, {tuple(sketch.shape)}")
     y, omega = (to_numpy(x).astype(np.float64) for x in (sketch, test))
     h = omega.T @ y
     values, vectors = np.linalg.eigh((h + h.T) / 2)

@@ -16,9 +16,9 @@ from math import e, exp, inf, log, sqrt
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count, require_indices, require_instance, require_positive
 from nystrom_numerics.bounds.result import Bound, Hypothesis, Norm, Side, bound, require_failure
-from nystrom_numerics.bounds.spectrum import Host, Spectrum, tail_norms
-from nystrom_numerics.errors import RangeError
+from nystrom_numerics.bounds.spectrum import Host, Spectrum, singular_values, tail_norms
 
 __all__ = [
     "additive_uniform",
@@ -38,13 +38,6 @@ __all__ = [
 _PSD_NORMS = (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE)
 
 
-def require_count(name: str, count: int, low: int, high: int) -> int:
-    """An integer from ``low`` to ``high``; raises RangeError."""
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not low <= count <= high:
-        raise RangeError(name, f"{count!r}", f"an integer from {low} to {high}")
-    return int(count)
-
-
 def eckart_young(values: Host, k: int, /) -> tuple[Bound, Bound, Bound]:
     r"""What any approximation of rank k leaves at least, in the spectral, Frobenius and trace norm.
 
@@ -61,9 +54,10 @@ def eckart_young(values: Host, k: int, /) -> tuple[Bound, Bound, Bound]:
     -----
     Source: Eckart and Young 1936; Mirsky 1960, Theorem 2, for all unitarily invariant norms.
     """
+    values = singular_values("values", values)
     k = require_count("k", k, 0, len(values))
     source = "Eckart and Young 1936; Mirsky 1960, Theorem 2"
-    found = tail_norms(np.asarray(values), k)
+    found = tail_norms(values, k)
     spectral, frobenius, trace = (
         bound(x, Side.LOWER, norm, source, trivial=0.0) for x, norm in zip(found, _PSD_NORMS, strict=True)
     )
@@ -127,13 +121,15 @@ def structural(spectrum: Spectrum, indices: Sequence[int], k: int, /) -> tuple[B
     return _three(spectrum, found, "all norms from one matrix; derived here", holds_under=(hypothesis,))
 
 
+def _size(spectrum: Spectrum) -> int:
+    return require_instance("spectrum", spectrum, Spectrum).size
+
+
 def _oblique(spectrum: Spectrum, indices: Sequence[int], k: int) -> tuple[Host, Hypothesis]:
     """X of the structural bounds, (n − k, k), and whether it exists; empty where it does not."""
-    chosen = np.asarray(indices, dtype=np.int64)
-    n = spectrum.size
+    n = _size(spectrum)
+    chosen = require_indices("indices", indices, n)
     k = require_count("k", k, 1, n)
-    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < n):
-        raise RangeError("indices", f"from {chosen.min()} to {chosen.max()}", f"indices in [0, {n})")
     omega1 = spectrum.vectors[chosen, :k].T
     smallest = float(np.linalg.svd(omega1, compute_uv=False)[-1]) if len(chosen) >= k else 0.0
     hypothesis = Hypothesis(
@@ -215,7 +211,7 @@ def coherence(spectrum: Spectrum, m: int, k: int, /, *, failure: float = 0.01) -
     :math:`\|\Omega_1^+\|_2^2 \le c`, and the structural bounds with :math:`\|\Omega_2\|_2 \le 1` give the rest.
     The printed :math:`m \ge 2\mu\varepsilon^{-2}k\ln(k/\delta)` follows and is weaker.
     """
-    n = spectrum.size
+    n = _size(spectrum)
     m, k = require_count("m", m, 1, n), require_count("k", k, 1, n)
     require_failure(failure)
     mu = n / k * float((spectrum.vectors[:, :k] ** 2).sum(axis=1).max())
@@ -257,8 +253,8 @@ def drawn_leverage(
     :math:`1 + \varepsilon^2` asks for :math:`m \ge 3200\,\varepsilon^{-1}k\ln(4k/\delta)`; derived here with
     small constants and Markov's inequality for :math:`E\|\Lambda_2^{1/2}\Omega_2\|_F^2 = \mathrm{tr}\Lambda_2`.
     """
-    k = require_count("k", k, 1, spectrum.size)
-    m = require_count("m", m, 1, 2**62)
+    k = require_count("k", k, 1, _size(spectrum))
+    m = require_count("m", m)
     require_failure(failure)
     epsilon = _chernoff(k, m / k, failure / 2)
     enough = Hypothesis(
@@ -293,7 +289,8 @@ def additive_weighted(spectrum: Spectrum, m: int, /, *, failure: float | None = 
     :math:`A = X^TX` and C the rescaled columns drawn, :math:`\|R\|_F = \|(I-\Pi)XX^T(I-\Pi)\|_F
     \le \|XX^T - CC^T\|_F`, whose mean square is exactly the right-hand side.
     """
-    m = require_count("m", m, 1, 2**62)
+    require_instance("spectrum", spectrum, Spectrum)
+    m = require_count("m", m)
     _, frobenius, trace = spectrum.norms
     square = max(trace**2 - frobenius**2, 0.0) / m
     source = "after Drineas and Mahoney 2005, Theorem 3; derived here for draws by the diagonal"
@@ -336,7 +333,7 @@ def additive_uniform(spectrum: Spectrum, m: int, /, *, failure: float | None = N
     right-hand side by at most :math:`\sqrt2\,\tfrac nm\max_ia_{ii}` (Azuma's inequality for the martingale of
     successive draws).
     """
-    n = spectrum.size
+    n = _size(spectrum)
     m = require_count("m", m, 1, n)
     total = max(n * float((spectrum.diagonal**2).sum()) - spectrum.norms[1] ** 2, 0.0)
     square = (n - m) / max(n - 1, 1) / m * total
@@ -358,7 +355,7 @@ def dpp_expectation(spectrum: Spectrum, m: int, /) -> Bound:
     Hypothesis: A has rank m at least, or no such process exists.  Source: Deshpande, Rademacher, Vempala and
     Wang 2006, Theorem 1.3; Belabbas and Wolfe 2009.
     """
-    m = require_count("m", m, 1, spectrum.size)
+    m = require_count("m", m, 1, _size(spectrum))
     positive = spectrum.values[spectrum.values > 0]
     rank = Hypothesis("rank of A at least m", len(positive) >= m, f"rank {len(positive)}, m = {m}")
     value = 0.0
@@ -381,7 +378,7 @@ def belabbas_wolfe(spectrum: Spectrum, m: int, /) -> Bound:
     Source: Belabbas and Wolfe 2009, Theorem 1; it follows from the exact mean, as
     :math:`e_{m+1} \le e_m\sum_{j>m}\lambda_j`.
     """
-    m = require_count("m", m, 1, spectrum.size)
+    m = require_count("m", m, 1, _size(spectrum))
     rank = int((spectrum.values > 0).sum())
     enough = Hypothesis("rank of A at least m", rank >= m, f"rank {rank}, m = {m}")
     value = (m + 1) * tail_norms(spectrum.values, m)[2]
@@ -406,7 +403,7 @@ def rpcholesky_expectation(spectrum: Spectrum, m: int, /) -> Bound:
 
     Source: Chen, Epperly, Tropp and Webber 2024, Theorem 5.1; r = 0, the trivial bound, included.
     """
-    m = require_count("m", m, 1, spectrum.size)
+    m = require_count("m", m, 1, _size(spectrum))
     trace = spectrum.norms[2]
     best = trace
     for r in range(1, m + 1):
@@ -440,6 +437,8 @@ def musco_musco(spectrum: Spectrum, m: float, /, *, failure: float = 0.01) -> Bo
     \preceq \tfrac12I` (Tropp 2015, Theorems 6.6.1 and 7.7.1, whose constant 4 was not derived anew), and then
     :math:`(I-\Pi)A(I-\Pi) \preceq \lambda I`.
     """
+    require_instance("spectrum", spectrum, Spectrum)
+    m = require_positive("m", m)
     require_failure(failure)
     values, largest = spectrum.values, spectrum.norms[0]
 
@@ -485,7 +484,7 @@ def gaussian_sketch(spectrum: Spectrum, m: int, /) -> tuple[Bound, Bound]:
     and Tropp 2011, Theorem 10.5.  Derived anew from the structural bound; the two facts on Gaussian matrices,
     :math:`E\|G^+\|_2^2 \le e^2m/(p^2-1)` and Chevet's inequality for the second moment, are taken from them.
     """
-    m = require_count("m", m, 1, spectrum.size)
+    m = require_count("m", m, 1, _size(spectrum))
     enough = Hypothesis("m at least 3", m >= 3, f"m = {m}")
     found = [inf, inf]
     for p in range(2, m):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from math import inf, sqrt
+from math import hypot, inf, sqrt
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, device_of, namespace, unit_roundoff
-from nystrom_numerics.bounds.aposteriori import Operator, frobenius_probes, lanczos_norm, psd_sandwich
+from nystrom_numerics.arguments import (
+    require_count,
+    require_instance,
+    require_number,
+    require_probability,
+)
+from nystrom_numerics.backend import Array, device_of, generator, namespace, unit_roundoff
+from nystrom_numerics.bounds.aposteriori import frobenius_probes, lanczos_norm, psd_sandwich
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Norm, Side, bound
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.bounds.rounding import Rounding, nystrom_rounding, widened
+from nystrom_numerics.errors import IndefiniteError, RangeError, ShapeError
 from nystrom_numerics.kernels import Kernel
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.linalg import frobenius, transpose
 from nystrom_numerics.lowrank import CrossFactor, NystromFactor
 
 __all__ = ["certify"]
@@ -46,7 +55,7 @@ def certify(
     ratio : float
         Upper over lower that is good enough, above 1; infinite by default, for what costs least.
     failure : float
-        Of products' bounds.
+        Of products' bounds, in (0, 1).
     iterations : int
         Lanczos steps at most.
     rng : numpy.random.Generator or int
@@ -58,14 +67,18 @@ def certify(
 
     Raises
     ------
-    NonFiniteError, RangeError, ShapeError
+    IndefiniteError, KindError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
 
     Notes
     -----
-    Cost: n kernel entries where the residual's diagonal is not known, otherwise none; n² entries a Lanczos
-    step, twice that for a cross, and n² for all probes together.  For a Nyström factor the rounding of the
-    diagonal, :math:`(r + 2 + 16\sqrt m)u\max_ia_{ii}` an entry, is allowed for on both sides.
+    Cost: n kernel entries where the residual's diagonal is not known, or a landmark rule counted some of it as
+    zero, otherwise none; n² entries a Lanczos step, twice that for a cross and where rounding may be most of the
+    residual, and n² for all probes together.  For a
+    Nyström factor also nr² multiplications, for what rounding makes of a theorem about exact factors: it is allowed
+    for on both sides (:mod:`~nystrom_numerics.bounds.rounding`).  Products are in float64, and their rounding, with
+    independent errors :math:`8\sqrt{p + r}\,2^{-53}(\|A\|_F + 2\|L\|_F\|R\|_F)` a unit vector for
+    :math:`\hat A = LR`, is allowed for too.
 
     Examples
     --------
@@ -78,100 +91,175 @@ def certify(
     >>> found.ratio <= 1.5, found.upper.certainty
     (True, 'with probability at least 1 − 0.01')
     """
+    require_kernel(kernel, symmetric=False)
+    require_instance("factor", factor, (NystromFactor, CrossFactor))
+    require_instance("norm", norm, Norm)
+    ratio = require_number("ratio", ratio, lambda x: x > 1, "a number above 1")
+    require_probability("failure", failure)
+    require_count("iterations", iterations)
+    source, _ = generator(rng)
     if kernel.shape != factor.shape:
         raise ShapeError("factor", f"of shape {factor.shape}", f"the kernel's, {kernel.shape}")
-    if not ratio > 1:
-        raise RangeError("ratio", f"{ratio}", "a number above 1")
     if norm is Norm.MAX or (norm is Norm.TRACE and isinstance(factor, CrossFactor)):
         known = "the spectral or the Frobenius norm" + (
             ", or the trace norm" if isinstance(factor, NystromFactor) else " of a cross"
         )
         raise RangeError("norm", norm.value, known)
-    found, trivial = (
-        _free(kernel, factor, norm)
-        if isinstance(factor, NystromFactor)
-        else (_known_cross(factor, norm), inf)
-    )
+    free = None
+    if isinstance(factor, NystromFactor):
+        residual = residual_diagonal(kernel, factor)
+        free = residual, nystrom_rounding(kernel, factor, residual)
+    return certified(kernel, factor, free, norm, ratio, failure, iterations, source)
+
+
+def residual_diagonal(kernel: Kernel, factor: NystromFactor) -> Array:
+    """The diagonal of A − FFᵀ (n,): what the factor knows, or n entries where a rule counted some as zero.
+
+    Below its ``rtol`` a rule calls a residual zero; at its landmarks it is.
+    """
+    known = factor.residual
+    xp = namespace(f=factor.factor)
+    if known is not None and int(xp.count_nonzero(known == 0)) <= factor.rank:
+        return known
+    return kernel.diagonal() - factor.diagonal()
+
+
+def certified(
+    kernel: Kernel,
+    factor: NystromFactor | CrossFactor,
+    free: tuple[Array, Rounding] | None,
+    norm: Norm,
+    ratio: float,
+    failure: float,
+    iterations: int,
+    rng: np.random.Generator,
+) -> Certificate:
+    """:func:`certify` of checked arguments, with the residual's diagonal of a Nyström factor and its rounding."""
+    found: Certificate | None
+    if isinstance(factor, NystromFactor):
+        assert free is not None, "a Nyström factor comes with them"
+        found, trivial = _sandwich(factor, *free, norm)
+        # where rounding may be most of the residual, its largest eigenvalue need not be its norm
+        indefinite = free[1].spectral if free[1].spectral <= _value(found.lower) else None
+    else:
+        found, trivial, indefinite = _known_cross(factor, norm), inf, None
     if found is not None and (norm is Norm.TRACE or found.ratio <= ratio):
         return found
-    apply_transpose = _transposed(kernel, factor) if isinstance(factor, CrossFactor) else None
-    like = _column(kernel)
+    target = ratio if ratio < inf else 3.0
+    better = _by_products(kernel, factor, norm, indefinite, target, failure, iterations, trivial, rng)
+    return better if found is None else _better(found, better)
+
+
+def _by_products(
+    kernel: Kernel,
+    factor: NystromFactor | CrossFactor,
+    norm: Norm,
+    indefinite: float | None,
+    ratio: float,
+    failure: float,
+    iterations: int,
+    trivial: float,
+    rng: np.random.Generator,
+) -> Certificate:
+    """The bounds that products with the residual give, their rounding allowed for.
+
+    ``indefinite`` is the norm of what is not PSD in a residual of which that is a small part, ``None`` for any other.
+    """
+    xp = namespace(kernel=kernel.like)
+    left = xp.astype(factor.factor if isinstance(factor, NystromFactor) else factor.left, xp.float64)
+    right = transpose(left) if isinstance(factor, NystromFactor) else xp.astype(factor.right, xp.float64)
+    like = xp.zeros((kernel.shape[1], 1), dtype=xp.float64, device=device_of(kernel.like))
+
+    def strips() -> Iterator[tuple[slice, Array]]:
+        for rows in kernel.strips(kernel.shape[1]):
+            yield rows, xp.astype(kernel.block(rows, slice(None)), xp.float64)
 
     def residual(v: Array) -> Array:
-        return kernel.apply(v) - factor.apply(v)
+        return xp.concat([part @ v for _, part in strips()], axis=0) - left @ (right @ v)
 
-    target = ratio if ratio < inf else 3.0
+    def transposed(v: Array) -> Array:
+        total = -transpose(right) @ (transpose(left) @ v)
+        for rows, part in strips():
+            total = total + transpose(part) @ v[rows, :]
+        return total
+
     if norm is Norm.SPECTRAL:
-        better = lanczos_norm(
+        found = lanczos_norm(
             residual,
             like,
-            apply_transpose=apply_transpose,
-            ratio=target,
+            apply_transpose=transposed if indefinite is None else None,
+            ratio=ratio,
             iterations=iterations,
             failure=failure,
             trivial=trivial,
             rng=rng,
         )
     else:
-        better = frobenius_probes(residual, like, ratio=target, failure=failure, trivial=trivial, rng=rng)
-    return better if found is None else _better(found, better)
+        found = frobenius_probes(residual, like, ratio=ratio, failure=failure, trivial=trivial, rng=rng)
+    assert found.estimate is not None, "both kinds of products estimate"
+    # k products off by ε each leave Ritz values off by 2√k ε, and roots of those of BᵀB by 5√k ε; the root mean square
+    # of probes of length about √p is off by 2√p ε
+    weight = 5 * sqrt(found.estimate.matvecs) if norm is Norm.SPECTRAL else 2 * sqrt(kernel.shape[1])
+    size = 3 * float(frobenius(left)) * float(frobenius(right))
+    size += (
+        2 * sqrt(min(kernel.shape)) * found.estimate.value
+    )  # ‖A‖_F is at most ‖L‖_F‖R‖_F and the residual's
+    amount = weight * 8 * sqrt(kernel.shape[1] + right.shape[0]) * 2.0**-53 * size
+    # λ₁ ≤ θ/(1 − ε) takes λ_n ≥ 0; from λ_n ≥ −β it is (θ + εβ)/(1 − ε)
+    gap = (found.ratio - 1) * indefinite if indefinite and norm is Norm.SPECTRAL else 0.0
+    upper = widened(found.upper, amount + gap, trivial)
+    return Certificate(widened(found.lower, amount, 0.0), found.estimate, upper)
 
 
-def _column(kernel: Kernel) -> Array:
-    """An array of the kernel's library with as many rows as the kernel has columns."""
-    xp = namespace(kernel=kernel.like)
-    return xp.zeros((kernel.shape[1], 1), dtype=kernel.dtype, device=device_of(kernel.like))
-
-
-def _free(kernel: Kernel, factor: NystromFactor, norm: Norm) -> tuple[Certificate, float]:
-    """The sandwich by diagonal and trace, and the trace of A."""
+def _sandwich(factor: NystromFactor, residual: Array, off: Rounding, norm: Norm) -> tuple[Certificate, float]:
+    """The bounds by diagonal and trace, and the trace of A."""
     xp = namespace(f=factor.factor)
-    of_factor = factor.diagonal()
-    residual = factor.residual
-    if residual is None:
-        residual = xp.clip(kernel.diagonal() - of_factor, min=0.0)
-    of_kernel = residual + of_factor
-    size = float(xp.max(of_kernel))
-    m = max(int(factor.kept.shape[0]), 1)
-    rounding = (factor.rank + 2 + 16 * sqrt(m)) * unit_roundoff(xp, residual.dtype) * size
-    trace = float(xp.sum(of_kernel, dtype=xp.float64))
-    three = psd_sandwich(residual, trivial=(trace, trace, trace), rounding=rounding)
+    least = float(xp.min(residual))
+    if least < -off.diagonal - off.spectral:
+        raise IndefiniteError(
+            "kernel", f"not PSD, with residual {least:.3g}", int(xp.argmin(residual)), least
+        )
+    trace = float(xp.sum(residual + factor.diagonal(), dtype=xp.float64))
+    three = psd_sandwich(
+        residual,
+        trivial=(trace, trace, trace),
+        rounding=off.diagonal,
+        indefinite=(off.spectral, off.frobenius, off.trace),
+    )
     return three[(Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE).index(norm)], trace
 
 
 def _known_cross(factor: CrossFactor, norm: Norm) -> Certificate | None:
-    """What a CUR factor knows of its Frobenius error; nothing of other crosses and norms."""
+    """What a CUR factor knows of its Frobenius error; nothing of other crosses and norms.
+
+    As a difference of squares it is known to some √u‖A‖_F: with independent errors of the products, twice
+    :math:`4(\\sqrt{n + p} + r)u\\|A\\|_F^2`, and the factor that is stored is off by :math:`4\\sqrt ru\\|A\\|_F` more.
+    """
     if factor.frobenius_residual is None or norm is not Norm.FROBENIUS:
         return None
     value, source = factor.frobenius_residual, "‖A − CUR‖_F² = ‖A‖_F² − ‖QᵀAP‖_F², to rounding"
-    lower, upper = (
-        bound(value, side, norm, source, trivial=0.0 if side is Side.LOWER else inf) for side in Side
+    u = unit_roundoff(namespace(left=factor.left), factor.left.dtype)
+    size = hypot(float(frobenius(factor.left)), value)  # ‖A‖_F, for the rows of R are orthonormal
+    square = 8 * (sqrt(sum(factor.shape)) + factor.rank) * u * size * size
+    stored = 4 * sqrt(factor.rank) * u * size
+    low = max(sqrt(max(value * value - square, 0.0)) - stored, 0.0)
+    high = sqrt(value * value + square) + stored
+    lower = bound(low, Side.LOWER, norm, source, trivial=0.0)
+    return Certificate(
+        lower, Estimate(value, 0.0, 0, source), bound(high, Side.UPPER, norm, source, trivial=inf)
     )
-    return Certificate(lower, Estimate(value, 0.0, 0, source), upper)
 
 
-def _transposed(kernel: Kernel, factor: CrossFactor) -> Operator:
-    """v to (A − Â)ᵀ v, by strips of rows."""
-
-    def apply(v: Array) -> Array:
-        total = -factor.apply_transpose(v)
-        for strip in kernel.strips(kernel.shape[1]):
-            total = total + transpose(kernel.block(strip, slice(None))) @ v[strip, :]
-        return total
-
-    return apply
+def _value(b: Bound) -> float:
+    return (inf if b.side is Side.UPPER else 0.0) if b.value is None else b.value
 
 
 def _better(first: Certificate, second: Certificate) -> Certificate:
     """Of each side the tighter bound."""
-
-    def value(b: Bound) -> float:
-        return (inf if b.side is Side.UPPER else 0.0) if b.value is None else b.value
-
-    lower = max(first.lower, second.lower, key=value)
-    upper = min(first.upper, second.upper, key=value)
+    lower = max(first.lower, second.lower, key=_value)
+    upper = min(first.upper, second.upper, key=_value)
     estimate = second.estimate
     if estimate is not None:
-        inside = min(max(estimate.value, value(lower)), value(upper))
+        inside = min(max(estimate.value, _value(lower)), _value(upper))
         estimate = replace(estimate, value=inside)
     return Certificate(lower, estimate, upper)

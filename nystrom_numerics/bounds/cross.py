@@ -11,23 +11,21 @@ from math import inf
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count, require_indices
 from nystrom_numerics.backend import Array
-from nystrom_numerics.bounds.apriori import require_count
 from nystrom_numerics.bounds.result import Bound, Hypothesis, Norm, Side, bound
-from nystrom_numerics.bounds.spectrum import Host, on_host, tail_norms
+from nystrom_numerics.bounds.spectrum import Host, on_host, singular_values, tail_norms
 from nystrom_numerics.errors import RangeError
 
 __all__ = ["generalised_nystrom", "goreinov_tyrtyshnikov", "oversampled_cross", "sorensen_embree"]
 
 
 def _indices(name: str, chosen: Sequence[int], length: int) -> Host:
-    found = np.asarray(chosen, dtype=np.int64)
-    if (
-        not len(found)
-        or not (found.min() >= 0 and found.max() < length)
-        or len(set(found.tolist())) < len(found)
-    ):
-        raise RangeError(name, f"{list(chosen)}", f"distinct indices in [0, {length}), one at least")
+    found = require_indices(name, chosen, length)
+    distinct = len(set(found.tolist()))
+    if not distinct or distinct < len(found):
+        got = f"{len(found)} indices, {distinct} of them distinct"
+        raise RangeError(name, got, f"distinct indices in [0, {length}), one at least")
     return found
 
 
@@ -157,7 +155,8 @@ def generalised_nystrom(values: Host, columns: int, rows: int, /) -> Bound:
     Hypotheses: m at least 2 and l at least m + 2.  Source: Tropp, Yurtsever, Udell and Cevher 2017, Theorem
     4.3, whose sketch is the one of Nakatsukasa 2020; confirmed here, the first factor being an exact mean.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = singular_values("values", values)
+    columns, rows = require_count("columns", columns), require_count("rows", rows)
     holds = (
         Hypothesis("m at least 2", columns >= 2, f"m = {columns}"),
         Hypothesis("l at least m + 2", rows >= columns + 2, f"m = {columns}, l = {rows}"),

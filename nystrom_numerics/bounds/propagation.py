@@ -7,7 +7,8 @@ from math import sqrt
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, namespace, to_numpy
+from nystrom_numerics.arguments import require_instance, require_nonnegative
+from nystrom_numerics.backend import Array, floating, namespace, require_matrix, to_numpy
 from nystrom_numerics.bounds.result import Bound, Hypothesis, Norm, Side, bound
 from nystrom_numerics.bounds.spectrum import on_host
 from nystrom_numerics.errors import RangeError, ShapeError
@@ -53,9 +54,11 @@ def pinv_error(core: Array, z: Array, left: Array, right: Array, /) -> PinvError
     Trivial: the naive bound.  Derived; :func:`numpy.linalg.pinv`'s W⁺.
     """
     w, z_, gl, gr = (on_host(n, x) for n, x in (("core", core), ("z", z), ("left", left), ("right", right)))
+    if w.shape[0] != w.shape[1]:
+        raise ShapeError("core", f"of shape {w.shape}", "a square matrix")
     for name, x in (("z", z_), ("left", gl), ("right", gr)):
-        if x.shape != w.shape or w.shape[0] != w.shape[1]:
-            raise ShapeError(name, f"of shape {x.shape}", f"a square core's, {w.shape}")
+        if x.shape != w.shape:
+            raise ShapeError(name, f"of shape {x.shape}", f"the core's, {w.shape}")
     sigma = np.linalg.svd(w, compute_uv=False)
     holds = bool(sigma[-1] > 8 * len(w) * 2.0**-52 * sigma[0])
     regular = Hypothesis("W regular", holds, f"σ from {sigma[-1]:.1e} to {sigma[0]:.1e}")
@@ -95,8 +98,11 @@ def wedin(
 
     Source: Wedin 1973, Theorem 4.1; constants recalled, held to random and adversarial pairs in the tests.
     """
-    if norm not in (Norm.SPECTRAL, Norm.FROBENIUS):
+    if require_instance("norm", norm, Norm) not in (Norm.SPECTRAL, Norm.FROBENIUS):
         raise RangeError("norm", norm.value, "the spectral or the Frobenius norm")
+    inverse_norm = require_nonnegative("inverse_norm", inverse_norm)
+    other_norm = require_nonnegative("other_norm", other_norm)
+    perturbation = require_nonnegative("perturbation", perturbation)
     mu = (1 + sqrt(5)) / 2 if norm is Norm.SPECTRAL else sqrt(2)
     trivial = inverse_norm + other_norm if norm is Norm.SPECTRAL else float("inf")
     value = mu * max(inverse_norm, other_norm) ** 2 * perturbation
@@ -127,6 +133,9 @@ def row_normalisation(errors: Array, sums: Array, /) -> Array:
     most :math:`2\delta/(1 - \delta)`.
     """
     xp = namespace(errors=errors, sums=sums)
+    floating(xp, errors=errors, sums=sums)
+    if errors.ndim != 1 or not errors.shape[0]:
+        raise ShapeError("errors", f"of shape {tuple(errors.shape)}", "shape (n,), not empty")
     if errors.shape != sums.shape:
         raise ShapeError("sums", f"of shape {tuple(sums.shape)}", f"the errors', {tuple(errors.shape)}")
     positive = sums > 0
@@ -141,6 +150,8 @@ def softmax_lipschitz(scores: Array, other: Array, /) -> Bound:
     Parameters are arrays (n, p).  Trivial: :math:`\sqrt{2n}`, what two stochastic matrices can differ by.
     """
     xp = namespace(scores=scores, other=other)
+    floating(xp, scores=scores, other=other)
+    require_matrix("scores", scores)
     if scores.shape != other.shape or scores.ndim != 2:
         raise ShapeError("other", f"of shape {tuple(other.shape)}", f"shape (n, p), {tuple(scores.shape)}")
     difference = to_numpy(xp.astype(scores, xp.float64) - xp.astype(other, xp.float64))

@@ -6,11 +6,13 @@ from math import e, inf, sqrt
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, namespace, to_numpy
+from nystrom_numerics.arguments import require_positive
+from nystrom_numerics.backend import Array, floating, namespace, require_matrix, to_numpy
 from nystrom_numerics.bounds.result import Bound, Hypothesis, Norm, Side, bound
 from nystrom_numerics.bounds.spectrum import on_host
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import NamespaceError, ShapeError
 from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.kernels.arguments import require_kernel
 from nystrom_numerics.linalg import transpose
 
 __all__ = ["gaussian_quantisation", "kernel_quantisation", "zhang_tsang_kwok"]
@@ -31,8 +33,11 @@ def kernel_quantisation(kernel: Kernel, points: Array, /) -> Bound:
     Cost: nm + 9m + n kernel entries, by strips; no inverse is needed.  Derived: the projection onto the span of
     all :math:`\varphi(z_s)` leaves no more than the nearest one.  Trivial: tr A.
     """
-    kernel.require_symmetric()
-    xp = namespace(kernel=kernel.like)
+    require_kernel(kernel)
+    if kernel.points is None:
+        raise NamespaceError("kernel", "given by its matrix", "points, to compare landmarks with")
+    xp = namespace(kernel=kernel.like, points=points)
+    _require_points("points", points, kernel.points.shape[1])
     m = points.shape[0]
     parts = [points[s : min(s + 8, m), :] for s in range(0, m, 8)]
     of_landmarks = xp.concat([xp.linalg.diagonal(kernel.between(part, part)) for part in parts])
@@ -46,11 +51,18 @@ def kernel_quantisation(kernel: Kernel, points: Array, /) -> Bound:
     return bound(total, Side.UPPER, Norm.TRACE, "quantisation in feature space; derived here", trivial=trace)
 
 
+def _require_points(name: str, x: Array, width: int | None) -> None:
+    floating(namespace(**{name: x}), **{name: x})
+    require_matrix(name, x)
+    if x.ndim != 2 or width not in (None, x.shape[1]):
+        raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape (m, {'d' if width is None else width})")
+
+
 def _nearest(x: Array, z: Array) -> tuple[float, int]:
     """The sum of squared distances to the nearest of z, and how many points the most popular one has."""
     xp = namespace(x=x, z=z)
-    if z.ndim != 2 or x.ndim != 2 or z.shape[1] != x.shape[1]:
-        raise ShapeError("z", f"of shape {tuple(z.shape)}", f"shape (m, {x.shape[-1]})")
+    _require_points("x", x, None)
+    _require_points("z", z, x.shape[1])
     wide, marks = (xp.astype(p, xp.float64) for p in (x, z))
     total, popular = 0.0, np.zeros(z.shape[0], dtype=np.int64)
     squares = xp.sum(marks * marks, axis=1)
@@ -80,8 +92,7 @@ def gaussian_quantisation(x: Array, z: Array, /, *, gamma: float) -> Bound:
     Cost: nmd multiplications, no kernel entry and no inverse.  Derived from :func:`kernel_quantisation` by
     :math:`2(1 - e^{-t}) \le 2t`.  Trivial: tr A = n.
     """
-    if not 0 < gamma < inf:
-        raise RangeError("gamma", f"{gamma}", "a positive number")
+    gamma = require_positive("gamma", gamma)
     total, _ = _nearest(x, z)
     source = "quantisation of points; derived here"
     return bound(2 * gamma * total, Side.UPPER, Norm.TRACE, source, trivial=float(x.shape[0]))
@@ -109,15 +120,16 @@ def zhang_tsang_kwok(x: Array, z: Array, core: Array, /, *, gamma: float) -> Bou
     :math:`K = PWP^T + G`, :math:`E = PW + D` with P the assignment gives
     :math:`R = G - PD^T - DP^T - DW^{-1}D^T`.
     """
-    if not 0 < gamma < inf:
-        raise RangeError("gamma", f"{gamma}", "a positive number")
+    gamma = require_positive("gamma", gamma)
     w = on_host("core", core)
+    total, largest = _nearest(x, z)
+    if w.shape != (z.shape[0], z.shape[0]):
+        raise ShapeError("core", f"of shape {w.shape}", f"shape {(z.shape[0], z.shape[0])}, as `z` has rows")
     sigma = np.linalg.svd(w, compute_uv=False)
     least = float(sigma[-1])
     regular = Hypothesis(
         "W regular", least > 8 * len(w) * 2.0**-52 * float(sigma[0]), f"σ_min(W) = {least:.2e}"
     )
-    total, largest = _nearest(x, z)
     n, m, lipschitz = x.shape[0], z.shape[0], sqrt(2 * gamma / e)
     value = inf
     if regular.holds:

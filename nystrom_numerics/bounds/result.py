@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import inf
+from math import inf, isnan
 
+from nystrom_numerics.arguments import require_instance, require_number, require_probability
 from nystrom_numerics.errors import RangeError
 
 __all__ = ["Bound", "Certificate", "Estimate", "Hypothesis", "Norm", "Side", "bound", "require_failure"]
@@ -57,6 +58,8 @@ class Bound:
     vacuous : bool
         No better than the trivial bound: 0 from below; from above that of the approximation by nothing,
         or what the docstring of the maker says.
+    asymptotic : bool
+        The probability is that of the limit of many draws, not of those made.
     """
 
     value: float | None
@@ -66,6 +69,22 @@ class Bound:
     holds_under: tuple[Hypothesis, ...]
     source: str
     vacuous: bool
+    asymptotic: bool = False
+
+    def __post_init__(self) -> None:
+        """What a bound says must be sayable: a side, a norm, a probability, and a number unless a hypothesis fails."""
+        require_instance("side", self.side, Side)
+        require_instance("norm", self.norm, Norm)
+        for one in self.holds_under:
+            require_instance("holds_under", one, Hypothesis)
+        if self.probability is not None:
+            needs = "a probability above 0, 1 for certainty, or None for a bound of the mean"
+            require_number("probability", self.probability, lambda p: 0 < p <= 1, needs)
+        if self.value is not None:
+            require_number("value", self.value, lambda x: not isnan(x), "a number, or None")
+        if (self.value is None) != bool(self.failed):
+            needs = "a number where all hypotheses hold, and None where one fails"
+            raise RangeError("value", f"{self.value}", needs)
 
     @property
     def failed(self) -> tuple[Hypothesis, ...]:
@@ -79,6 +98,8 @@ class Bound:
             return "in the mean over the draws"
         if self.probability == 1:
             return "with certainty"
+        if self.asymptotic:
+            return f"with asymptotic probability 1 − {1 - self.probability:.3g}"
         return f"with probability at least 1 − {1 - self.probability:.3g}"
 
     def with_probability(self, failure: float, /) -> Bound:
@@ -165,12 +186,20 @@ def bound(
     trivial: float,
     probability: float | None = 1.0,
     holds_under: Sequence[Hypothesis] = (),
+    asymptotic: bool = False,
 ) -> Bound:
     """A :class:`Bound` whose value is withheld where a hypothesis fails, judged against the trivial bound."""
     known = all(h.holds for h in holds_under)
     worse = value >= trivial > 0 if side is Side.UPPER else value <= trivial
     return Bound(
-        float(value) if known else None, side, norm, probability, tuple(holds_under), source, known and worse
+        float(value) if known else None,
+        side,
+        norm,
+        probability,
+        tuple(holds_under),
+        source,
+        known and worse,
+        asymptotic,
     )
 
 
@@ -181,6 +210,4 @@ def require_failure(failure: float) -> float:
     ------
     RangeError
     """
-    if not 0 < failure < 1:
-        raise RangeError("failure", f"{failure}", "a probability strictly between 0 and 1")
-    return failure
+    return require_probability("failure", failure)

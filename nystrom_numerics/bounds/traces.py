@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf, isfinite, sqrt
+from math import inf, sqrt
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_callable, require_count, require_instance, require_positive
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace, to_numpy
-from nystrom_numerics.bounds.aposteriori import Operator
+from nystrom_numerics.bounds.aposteriori import Operator, require_like
 from nystrom_numerics.bounds.result import Estimate
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import RangeError
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.lowrank.arguments import checked_operator
 
 __all__ = ["hutchpp", "trace_within", "xnystrace", "xtrace"]
 
@@ -45,6 +47,7 @@ def hutchpp(
     2021, Algorithm 1.
     """
     n = _require(like, matvecs, 3)
+    apply = checked_operator("apply", apply, n)
     third = matvecs // 3
     source, _ = generator(rng)
     signs = _as(like, source.choice([-1.0, 1.0], (n, 2 * third)))
@@ -71,6 +74,7 @@ def xtrace(
     standard error is taken as if they were independent.  Source: Epperly, Tropp and Webber 2024, §2.1.
     """
     n = _require(like, matvecs, 2)
+    apply = checked_operator("apply", apply, n)
     m = matvecs // 2
     source, _ = generator(rng)
     xp = namespace(like=like)
@@ -110,6 +114,7 @@ def xnystrace(
     is not used, and the vectors are signs and not rescaled.
     """
     n = _require(like, matvecs, 1)
+    apply = checked_operator("apply", apply, n)
     source, _ = generator(rng)
     omega = source.choice([-1.0, 1.0], (n, matvecs))
     y = to_numpy(apply(_as(like, omega))).astype(np.float64)
@@ -161,15 +166,20 @@ def trace_within(
     RangeError
         Naming the argument.
     """
-    if not (isfinite(rtol) and rtol > 0):
-        raise RangeError("rtol", f"{rtol}", "a finite number above 0")
-    if isinstance(first, bool) or not isinstance(first, int) or first < 6 or first % 6:
-        raise RangeError("first", f"{first!r}", "a multiple of 6, at least 6")
+    rtol = require_positive("rtol", rtol)
+    if require_count("first", first, 6) % 6:
+        raise RangeError("first", f"{first}", "a multiple of 6")
+    require_callable("estimator", estimator)
     source, _ = generator(rng)
-    most = max(6, like.shape[0] // 6 * 6)
+    most = max(6, require_like(like) // 6 * 6)
     count, spent = min(first, most), 0
     while True:
-        found = estimator(apply, like, matvecs=count, rng=source)
+        found = require_instance(
+            "estimator",
+            estimator(apply, like, matvecs=count, rng=source),
+            Estimate,
+            "one that gives an Estimate",
+        )
         spent += found.matvecs
         error = inf if found.standard_error is None else found.standard_error
         if error <= rtol * abs(found.value) or count == most:
@@ -178,17 +188,9 @@ def trace_within(
 
 
 def _require(like: Array, matvecs: int, unit: int) -> int:
-    n = int(like.shape[0]) if like.ndim else 0
-    if not n:
-        raise ShapeError("like", f"of shape {tuple(like.shape)}", "at least one row")
-    if (
-        isinstance(matvecs, bool)
-        or not isinstance(matvecs, (int, np.integer))
-        or matvecs < unit
-        or matvecs % unit
-        or matvecs // unit > n
-    ):
-        raise RangeError("matvecs", f"{matvecs!r}", f"a multiple of {unit} from {unit} to {unit * n}")
+    n = require_like(like)
+    if require_count("matvecs", matvecs, unit, unit * n) % unit:
+        raise RangeError("matvecs", f"{matvecs}", f"a multiple of {unit}")
     return n
 
 

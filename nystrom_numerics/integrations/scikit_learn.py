@@ -18,9 +18,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nystrom_numerics import kernels
 from nystrom_numerics import landmarks as rules
+from nystrom_numerics.arguments import require_count, require_indices, require_number
 from nystrom_numerics.backend import strip_rows
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 from nystrom_numerics.kernels import EntryCounter, Index, Kernel
+from nystrom_numerics.landmarks.result import require_found
 
 __all__ = ["RULES", "Nystroem"]
 
@@ -79,7 +81,10 @@ class _PairwiseKernel(Kernel):
         return found
 
     def _block(self, rows: Index, columns: Index) -> Any:
-        return np.asarray(self.pairwise(self.x[rows], self.x[columns]), dtype=self.like.dtype)
+        left = self.x[rows]
+        # of one set of points with itself scikit-learn evaluates a callable half as often
+        right = left if np.array_equal(rows, columns) else self.x[columns]
+        return np.asarray(self.pairwise(left, right), dtype=self.like.dtype)
 
     def _diagonal(self) -> Any:
         n = self.shape[0]
@@ -129,9 +134,10 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
 
     Raises
     ------
-    IndefiniteError, ShapeError, RangeError
+    DTypeError, IndefiniteError, KindError, NamespaceError, RangeError, ShapeError
         From ``fit``: a rule for PSD kernels met another, a rule on points met a sparse or precomputed
-        kernel, or the indices are not those of training points.
+        kernel, the indices are not those of training points, or ``gamma``, ``coef0`` or ``degree`` is given beside
+        a kernel that has no use for it.  Otherwise what scikit-learn raises.
 
     Notes
     -----
@@ -180,9 +186,10 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> Nystroem:
         """Choose the landmarks and factorise their kernel matrix."""
         self._validate_params()
-        X = validate_data(self, X, accept_sparse=False if self._looks_at_points() else "csr")
+        self._require_numbers()
+        X = self._samples(X, reset=True)
         n = X.shape[0]
-        precomputed = isinstance(self.kernel, str) and self.kernel == "precomputed"
+        precomputed = self._is_precomputed()
         if precomputed and n != X.shape[1]:
             raise ShapeError("X", f"of shape {X.shape}", "the square kernel matrix of the training points")
         if self.n_components > n and not self._given():
@@ -213,8 +220,7 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     def transform(self, X: Any) -> Any:
         """The features of the rows of X, shape (l, m)."""
         check_is_fitted(self, "normalization_")
-        sparse = False if self._looks_at_points() else "csr"
-        X = validate_data(self, X, accept_sparse=sparse, reset=False)
+        X = self._samples(X, reset=False)
         if self.components_ is None:
             embedded = X[:, self.component_indices_]
             embedded = embedded if isinstance(embedded, np.ndarray) else embedded.toarray()
@@ -233,6 +239,28 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
             embedded = pairwise(X[start : start + step], self.components_)
             features[start : start + step] = embedded @ self.normalization_.T
         return features
+
+    def _samples(self, X: Any, *, reset: bool) -> Any:
+        found = validate_data(self, X, accept_sparse=False if self._looks_at_points() else "csr", reset=reset)
+        if found.dtype.kind not in "fiub":  # scikit-learn lets dates pass
+            raise DTypeError("X", f"of dtype {found.dtype}", "numbers")
+        return found
+
+    def _is_precomputed(self) -> bool:
+        return isinstance(self.kernel, str) and self.kernel == "precomputed"
+
+    def _require_numbers(self) -> None:
+        """The options of a named kernel are finite numbers, and of others there are none; it is the same in
+        scikit-learn, which words it in a ValueError."""
+        require_count("n_components", self.n_components)
+        for name in ("gamma", "coef0", "degree"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            require_number(name, value)
+            if callable(self.kernel) or self._is_precomputed():
+                needs = "None: Don't pass gamma, coef0 or degree to Nystroem beside a callable or a precomputed kernel"
+                raise RangeError(name, f"{value}", needs)
 
     def _looks_at_points(self) -> bool:
         rule = RULES.get(self.landmarks) if isinstance(self.landmarks, str) else self.landmarks
@@ -262,13 +290,9 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         """Indices or None, points or None, and the entries that it took."""
         state = check_random_state(self.random_state)
         if self._given():
-            indices = np.asarray(self.landmarks)
-            if indices.ndim != 1 or indices.dtype.kind not in "iu" or not len(indices):
-                got = f"an array of shape {indices.shape} and dtype {indices.dtype}"
-                raise ShapeError("landmarks", got, "a name, a rule, or some indices")
-            if indices.min() < 0 or indices.max() >= kernel.shape[0]:
-                needs = f"indices in [0, {kernel.shape[0]})"
-                raise RangeError("landmarks", f"from {indices.min()} to {indices.max()}", needs)
+            indices = require_indices("landmarks", self.landmarks, kernel.shape[0])
+            if not len(indices):
+                raise ShapeError("landmarks", "empty", "a name, a rule, or some indices")
             return indices, None, 0
         if isinstance(self.landmarks, str) and self.landmarks == "uniform":
             return state.permutation(kernel.shape[0])[:m], None, 0
@@ -277,7 +301,7 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
             rule = rules.on_points(rule)
         takes_rng = "rng" in inspect.signature(rule).parameters
         options = {"rng": int(state.randint(2**31 - 1))} if takes_rng else {}
-        found = rule(kernel, m, **options)
+        found = require_found("landmarks", rule(kernel, m, **options))
         if isinstance(found, rules.ColumnSubset):
             return found.indices, None, found.entries
         return None, found.points, found.entries
@@ -285,12 +309,8 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     def _pairwise(self) -> partial[Any]:
         options = dict(self.kernel_params or {})
         own = {"gamma": self.gamma, "coef0": self.coef0, "degree": self.degree}
-        if callable(self.kernel):
-            if any(value is not None for value in own.values()):
-                raise ValueError("gamma, coef0 and degree are for named kernels; bind a callable's own")
-        else:
-            allowed = KERNEL_PARAMS.get(self.kernel, ())
-            options |= {name: own[name] for name in allowed if own.get(name) is not None}
+        allowed = () if callable(self.kernel) else KERNEL_PARAMS.get(self.kernel, ())
+        options |= {name: own[name] for name in allowed if own.get(name) is not None}
         return partial(
             pairwise_kernels, metric=self.kernel, filter_params=True, n_jobs=self.n_jobs, **options
         )
@@ -299,5 +319,5 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.array_api_support = False
         tags.input_tags.sparse = not self._looks_at_points()
-        tags.input_tags.pairwise = isinstance(self.kernel, str) and self.kernel == "precomputed"
+        tags.input_tags.pairwise = self._is_precomputed()
         return tags

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import sqrt
+from typing import Any
 
-import numpy as np
-
+from nystrom_numerics.arguments import (
+    require_callable,
+    require_count,
+    require_flag,
+    require_nonnegative,
+    require_number,
+    require_positive,
+    require_tolerance,
+)
 from nystrom_numerics.backend import (
     Array,
     compute_dtype,
@@ -14,8 +23,9 @@ from nystrom_numerics.backend import (
     namespace,
     require_finite,
     require_matrix,
+    unit_roundoff,
 )
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels.oracle import Kernel, MatrixKernel, PointFunction, PointKernel
 from nystrom_numerics.linalg import transpose
 
@@ -24,6 +34,7 @@ __all__ = ["custom", "gaussian", "laplacian", "matern", "polynomial", "precomput
 
 def _check_points(check_finite: bool, x: Array, y: Array | None, names: str = "xy") -> None:
     """Refuse what is not one or two sets of points of equal width."""
+    require_flag("check_finite", check_finite)
     given = {names[0]: x} if y is None else {names[0]: x, names[1]: y}
     xp = namespace(**given)
     floating(xp, **given)
@@ -47,12 +58,6 @@ def _of_points(function: PointFunction, x: Array, y: Array | None, noise: float 
 def _wide(x: Array) -> Array:
     xp = namespace(x=x)
     return xp.astype(x, compute_dtype(xp, x.dtype), copy=False)
-
-
-def _positive(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not 0 < value < float("inf"):
-            raise RangeError(name, f"{value}", "a positive number")
 
 
 def _ones(prepared: tuple[Array, ...]) -> Array:
@@ -101,7 +106,7 @@ def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite:
     >>> kernel.entries
     3
     """
-    _positive(gamma=gamma)
+    gamma = require_positive("gamma", gamma)
     _check_points(check_finite, x, y)
     origin = _centre(x)
 
@@ -123,7 +128,7 @@ def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite:
     xp = namespace(x=x)
     if float(xp.max(prepare(x)[1])) > _FAR:
         evaluate = evaluate_far
-    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+    return _of_points(PointFunction(prepare, evaluate, _ones, f"gaussian(gamma={gamma:g})"), x, y)
 
 
 _FAR = 32.0
@@ -141,7 +146,7 @@ def laplacian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite
 
     Parameters, result and errors are those of :func:`gaussian`.
     """
-    _positive(gamma=gamma)
+    gamma = require_positive("gamma", gamma)
     _check_points(check_finite, x, y)
 
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
@@ -151,7 +156,7 @@ def laplacian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite
     def prepare(points: Array) -> tuple[Array, ...]:
         return (_wide(points) * gamma,)
 
-    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+    return _of_points(PointFunction(prepare, evaluate, _ones, f"laplacian(gamma={gamma:g})"), x, y)
 
 
 def _accumulate(a: Array, b: Array, of: Callable[[Array], Array]) -> Array:
@@ -179,9 +184,9 @@ def matern(
     error in the square of a distance would be an error of its square root in :math:`e^{-s}`.
     Source: Rasmussen and Williams 2006, eq. (4.17).
     """
-    _positive(length_scale=length_scale)
-    if nu not in (0.5, 1.5, 2.5):
-        raise RangeError("nu", f"{nu}", "0.5, 1.5 or 2.5, the ones with a short closed form")
+    length_scale = require_positive("length_scale", length_scale)
+    closed = "0.5, 1.5 or 2.5, the ones with a short closed form"
+    nu = require_number("nu", nu, lambda x: x in (0.5, 1.5, 2.5), closed)
     _check_points(check_finite, x, y)
 
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
@@ -194,7 +199,8 @@ def matern(
     def prepare(points: Array) -> tuple[Array, ...]:
         return (_wide(points) * (sqrt(2 * nu) / length_scale),)
 
-    return _of_points(PointFunction(prepare, evaluate, _ones), x, y)
+    text = f"matern(nu={nu:g}, length_scale={length_scale:g})"
+    return _of_points(PointFunction(prepare, evaluate, _ones, text), x, y)
 
 
 def polynomial(
@@ -207,16 +213,14 @@ def polynomial(
     coef0: float = 1.0,
     check_finite: bool = False,
 ) -> Kernel:
-    r"""The polynomial kernel :math:`k(x, y) = (\gamma x^Ty + c_0)^p`, p a whole number and c₀ at least 0.
+    r"""The polynomial kernel :math:`k(x, y) = (\gamma x^Ty + c_0)^p`, p from 1 to 2²⁰ and c₀ at least 0.
 
     Parameters, result and errors are those of :func:`gaussian`.  Its rank is at most
     :math:`\binom{d + p}{p}`.
     """
-    _positive(gamma=gamma)
-    if isinstance(degree, bool) or not isinstance(degree, (int, np.integer)) or degree < 1:
-        raise RangeError("degree", f"{degree!r}", "an integer of at least 1")
-    if not 0 <= coef0 < float("inf"):
-        raise RangeError("coef0", f"{coef0}", "a number of at least 0, or the kernel is not PSD")
+    gamma = require_positive("gamma", gamma)
+    degree = require_count("degree", degree, high=2**20)
+    coef0 = require_nonnegative("coef0", coef0)  # below 0 the kernel is not PSD
     _check_points(check_finite, x, y)
 
     def diagonal(a: tuple[Array, ...]) -> Array:
@@ -228,7 +232,8 @@ def polynomial(
     def prepare(points: Array) -> tuple[Array, ...]:
         return (_wide(points) * sqrt(gamma),)
 
-    return _of_points(PointFunction(prepare, evaluate, diagonal), x, y)
+    text = f"polynomial(degree={degree}, gamma={gamma:g}, coef0={coef0:g})"
+    return _of_points(PointFunction(prepare, evaluate, diagonal, text), x, y)
 
 
 def softmax(
@@ -252,12 +257,10 @@ def softmax(
     :func:`gaussian` with ``gamma=scale / 2``: softmax(QKᵀ) is its row-normalised form up to a scaling of
     the columns by :math:`e^{s\|k\|^2/2}`.  Result and errors are those of :func:`gaussian`.
     """
-    if scale is not None:
-        _positive(scale=scale)
     _check_points(check_finite, q, k, "qk")
+    s = q.shape[1] ** -0.5 if scale is None else require_positive("scale", scale)
 
     def prepare(points: Array) -> tuple[Array, ...]:
-        s = points.shape[1] ** -0.5 if scale is None else scale
         return (_wide(points) * sqrt(s),)
 
     def diagonal(a: tuple[Array, ...]) -> Array:
@@ -267,7 +270,7 @@ def softmax(
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
         return namespace(a=a[0]).exp(a[0] @ transpose(b[0]))
 
-    return _of_points(PointFunction(prepare, evaluate, diagonal), q, k)
+    return _of_points(PointFunction(prepare, evaluate, diagonal, f"softmax(scale={s:g})"), q, k)
 
 
 def custom(
@@ -290,12 +293,12 @@ def custom(
     noise : float
         At least 0 and below 1: see :class:`Kernel`.
 
-    Other parameters, result and errors are those of :func:`gaussian`.  That it is symmetric and PSD is the
-    user's word; methods that need it raise where they see that it is not.
+    Other parameters, result and errors are those of :func:`gaussian`, and what ``function`` and ``diagonal`` return
+    is checked where they are called.  That the kernel is symmetric and PSD is the user's word; methods that need it
+    raise where they see that it is not.
     """
-
-    if not 0 <= noise < 1:
-        raise RangeError("noise", f"{noise}", "a number in [0, 1)")
+    require_callable("function", function)
+    noise = require_tolerance("noise", noise)
     _check_points(check_finite, x, y)
 
     def prepare(points: Array) -> tuple[Array, ...]:
@@ -303,21 +306,41 @@ def custom(
 
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
         found = function(a[0], b[0])
-        if tuple(found.shape) != (a[0].shape[0], b[0].shape[0]):
-            needs = f"a result of shape {(a[0].shape[0], b[0].shape[0])}"
-            raise ShapeError("function", f"one that gave shape {tuple(found.shape)}", needs)
-        return found
+        return _returned("function", found, a[0], (a[0].shape[0], b[0].shape[0]))
 
-    parts = PointFunction(prepare, evaluate, None if diagonal is None else lambda a: diagonal(a[0]))
+    parts = PointFunction(prepare, evaluate, None, "custom()")
+    if diagonal is not None:
+        own = require_callable("diagonal", diagonal)
+        parts = replace(parts, diagonal=lambda a: _returned("diagonal", own(a[0]), a[0], a[0].shape[:1]))
     return _of_points(parts, x, y, noise)
 
 
-def precomputed(a: Array, /, *, check_finite: bool = False) -> Kernel:
+def _returned(name: str, found: Any, points: Array, shape: tuple[int, ...]) -> Array:
+    """What a function of the caller's returned, of the points' library and this shape, or a refusal that names it."""
+    floating(namespace(points=points, **{name: found}), **{name: found})
+    if tuple(found.shape) != tuple(shape):
+        raise ShapeError(
+            name, f"one that gave shape {tuple(found.shape)}", f"a result of shape {tuple(shape)}"
+        )
+    return found
+
+
+def precomputed(a: Array, /, *, noise: float | None = None, check_finite: bool = False) -> Kernel:
     """The kernel whose matrix (n, p) is at hand; entries read are counted, and the matrix is not copied.
+
+    Parameters
+    ----------
+    a : array (n, p)
+    noise : float, optional
+        In [0, 1): how far an entry may be from that of the PSD matrix meant, see :class:`Kernel`.  By default the
+        unit roundoff of a format of 16 bits, in which entries are stored and not computed, and 0 for a wider one.
+    check_finite : bool
+        Raise on NaN and infinity.
 
     It counts as symmetric if it is square: a PSD method that meets a pair of entries that differ raises.
     Raises what :func:`gaussian` raises.
     """
+    require_flag("check_finite", check_finite)
     xp = namespace(a=a)
     floating(xp, a=a)
     require_matrix("a", a)
@@ -325,4 +348,6 @@ def precomputed(a: Array, /, *, check_finite: bool = False) -> Kernel:
         raise ShapeError("a", f"of shape {tuple(a.shape)}", "shape (n, p); a kernel has no batch")
     if check_finite:
         require_finite(xp, a=a)
-    return MatrixKernel(a, compute_dtype(xp, a.dtype))
+    wide = compute_dtype(xp, a.dtype)
+    own = unit_roundoff(xp, a.dtype) if wide != a.dtype else 0.0
+    return MatrixKernel(a, wide, noise=own if noise is None else require_tolerance("noise", noise))

@@ -9,14 +9,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count, require_indices
 from nystrom_numerics.backend import (
     Array,
+    dtype_name,
     floating,
     from_numpy,
     namespace,
     strip_rows,
 )
-from nystrom_numerics.errors import DTypeError, NamespaceError, RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, KindError, NamespaceError, ShapeError
 
 __all__ = ["EntryCounter", "Index", "Kernel", "MatrixKernel", "PointFunction", "PointKernel"]
 
@@ -60,6 +62,16 @@ class Kernel(ABC):
     @property
     def entries(self) -> int:
         return self.counter.total
+
+    def __repr__(self) -> str:
+        """What it is, without its points or its matrix."""
+        noise = f", noise {self.noise:g}" if self.noise else ""
+        dtype = dtype_name(self.dtype)
+        return f"<{self._text} of shape {self.shape}, {dtype}{noise}, {self.entries} entries evaluated>"
+
+    @property
+    def _text(self) -> str:
+        return type(self).__name__
 
     @property
     @abstractmethod
@@ -128,16 +140,18 @@ class Kernel(ABC):
 
         Raises
         ------
-        ShapeError
-            ``v`` has another number of rows than p.
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            ``v`` is no real floating array of the kernel's library, or has another number of rows than p.
         """
         xp = namespace(kernel=self.like, v=v)
+        floating(xp, v=v)
         if v.ndim not in (1, 2) or v.shape[0] != self.shape[1]:
             raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape ({self.shape[1]},) or (…, columns)")
         return xp.concat([self.block(part, slice(None)) @ v for part in self.strips(self.shape[1])], axis=0)
 
     def strips(self, width: int, /) -> Iterator[slice]:
         """Consecutive slices of rows, each of a size to hold ``width`` entries a row at once."""
+        width = require_count("width", width)
         step = strip_rows(self.like, width)
         for start in range(0, self.shape[0], step):
             yield slice(start, min(start + step, self.shape[0]))
@@ -155,14 +169,11 @@ class Kernel(ABC):
     def _index(self, name: str, index: Index, length: int) -> Index:
         if isinstance(index, slice):
             return index
-        if isinstance(index, (list, tuple, range)):
-            index = np.asarray(index, dtype=np.int64)
-        if isinstance(index, np.ndarray):
-            if index.dtype.kind not in "iu":
-                raise DTypeError(name, f"of dtype {index.dtype}", "integers")
-            if index.size and not (index.min() >= 0 and index.max() < length):
-                raise RangeError(name, f"from {index.min()} to {index.max()}", f"indices in [0, {length})")
-            index = from_numpy(namespace(kernel=self.like), index, self.like)
+        if isinstance(index, (np.ndarray, list, tuple, range)):
+            host = require_indices(name, index, length)
+            return from_numpy(namespace(kernel=self.like), host, self.like)
+        if index is None:
+            raise KindError(name, "None", "indices or a slice")
         xp = namespace(kernel=self.like, **{name: index})
         if not xp.isdtype(index.dtype, "integral"):
             raise DTypeError(name, f"of dtype {index.dtype}", "integers")
@@ -189,14 +200,17 @@ class PointFunction:
         Two such tuples, of n and of p points, to the entries (n, p).
     diagonal : callable or None
         Such a tuple to the entries (i, i); ``None`` reads them off small blocks.
+    text : str
+        Its name and parameters, for those who look at a kernel.
     """
 
     prepare: Callable[[Array], tuple[Array, ...]]
     evaluate: Callable[[tuple[Array, ...], tuple[Array, ...]], Array]
     diagonal: Callable[[tuple[Array, ...]], Array] | None
+    text: str = "PointKernel"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PointKernel(Kernel):
     """The kernel matrix of points under a :class:`PointFunction`."""
 
@@ -215,6 +229,10 @@ class PointKernel(Kernel):
     @property
     def like(self) -> Array:
         return self.left[0]
+
+    @property
+    def _text(self) -> str:
+        return self.function.text
 
     def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
         rows = self._index("rows", rows, self.shape[0])
@@ -249,7 +267,7 @@ class PointKernel(Kernel):
         return xp.concat(found)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatrixKernel(Kernel):
     """A matrix that is at hand, read through the same door and counted alike."""
 
@@ -257,6 +275,7 @@ class MatrixKernel(Kernel):
     dtype_of: Any
     counter: EntryCounter = field(default_factory=EntryCounter)
     points: None = None
+    noise: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
@@ -265,6 +284,10 @@ class MatrixKernel(Kernel):
     @property
     def symmetric(self) -> bool:  # type: ignore[override]
         return bool(self.matrix.shape[0] == self.matrix.shape[1])
+
+    @property
+    def _text(self) -> str:
+        return "precomputed()"
 
     @property
     def like(self) -> Array:

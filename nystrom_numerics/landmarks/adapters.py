@@ -5,16 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_callable, require_instance
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace
 from nystrom_numerics.errors import NamespaceError
 from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.kernels.arguments import require_kernel
 from nystrom_numerics.landmarks.columns import pivoted_qr
-from nystrom_numerics.landmarks.draws import require_count
-from nystrom_numerics.landmarks.result import ColumnSubset, KernelStrategy, LandmarkPoints, Strategy
-from nystrom_numerics.landmarks.scores import Basis, sketched_basis
+from nystrom_numerics.landmarks.draws import require_landmarks
+from nystrom_numerics.landmarks.result import (
+    ColumnSubset,
+    KernelStrategy,
+    LandmarkPoints,
+    Strategy,
+    require_found,
+)
+from nystrom_numerics.landmarks.scores import Basis, of_basis, sketched_basis
 
 __all__ = ["on_basis", "on_columns", "on_points"]
 
@@ -24,14 +33,18 @@ def on_points(rule: Strategy, /) -> KernelStrategy:
 
     ``rng`` reaches rules that take one.  Raises NamespaceError for a kernel that knows no points.
     """
-    takes_rng = "rng" in inspect.signature(rule).parameters
+    takes_rng = _takes_rng(rule)
 
     def over_kernel(
         kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0
     ) -> LandmarkPoints | ColumnSubset:
+        require_kernel(kernel, symmetric=False)
+        generator(rng)
         if kernel.points is None:
             raise NamespaceError("kernel", "given by its matrix", "points, which this rule looks at")
-        found = rule(kernel.points, m, rng=rng) if takes_rng else rule(kernel.points, m)
+        found = require_found(
+            "rule", rule(kernel.points, m, rng=rng) if takes_rng else rule(kernel.points, m)
+        )
         if found.valid is None:
             return found
         xp = namespace(valid=found.valid)
@@ -49,17 +62,19 @@ def on_basis(rule: Callable[..., ColumnSubset], /, *, basis: Basis = sketched_ba
     ``rule`` is :func:`deim`, :func:`qdeim`, :func:`maxvol` or :func:`adaptive_randomized_pivoting`.  Cost and
     kernel entries are those of the basis.
     """
-    takes_rng = "rng" in inspect.signature(rule).parameters
+    takes_rng = _takes_rng(rule)
+    require_callable("basis", basis)
 
     def over_kernel(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> ColumnSubset:
+        require_kernel(kernel)
         source, seed = generator(rng)
         before = kernel.entries
-        kernel.require_symmetric()
-        u = basis(kernel, require_count("m", m, kernel.shape[0]), rng=source)
+        u = of_basis(basis, kernel, require_landmarks(m, kernel.shape[0]), source)
         if u.shape[1] == 0:  # a zero kernel
             nothing = from_numpy(namespace(u=u), np.zeros(0, dtype=np.int64), u)
             return ColumnSubset(nothing, None, kernel.entries - before, seed)
         found = rule(u, rng=source) if takes_rng else rule(u)
+        require_instance("rule", found, ColumnSubset, "a rule that gives a ColumnSubset")
         return replace(found, entries=kernel.entries - before, seed=seed)
 
     return over_kernel
@@ -70,9 +85,16 @@ def on_columns(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0)
 
     A rule for matrices small enough to hold; ``rng`` is not used.
     """
+    require_kernel(kernel, symmetric=False)
+    generator(rng)
+    m = require_landmarks(m, kernel.shape[1])
     before = kernel.entries
     found = pivoted_qr(_all(kernel), m)
     return replace(found, entries=kernel.entries - before)
+
+
+def _takes_rng(rule: Callable[..., Any]) -> bool:
+    return "rng" in inspect.signature(require_callable("rule", rule, "a landmark rule")).parameters
 
 
 def _all(kernel: Kernel) -> Array:

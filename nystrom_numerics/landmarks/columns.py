@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count, require_nonnegative, require_tolerance
 from nystrom_numerics.backend import (
     Array,
     compute_dtype,
@@ -23,9 +24,8 @@ from nystrom_numerics.backend import (
     solve_lower,
     unit_roundoff,
 )
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks.determinantal import require_basis
-from nystrom_numerics.landmarks.draws import require_count
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
 
@@ -74,9 +74,9 @@ def pivoted_qr(a: Array, m: int, /, *, rtol: float | None = None) -> ColumnSubse
     require_matrix("a", a)
     if a.ndim != 2:
         raise ShapeError("a", f"of shape {tuple(a.shape)}", "shape (l, n); no batch")
-    m = require_count("m", m, a.shape[1])
-    if rtol is not None and not 0 <= rtol < 1:
-        raise RangeError("rtol", f"{rtol}", "a number in [0, 1)")
+    m = require_count("m", m, 1, a.shape[1], of="the number of columns")
+    if rtol is not None:
+        rtol = require_tolerance("rtol", rtol)
     require_finite(xp, a=a)
     a = xp.astype(a, compute_dtype(xp, a.dtype), copy=False)
     length, n = a.shape
@@ -218,10 +218,7 @@ def maxvol(basis: Array, /, *, tol: float = 0.05, iterations: int = 1000) -> Col
 
 def _dominant(basis: Array, tol: float, iterations: int) -> tuple[Any, list[int], Array]:
     """The rows of :func:`maxvol` and C, the basis expressed in them."""
-    if not 0 <= tol < float("inf"):
-        raise RangeError("tol", f"{tol}", "a number of at least 0")
-    if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 0:
-        raise RangeError("iterations", f"{iterations!r}", "an integer of at least 0")
+    tol, iterations = require_nonnegative("tol", tol), require_count("iterations", iterations, 0)
     xp = require_basis(basis)
     work = xp.astype(basis, compute_dtype(xp, basis.dtype), copy=False)
     start = pivoted_qr(transpose(work), basis.shape[1]).indices
@@ -265,11 +262,8 @@ def rectangular_maxvol(basis: Array, m: int, /, *, tol: float = 0.05, iterations
     greedy set comes near.  Source: Mikhalev and Oseledets 2018,
     Algorithm 2.
     """
-    r = basis.shape[1] if getattr(basis, "ndim", 0) == 2 else 1
     xp, rows, c = _dominant(basis, tol, iterations)
-    m = require_count("m", m, basis.shape[0])
-    if m < r:
-        raise RangeError("m", f"{m}", f"at least the {r} columns of the basis")
+    m = require_count("m", m, basis.shape[1], basis.shape[0], of="the number of rows")
     squares = xp.sum(c * c, axis=1)
     order = xp.arange(basis.shape[0], dtype=xp.int64, device=device_of(basis))
     free = xp.ones((basis.shape[0],), dtype=xp.bool, device=device_of(basis))

@@ -6,10 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nystrom_numerics.backend import Array, device_of, from_numpy, generator, namespace, unit_roundoff
-from nystrom_numerics.errors import NonFiniteError, RangeError
+from nystrom_numerics.arguments import require_count, require_tolerance
+from nystrom_numerics.backend import (
+    Array,
+    device_of,
+    floating,
+    from_numpy,
+    generator,
+    namespace,
+    unit_roundoff,
+)
+from nystrom_numerics.brief import brief
+from nystrom_numerics.errors import NonFiniteError, ShapeError
 from nystrom_numerics.kernels import Kernel
-from nystrom_numerics.landmarks.draws import require_count
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.result import require_positions
 
 __all__ = ["CrossSubset", "adaptive_cross"]
 
@@ -38,6 +49,25 @@ class CrossSubset:
     right: Array
     entries: int
     seed: int | None
+
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        xp = require_positions(rows=self.rows, columns=self.columns)
+        namespace(rows=self.rows, left=self.left, right=self.right)
+        floating(xp, left=self.left, right=self.right)
+        k = tuple(self.rows.shape)
+        if len(k) != 1 or tuple(self.columns.shape) != k:
+            raise ShapeError(
+                "columns", f"of shape {tuple(self.columns.shape)}", f"that of `rows`, {k}, one axis"
+            )
+        if self.left.ndim != 2 or self.left.shape[1:] != k or not self.left.shape[0]:
+            raise ShapeError("left", f"of shape {tuple(self.left.shape)}", f"shape (n, {k[0]})")
+        if self.right.ndim != 2 or self.right.shape[:1] != k or not self.right.shape[1]:
+            raise ShapeError("right", f"of shape {tuple(self.right.shape)}", f"shape ({k[0]}, p)")
+        require_count("entries", self.entries, 0)
+        if self.seed is not None:
+            require_count("seed", self.seed, 0)
 
 
 def adaptive_cross(
@@ -86,13 +116,12 @@ def adaptive_cross(
     >>> found.rows.shape, bool(np.allclose(found.left @ found.right, a))
     ((1,), True)
     """
+    require_kernel(kernel, symmetric=False)
     source, seed = generator(rng)
     n, p = kernel.shape
-    m = require_count("m", m, min(n, p))
+    m = require_count("m", m, 1, min(n, p), of="the shorter side")
     xp, like = namespace(kernel=kernel.like), kernel.like
-    if rtol is not None and not 0 <= rtol < 1:
-        raise RangeError("rtol", f"{rtol}", "a number in [0, 1)")
-    level = 16 * unit_roundoff(xp, kernel.dtype) * m**0.5 if rtol is None else rtol
+    level = 16 * unit_roundoff(xp, kernel.dtype) * m**0.5 if rtol is None else require_tolerance("rtol", rtol)
     before = kernel.entries
     left = xp.zeros((n, m), dtype=kernel.dtype, device=device_of(like))
     right = xp.zeros((m, p), dtype=kernel.dtype, device=device_of(like))

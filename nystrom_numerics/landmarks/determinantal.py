@@ -17,7 +17,8 @@ from nystrom_numerics.backend import (
 )
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Kernel, polynomial
-from nystrom_numerics.landmarks.draws import require_count
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.draws import require_landmarks
 from nystrom_numerics.landmarks.pivoting import accelerated_rpcholesky
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.landmarks.scores import whole_spectrum
@@ -57,8 +58,9 @@ def kdpp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> Co
     (m+1) times the best.  Source: Kulesza and Taskar 2012, Algorithm 8; departures: eigenvectors come as
     in :func:`exact_basis`, and the polynomials are kept in logarithms.
     """
+    require_kernel(kernel)
     source, seed = generator(rng)
-    m, before = require_count("m", m, kernel.shape[0]), kernel.entries
+    m, before = require_landmarks(m, kernel.shape[0]), kernel.entries
     spectrum, xp = whole_spectrum(kernel), namespace(kernel=kernel.like)
     logs = np.log(to_numpy(spectrum.values).astype(np.float64))
     chosen = from_numpy(xp, _draw_eigenvectors(logs, min(m, len(logs)), source), kernel.like)

@@ -6,22 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count
 from nystrom_numerics.backend import Array, from_numpy, namespace
-from nystrom_numerics.errors import RangeError
 
-__all__ = ["draw", "require_count", "without_replacement"]
+__all__ = ["draw", "require_landmarks", "without_replacement"]
 
 
-def require_count(name: str, m: int, n: int) -> int:
-    """``m`` as an int from 1 to ``n``.
-
-    Raises
-    ------
-    RangeError
-    """
-    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or not 1 <= m <= n:
-        raise RangeError(name, f"{m!r}", f"an integer from 1 to the number of points, {n}")
-    return int(m)
+def require_landmarks(m: int, n: int) -> int:
+    """``m`` as an int from 1 to the ``n`` points there are; raises RangeError."""
+    return require_count("m", m, 1, n, of="the number of points")
 
 
 def draw(weights: Array, uniforms: np.ndarray[Any, Any]) -> Array:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace, require_finite, to_numpy
-from nystrom_numerics.errors import IndefiniteError, RangeError
+from nystrom_numerics.errors import IndefiniteError
 from nystrom_numerics.kernels import Kernel
-from nystrom_numerics.landmarks.draws import draw, require_count
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.draws import draw, require_landmarks
 from nystrom_numerics.landmarks.result import ColumnSubset
 
 __all__ = ["farthest_point", "kernel_kmeanspp"]
@@ -55,9 +57,8 @@ def farthest_point(kernel: Kernel, m: int, /, *, start: int = 0) -> ColumnSubset
     >>> landmarks.farthest_point(kernels.gaussian(x, gamma=1.0), 3).indices
     array([0, 2, 3])
     """
-    n = kernel.shape[0]
-    if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < n:
-        raise RangeError("start", f"{start!r}", f"an index in [0, {n})")
+    require_kernel(kernel)
+    start = require_count("start", start, 0, kernel.shape[0] - 1, of="the last point")
 
     def pick(distance: Array, step: int) -> Array:
         xp = namespace(distance=distance)
@@ -80,8 +81,9 @@ def kernel_kmeanspp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int
     the trace of the residual, and its expectation is within 8(ln m + 2) of the best possible with m centres
     (Arthur and Vassilvitskii 2007; with landmarks for Nyström, Oglic and Gärtner 2017).
     """
+    require_kernel(kernel)
     source, seed = generator(rng)
-    uniforms = source.random(require_count("m", m, kernel.shape[0]))
+    uniforms = source.random(require_landmarks(m, kernel.shape[0]))
 
     def pick(distance: Array, step: int) -> Array:
         xp = namespace(distance=distance)
@@ -93,8 +95,7 @@ def kernel_kmeanspp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int
 
 def _spread(kernel: Kernel, m: int, pick: Callable[[Array, int], Array], seed: int | None) -> ColumnSubset:
     """Landmarks picked by their squared distance to the nearest before; zero distances end it."""
-    kernel.require_symmetric()
-    m = require_count("m", m, kernel.shape[0])
+    m = require_landmarks(m, kernel.shape[0])
     xp: Any = namespace(kernel=kernel.like)
     before = kernel.entries
     diagonal = kernel.diagonal()

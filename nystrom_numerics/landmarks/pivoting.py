@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count, require_tolerance
 from nystrom_numerics.backend import (
     Array,
     device_of,
@@ -30,9 +31,10 @@ from nystrom_numerics.backend import (
     to_numpy,
     unit_roundoff,
 )
-from nystrom_numerics.errors import IndefiniteError, NonFiniteError, RangeError
+from nystrom_numerics.errors import IndefiniteError, NonFiniteError
 from nystrom_numerics.kernels import Kernel
-from nystrom_numerics.landmarks.draws import draw, require_count
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.draws import draw, require_landmarks
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
 
@@ -137,8 +139,9 @@ def rpcholesky(
     (Chen, Epperly, Tropp and Webber 2024, Theorem 3.1).  One step leaves
     :math:`E\,A^{(1)} = A - A^2/\mathrm{tr}A`.
     """
+    require_kernel(kernel)
     source, seed = generator(rng)
-    uniforms = source.random(require_count("m", m, kernel.shape[0]))
+    uniforms = source.random(require_landmarks(m, kernel.shape[0]))
 
     def random(residual: Array, step: int) -> Array:
         return draw(residual, uniforms[step : step + 1])
@@ -277,11 +280,11 @@ def _asymmetric(pivot: int, size: float) -> NoReturn:
 
 
 def _start(kernel: Kernel, m: int, rtol: float | None, capacity: int | None = None) -> _Partial:
-    kernel.require_symmetric()
+    require_kernel(kernel)
     n = kernel.shape[0]
-    m = require_count("m", m, n)
-    if rtol is not None and not 0 <= rtol < 1:
-        raise RangeError("rtol", f"{rtol}", "a number in [0, 1)")
+    m = require_landmarks(m, n)
+    if rtol is not None:
+        rtol = require_tolerance("rtol", rtol)
     xp, device = namespace(kernel=kernel.like), device_of(kernel.like)
     before = kernel.entries
     diagonal = kernel.diagonal()
@@ -309,8 +312,7 @@ def _one_by_one(
     kernel: Kernel, m: int, pick: _Pick, rtol: float | None, check_every: int, seed: int | None
 ) -> ColumnSubset:
     """Pivots chosen by ``pick(residual, step)``; the device is asked every ``check_every`` steps."""
-    if check_every < 1:
-        raise RangeError("check_every", f"{check_every}", "an integer of at least 1")
+    check_every = require_count("check_every", check_every)
     a = _start(kernel, m, rtol)
     xp, step, left = a.xp, 0, a.top
     order = xp.arange(kernel.shape[0], dtype=xp.int64, device=device_of(kernel.like))
@@ -386,8 +388,8 @@ def _in_blocks(
     a = _start(kernel, m, rtol, capacity)
     if block is None:
         block = min(m, max(8, isqrt(kernel.shape[0] * m // 100)))
-    elif isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
-        raise RangeError("block", f"{block!r}", "an integer of at least 1")
+    else:
+        block = require_count("block", block)
     left = a.top
     while a.rank < m and left > 0:
         proposals = draw(a.residual, source.random(block))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_count
 from nystrom_numerics.backend import (
     Array,
     compute_dtype,
@@ -15,7 +16,6 @@ from nystrom_numerics.backend import (
     generator,
     sum_by_label,
 )
-from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, take_rows
 from nystrom_numerics.landmarks.tokens import check_arguments, real_tokens, segments
 from nystrom_numerics.linalg import transpose
@@ -147,8 +147,7 @@ def kmeans(
     approximation error is bounded through the quantisation error, Zhang, Tsang and Kwok 2008.
     """
     xp, mask = check_arguments(x, m, mask, check_finite)
-    if iterations < 0:
-        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
+    require_count("iterations", iterations, 0)
     source, seed = generator(rng)
     dtype = compute_dtype(xp, x.dtype)
     points = xp.astype(x, dtype, copy=False)

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from nystrom_numerics.backend import Array, device_of, namespace
+from nystrom_numerics.arguments import require_count, require_instance
+from nystrom_numerics.backend import Array, device_of, floating, namespace, require_mask, require_matrix
+from nystrom_numerics.brief import brief
+from nystrom_numerics.errors import DTypeError, NamespaceError, ShapeError
 
-__all__ = ["ColumnSubset", "KernelStrategy", "LandmarkPoints", "Strategy", "take_rows"]
+__all__ = [
+    "ColumnSubset",
+    "KernelStrategy",
+    "LandmarkPoints",
+    "Strategy",
+    "require_found",
+    "require_positions",
+    "take_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,22 @@ class LandmarkPoints:
     entries: int
     seed: int | None
 
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        xp = namespace(points=self.points, valid=self.valid)
+        floating(xp, points=self.points)
+        require_matrix("points", self.points)
+        require_mask(xp, "valid", self.valid, tuple(self.points.shape[:-1]))
+        _require_story(self)
+
     def gather(self, x: Array, /) -> Array:
-        """The landmarks themselves; ``x`` is not looked at."""
+        """The landmarks themselves, for ``x`` (..., n, d) of their width; its entries are not looked at."""
+        _require_points(x, points=self.points)
+        if x.shape[-1] != self.points.shape[-1]:
+            raise ShapeError(
+                "x", f"of width {x.shape[-1]}", f"that of the landmarks, {self.points.shape[-1]}"
+            )
         return self.points
 
 
@@ -63,9 +88,33 @@ class ColumnSubset:
     factor: Array | None = None
     residual: Array | None = None
 
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        xp = require_positions(indices=self.indices)
+        shape = tuple(self.indices.shape)
+        namespace(indices=self.indices, valid=self.valid, factor=self.factor, residual=self.residual)
+        require_mask(xp, "valid", self.valid, shape)
+        if self.factor is not None:
+            floating(xp, factor=self.factor)
+            if self.factor.ndim != 2 or not self.factor.shape[0] or (self.factor.shape[1],) != shape:
+                needs = f"shape (n, {shape[-1]}), a column for each of one axis of indices"
+                raise ShapeError("factor", f"of shape {tuple(self.factor.shape)}", needs)
+        if self.residual is not None:
+            floating(xp, residual=self.residual)
+            n = None if self.factor is None else self.factor.shape[0]
+            if (
+                self.residual.ndim != 1
+                or not self.residual.shape[0]
+                or n not in (None, self.residual.shape[0])
+            ):
+                needs = "shape (n,), n the rows of `factor`"
+                raise ShapeError("residual", f"of shape {tuple(self.residual.shape)}", needs)
+        _require_story(self)
+
     def gather(self, x: Array, /) -> Array:
         """The chosen rows of ``x`` (..., n, d), shape (..., m, d); zero where not valid."""
-        xp = namespace(x=x, indices=self.indices)
+        xp = _require_points(x, indices=self.indices)
         index = xp.broadcast_to(self.indices, (*x.shape[:-2], self.indices.shape[-1]))
         points = take_rows(x, index)
         if self.valid is None:
@@ -79,6 +128,46 @@ Strategy: TypeAlias = Callable[..., LandmarkPoints | ColumnSubset]
 KernelStrategy: TypeAlias = Callable[..., LandmarkPoints | ColumnSubset]
 """A landmark rule over a kernel: ``strategy(kernel, m, rng=rng)``; :func:`on_points` makes one of a
 :data:`Strategy`."""
+
+
+def require_found(name: str, found: Any) -> LandmarkPoints | ColumnSubset:
+    """What a rule of the caller's gave, ``name`` the argument that it came in; raises KindError."""
+    needs = "a rule that gives LandmarkPoints or a ColumnSubset"
+    require_instance(name, found, (LandmarkPoints, ColumnSubset), needs)
+    checked: LandmarkPoints | ColumnSubset = found
+    return checked
+
+
+def require_positions(**positions: Array) -> Any:
+    """Arrays of positions, of one axis at least; the namespace of them.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+    """
+    xp = namespace(**positions)
+    for name, x in positions.items():
+        if x is None:
+            raise NamespaceError(name, "None", "an array of positions")
+        if not xp.isdtype(x.dtype, "integral"):
+            raise DTypeError(name, f"of dtype {x.dtype}", "integers")
+        if not x.ndim:
+            raise ShapeError(name, "of no axis", "one axis at least")
+    return xp
+
+
+def _require_points(x: Array, **own: Array) -> Any:
+    xp = namespace(x=x, **own)
+    floating(xp, x=x)
+    require_matrix("x", x)
+    return xp
+
+
+def _require_story(found: LandmarkPoints | ColumnSubset) -> None:
+    require_count("entries", found.entries, 0)
+    if found.seed is not None:
+        require_count("seed", found.seed, 0)
 
 
 def take_rows(x: Array, index: Array) -> Array:

@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_callable, require_count, require_number
 from nystrom_numerics.backend import (
     Array,
     device_of,
+    floating,
     from_numpy,
     generator,
     namespace,
@@ -19,9 +21,11 @@ from nystrom_numerics.backend import (
     to_numpy,
     unit_roundoff,
 )
-from nystrom_numerics.errors import IndefiniteError, RangeError
+from nystrom_numerics.brief import brief
+from nystrom_numerics.errors import IndefiniteError, ShapeError
 from nystrom_numerics.kernels import Kernel, MatrixKernel
-from nystrom_numerics.landmarks.draws import require_count, without_replacement
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.draws import require_landmarks, without_replacement
 from nystrom_numerics.landmarks.pivoting import complete_factor
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
@@ -69,8 +73,8 @@ def length_squared(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int 
     :math:`E\|R\|_F \le \|A - A_k\|_F + \varepsilon\sum_i k_{ii}^2` (Drineas and Mahoney 2005, Theorem 3;
     recalled, not re-derived here).  Departure: distinct columns, not rescaled.
     """
-    source, seed = generator(rng)
-    m, before = _check(kernel, m), kernel.entries
+    m = _check(kernel, m)
+    (source, seed), before = generator(rng), kernel.entries
     diagonal = _diagonal(kernel)
     chosen = without_replacement((diagonal / max(diagonal.max(), 1e-300)) ** 2, m, source)
     return _subset(kernel, chosen, before, seed)
@@ -106,10 +110,10 @@ def leverage(
     :math:`(1 + \varepsilon^2)\,\mathrm{tr}(A - A_k)` with probability 1 − δ (Gittens and Mahoney 2016, Lemma
     3; recalled).  Departure: distinct columns.
     """
-    source, seed = generator(rng)
-    m, before = _check(kernel, m), kernel.entries
-    rank = m if rank is None else require_count("rank", rank, kernel.shape[0])
-    u = (exact_basis if basis is None else basis)(kernel, rank, rng=source)
+    m = _check(kernel, m)
+    (source, seed), before = generator(rng), kernel.entries
+    rank = m if rank is None else require_count("rank", rank, 1, kernel.shape[0], of="the number of points")
+    u = of_basis(exact_basis if basis is None else basis, kernel, rank, source)
     xp = namespace(u=u)
     scores = to_numpy(xp.sum(u * u, axis=1)).astype(np.float64)
     return _subset(kernel, without_replacement(scores, m, source), before, seed)
@@ -123,7 +127,26 @@ def exact_basis(kernel: Kernel, rank: int, /, *, rng: np.random.Generator | int 
     exact method avoids.  Where the matrix is at hand (:func:`~nystrom_numerics.kernels.precomputed`), its own
     eigendecomposition: n² entries, n³.  ``rng`` is not used; the signature is that of a :data:`Basis`.
     """
-    return whole_spectrum(kernel).leading(rank)
+    generator(rng)
+    require_kernel(kernel)
+    return whole_spectrum(kernel).leading(require_count("rank", rank))
+
+
+def of_basis(basis: Basis, kernel: Kernel, rank: int, source: np.random.Generator) -> Array:
+    """What ``basis`` makes of the kernel, checked: it is the caller's.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, ShapeError
+        Naming ``basis``.
+    """
+    found = require_callable("basis", basis)(kernel, rank, rng=source)
+    xp = namespace(basis=found)
+    floating(xp, basis=found)
+    if found.ndim != 2 or found.shape[0] != kernel.shape[0] or found.shape[1] > rank:
+        needs = f"shape ({kernel.shape[0]}, at most {rank})"
+        raise ShapeError("basis", f"one that gave shape {tuple(found.shape)}", needs)
+    return found
 
 
 def sketched_basis(
@@ -136,9 +159,10 @@ def sketched_basis(
     Yurtsever, Udell and Cevher 2017, Algorithm 3, whose shift ν keeps rounding from spoiling the core.
     """
     source, _ = generator(rng)
-    kernel.require_symmetric()
+    require_kernel(kernel)
     n = kernel.shape[0]
-    width = min(n, rank + oversampling)
+    rank = require_count("rank", rank)
+    width = min(n, rank + require_count("oversampling", oversampling, 0))
     xp = namespace(kernel=kernel.like)
     gaussian = from_numpy(xp, source.standard_normal((n, width)), kernel.like)
     test, _ = xp.linalg.qr(xp.astype(gaussian, kernel.dtype))
@@ -179,6 +203,8 @@ class Spectrum:
     factor: Array
     rotation: Array
     scaled: bool
+
+    __repr__ = brief
 
     def vectors(self, chosen: Array) -> Array:
         """Orthonormal eigenvectors at the places ``chosen``, shape (n, k)."""
@@ -259,12 +285,14 @@ def ridge_leverage(
     recalled).  Departures: the last level draws m distinct columns, in place of a random number, and
     the small systems are solved on the host in float64.
     """
-    source, seed = generator(rng)
-    m, before = _check(kernel, m), kernel.entries
+    m = _check(kernel, m)
+    (source, seed), before = generator(rng), kernel.entries
     n = kernel.shape[0]
-    c = max(1.0, log(m)) if oversampling is None else oversampling
-    if not 1 <= c < float("inf"):
-        raise RangeError("oversampling", f"{oversampling}", "a number of at least 1")
+    c = max(1.0, log(m))
+    if oversampling is not None:
+        c = require_number(
+            "oversampling", oversampling, lambda x: 1 <= x < float("inf"), "a number of at least 1"
+        )
     k = ceil(m / (4 * c))
     diagonal = _diagonal(kernel)
     order = source.permutation(n)
@@ -318,8 +346,8 @@ def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagona
 
 
 def _check(kernel: Kernel, m: int) -> int:
-    kernel.require_symmetric()
-    return require_count("m", m, kernel.shape[0])
+    require_kernel(kernel)
+    return require_landmarks(m, kernel.shape[0])
 
 
 def _diagonal(kernel: Kernel) -> Any:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from nystrom_numerics.arguments import require_count, require_flag
 from nystrom_numerics.backend import (
     Array,
     device_of,
@@ -19,7 +18,6 @@ from nystrom_numerics.backend import (
     require_mask,
     require_matrix,
 )
-from nystrom_numerics.errors import RangeError
 
 __all__ = ["check_arguments", "rank_of", "real_tokens", "segments"]
 
@@ -29,16 +27,15 @@ def check_arguments(x: Array, m: int, mask: Array | None, check_finite: bool) ->
 
     Raises
     ------
-    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
     """
     xp = namespace(x=x, mask=mask)
     floating(xp, x=x)
     require_matrix("x", x)
-    if check_finite:
+    if require_flag("check_finite", check_finite):
         require_finite(xp, x=x)
-    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or not 1 <= m <= x.shape[-2]:
-        raise RangeError("m", f"{m!r}", f"an integer from 1 to the number of tokens, {x.shape[-2]}")
+    require_count("m", m, 1, x.shape[-2], of="the number of tokens")
     return xp, require_mask(xp, "mask", mask, x.shape[:-1])
 
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nystrom_numerics.arguments import (
+    require_count,
+    require_instance,
+    require_nonnegative,
+    require_tolerance,
+)
 from nystrom_numerics.backend import (
     Array,
     device_of,
+    floating,
     namespace,
     unit_roundoff,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.kernels import Index, Kernel
+from nystrom_numerics.kernels.arguments import require_kernel
 from nystrom_numerics.landmarks import CrossSubset
+from nystrom_numerics.landmarks.result import require_positions
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.lowrank.arguments import require_rows
 
@@ -41,6 +51,21 @@ class CrossFactor:
     frobenius_residual: float | None
     entries: int
 
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        require_positions(rows=self.rows, columns=self.columns)
+        namespace(rows=self.rows, left=self.left, right=self.right)
+        floating(namespace(left=self.left, right=self.right), left=self.left, right=self.right)
+        if self.left.ndim != 2 or not self.left.shape[0]:
+            raise ShapeError("left", f"of shape {tuple(self.left.shape)}", "shape (n, r)")
+        if self.right.ndim != 2 or self.right.shape[0] != self.left.shape[1] or not self.right.shape[1]:
+            needs = f"shape (r, p), r the columns of `left`, {self.left.shape[1]}"
+            raise ShapeError("right", f"of shape {tuple(self.right.shape)}", needs)
+        if self.frobenius_residual is not None:
+            require_nonnegative("frobenius_residual", self.frobenius_residual)
+        require_count("entries", self.entries, 0)
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.left.shape[0], self.right.shape[1]
@@ -51,12 +76,12 @@ class CrossFactor:
 
     def apply(self, v: Array, /) -> Array:
         """The product with v (p,) or (p, c); (n + p)rc multiplications."""
-        require_rows("v", v, self.right.shape[1])
+        require_rows("v", v, self.right.shape[1], right=self.right)
         return self.left @ (self.right @ v)
 
     def apply_transpose(self, v: Array, /) -> Array:
         """The product of the transpose with v (n,) or (n, c)."""
-        require_rows("v", v, self.left.shape[0])
+        require_rows("v", v, self.left.shape[0], left=self.left)
         return transpose(self.right) @ (transpose(self.left) @ v)
 
     def diagonal(self) -> Array:
@@ -112,6 +137,7 @@ def cross_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float 
     >>> bool(np.allclose(factor.apply(np.eye(3)), a))
     True
     """
+    require_kernel(kernel, symmetric=False)
     before, xp = kernel.entries, namespace(kernel=kernel.like)
     c, r, rows, columns = _crossing(xp, kernel, rows, columns, rtol)
     if r.shape[0] < c.shape[1]:
@@ -136,6 +162,7 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
     :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
     :math:`(\eta_p + \eta_q)\sigma_{k+1}` (Sorensen and Embree 2016, Theorem 4.1).
     """
+    require_kernel(kernel, symmetric=False)
     before, xp = kernel.entries, namespace(kernel=kernel.like)
     c, r, rows, columns = _crossing(xp, kernel, rows, columns, rtol)
     q, p = _range(xp, c, rtol), _range(xp, transpose(r), rtol)
@@ -152,14 +179,15 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
 
 def ready_cross(subset: CrossSubset, /) -> CrossFactor:
     """The factor that adaptive cross approximation comes with; no kernel entries."""
+    require_instance("subset", subset, CrossSubset)
     return CrossFactor(subset.left, subset.right, subset.rows, subset.columns, None, 0)
 
 
 def _crossing(
     xp: Any, kernel: Kernel, rows: Index, columns: Index, rtol: float | None
 ) -> tuple[Array, Array, Array, Array]:
-    if rtol is not None and not 0 <= rtol < 1:
-        raise RangeError("rtol", f"{rtol}", "a number in [0, 1)")
+    if rtol is not None:
+        require_tolerance("rtol", rtol)
     c, r = kernel.columns(columns), kernel.rows(rows)
     for name, count in (("rows", r.shape[0]), ("columns", c.shape[1])):
         if not count:

@@ -8,20 +8,32 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import (
+    require_count,
+    require_flag,
+    require_indices,
+    require_positive,
+    require_tolerance,
+)
 from nystrom_numerics.backend import (
     Array,
     device_of,
+    floating,
     from_numpy,
     namespace,
+    require_matrix,
     solve_lower,
     to_numpy,
     unit_roundoff,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import NamespaceError, RangeError, ShapeError
 from nystrom_numerics.kernels import Kernel, precomputed
+from nystrom_numerics.kernels.arguments import require_kernel
 from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints, pivoted_cholesky
+from nystrom_numerics.landmarks.result import require_found, require_positions
 from nystrom_numerics.linalg import transpose
-from nystrom_numerics.lowrank.arguments import require_ridge, require_rows
+from nystrom_numerics.lowrank.arguments import require_rows
 
 __all__ = ["NystromFactor", "NystromPreconditioner", "nystrom_factor"]
 
@@ -53,6 +65,26 @@ class NystromFactor:
     residual: Array | None
     entries: int
 
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        require_found("landmarks", self.landmarks)
+        require_positions(kept=self.kept)
+        xp = namespace(factor=self.factor, kept=self.kept, triangle=self.triangle, residual=self.residual)
+        floating(xp, factor=self.factor, triangle=self.triangle)
+        n, r = self.factor.shape if self.factor.ndim == 2 else (0, 0)
+        if not n:
+            raise ShapeError("factor", f"of shape {tuple(self.factor.shape)}", "shape (n, r)")
+        shapes = {"kept": (self.kept, (r,)), "triangle": (self.triangle, (r, r))}
+        if self.residual is not None:
+            floating(xp, residual=self.residual)
+            shapes["residual"] = (self.residual, (n,))
+        for name, (x, shape) in shapes.items():
+            if tuple(x.shape) != shape:
+                needs = f"{shape}, for `factor` of shape {(n, r)}"
+                raise ShapeError(name, f"of shape {tuple(x.shape)}", needs)
+        require_count("entries", self.entries, 0)
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.factor.shape[0], self.factor.shape[0]
@@ -63,7 +95,7 @@ class NystromFactor:
 
     def apply(self, v: Array, /) -> Array:
         r""":math:`\hat A v` for v (n,) or (n, c); 2nrc multiplications."""
-        require_rows("v", v, self.factor.shape[0])
+        require_rows("v", v, self.factor.shape[0], factor=self.factor)
         return self.factor @ (transpose(self.factor) @ v)
 
     def diagonal(self) -> Array:
@@ -120,8 +152,8 @@ class NystromFactor:
         Cost: nr² + 4nrc multiplications, one eigendecomposition r × r.  The difference loses digits for
         λ₁/μ large, and one step of refinement wins them back.
         """
-        require_ridge(ridge)
-        require_rows("b", b, self.factor.shape[0])
+        ridge = require_positive("ridge", ridge)
+        require_rows("b", b, self.factor.shape[0], factor=self.factor)
         xp = namespace(f=self.factor, b=b)
         f = self.factor
         values, vectors = _gram_spectrum(f)
@@ -141,8 +173,8 @@ class NystromFactor:
 
         Predictions are ``factor.features(kernel, x) @ w``.  Raises what :meth:`solve` raises.
         """
-        require_ridge(ridge)
-        require_rows("y", y, self.factor.shape[0])
+        ridge = require_positive("ridge", ridge)
+        require_rows("y", y, self.factor.shape[0], factor=self.factor)
         values, vectors = _gram_spectrum(self.factor)
         right = transpose(self.factor) @ (y if y.ndim == 2 else y[:, None])
         w = vectors @ ((transpose(vectors) @ right) / (values + ridge)[:, None])
@@ -153,7 +185,10 @@ class NystromFactor:
 
         Raises NamespaceError for a kernel that knows no points.
         """
+        require_kernel(kernel)
         xp = namespace(f=self.factor, x=x)
+        floating(xp, x=x)
+        require_matrix("x", x)
         if kernel.points is None:
             raise NamespaceError("kernel", "given by its matrix", "points, to compare new ones with")
         z = self.landmarks.gather(kernel.points)
@@ -164,7 +199,7 @@ class NystromFactor:
 
         Raises RangeError for a ridge that is not positive.
         """
-        require_ridge(ridge)
+        ridge = require_positive("ridge", ridge)
         values, vectors = self.eigendecomposition()
         least = values[-1:] if self.rank else values
         return NystromPreconditioner(vectors, (least + ridge) / (values + ridge) - 1)
@@ -189,8 +224,11 @@ class NystromPreconditioner:
     vectors: Array
     weights: Array
 
+    __repr__ = brief
+
     def apply(self, b: Array, /) -> Array:
         """P⁻¹ b for b (n,) or (n, c); 2nrc multiplications."""
+        require_rows("b", b, self.vectors.shape[0], vectors=self.vectors)
         inner = transpose(self.vectors) @ b
         return b + self.vectors @ (inner * (self.weights if b.ndim == 1 else self.weights[:, None]))
 
@@ -243,16 +281,23 @@ def nystrom_factor(
     >>> factor.rank, factor.entries, factor.trace_residual < 0.02 * 200
     (40, 0, True)
     """
-    kernel.require_symmetric()
-    before = kernel.entries
+    require_kernel(kernel)
+    require_found("landmarks", landmarks)
+    if rtol is not None:
+        rtol = require_tolerance("rtol", rtol)
+    require_flag("diagonal", diagonal)
+    before, n = kernel.entries, kernel.shape[0]
     xp = namespace(kernel=kernel.like)
     if isinstance(landmarks, ColumnSubset) and landmarks.factor is not None:
+        namespace(kernel=kernel.like, landmarks=landmarks.factor)
+        if landmarks.factor.shape[0] != n:
+            got = f"a subset with a factor of {landmarks.factor.shape[0]} rows"
+            raise ShapeError("landmarks", got, f"one of the kernel's {n} points")
         triangle = xp.take(landmarks.factor, landmarks.indices, axis=0)
         kept = xp.arange(triangle.shape[0], dtype=xp.int64, device=device_of(kernel.like))
         return NystromFactor(landmarks.factor, landmarks, kept, triangle, landmarks.residual, 0)
 
     core, evaluate = _core(xp, kernel, landmarks)
-    n = kernel.shape[0]
     kept, triangle = _pivots(xp, core, rtol)
     rank = int(kept.shape[0])
     factor = xp.zeros((n, rank), dtype=kernel.dtype, device=device_of(kernel.like))
@@ -301,10 +346,17 @@ def _core(
         indices = landmarks.indices
         if indices.ndim != 1:
             raise ShapeError("landmarks", f"of shape {tuple(indices.shape)}", "shape (m,); no batch")
+        if isinstance(indices, np.ndarray):
+            require_indices("landmarks", indices, kernel.shape[0])
+        namespace(kernel=kernel.like, landmarks=indices)
         return kernel.block(indices, indices), lambda strip, kept: kernel.block(strip, xp.take(indices, kept))
     points = landmarks.points
+    namespace(kernel=kernel.like, landmarks=points)
     if points.ndim != 2:
         raise ShapeError("landmarks", f"of shape {tuple(points.shape)}", "shape (m, d); no batch")
+    if kernel.points is not None and points.shape[1] != kernel.points.shape[1]:
+        needs = f"that of the kernel's points, {kernel.points.shape[1]}"
+        raise ShapeError("landmarks", f"of width {points.shape[1]}", needs)
 
     def evaluate(strip: slice, kept: Array) -> Array:
         return kernel.cross(xp.take(points, kept, axis=0), rows=strip)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nystrom_numerics.backend import (
-    namespace,
-)
+from nystrom_numerics.arguments import require_instance
+from nystrom_numerics.backend import namespace
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Kernel
+from nystrom_numerics.kernels.arguments import require_kernel
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.lowrank.cross import CrossFactor
 from nystrom_numerics.lowrank.nystrom import NystromFactor
@@ -32,6 +32,8 @@ def residual_norms(kernel: Kernel, factor: NystromFactor | CrossFactor, /) -> Re
 
     Raises ShapeError for a factor of another shape than the kernel.
     """
+    require_kernel(kernel, symmetric=False)
+    require_instance("factor", factor, (NystromFactor, CrossFactor))
     if kernel.shape != factor.shape:
         raise ShapeError("factor", f"of shape {factor.shape}", f"the kernel's, {kernel.shape}")
     xp, before = namespace(kernel=kernel.like), kernel.entries

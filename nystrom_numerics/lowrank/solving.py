@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nystrom_numerics.arguments import require_count, require_instance, require_positive
 from nystrom_numerics.backend import (
     Array,
     device_of,
@@ -12,9 +13,11 @@ from nystrom_numerics.backend import (
     status_tells,
     worst_status,
 )
-from nystrom_numerics.errors import RangeError, Status
+from nystrom_numerics.brief import brief
+from nystrom_numerics.errors import ShapeError, Status
 from nystrom_numerics.kernels import Kernel
-from nystrom_numerics.lowrank.arguments import require_ridge, require_rows
+from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.lowrank.arguments import checked_operator, require_rows
 from nystrom_numerics.lowrank.nystrom import NystromFactor
 
 __all__ = ["SolveResult", "conjugate_gradients", "kernel_ridge"]
@@ -38,6 +41,8 @@ class SolveResult:
     residual: Array
     iterations: Array
     codes: Array
+
+    __repr__ = brief
 
     @property
     def status(self) -> Status:
@@ -66,7 +71,7 @@ def conjugate_gradients(
     precondition : callable, optional
         v (n, c) to P⁻¹ v, symmetric positive definite, such as ``factor.preconditioner(ridge).apply``.
     tol : float
-        Above 0: a right-hand side stops where the residual of the recurrence is at most tol‖b‖₂.
+        Above 0, finite: a right-hand side stops where the residual of the recurrence is at most tol‖b‖₂.
     iterations : int
         At most, at least 0.
     check_every : int
@@ -89,15 +94,15 @@ def conjugate_gradients(
     :math:`2((\sqrt\kappa - 1)/(\sqrt\kappa + 1))^j` times the first.  Source: Golub and Van Loan, Algorithm
     11.5.1.
     """
-    if not tol > 0:
-        raise RangeError("tol", f"{tol}", "a number above 0")
-    if iterations < 0:
-        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
-    if check_every < 1:
-        raise RangeError("check_every", f"{check_every}", "an integer of at least 1")
+    tol = require_positive("tol", tol)
+    iterations = require_count("iterations", iterations, 0)
+    check_every = require_count("check_every", check_every)
     xp = namespace(b=b)
-    require_rows("b", b, b.shape[0] if b.ndim else 0)
+    require_rows("b", b, max(1, b.shape[0]) if b.ndim else 1)
     right = b if b.ndim == 2 else b[:, None]
+    apply = checked_operator("apply", apply, b.shape[0])
+    if precondition is not None:
+        precondition = checked_operator("precondition", precondition, b.shape[0])
 
     def inner(x: Array, y: Array) -> Array:
         return xp.sum(x * y, axis=0)
@@ -171,10 +176,15 @@ def kernel_ridge(
     are ``kernel.cross(x).T @ alpha``.  Source: Frangella, Tropp and Udell 2023, §5; with randomly pivoted
     Cholesky, Díaz, Epperly, Frangella, Tropp and Webber 2023.
     """
-    kernel.require_symmetric()
-    require_ridge(ridge)
-    require_rows("y", y, kernel.shape[0])
-    precondition = None if factor is None else factor.preconditioner(ridge).apply
+    require_kernel(kernel)
+    ridge = require_positive("ridge", ridge)
+    require_rows("y", y, kernel.shape[0], kernel=kernel.like)
+    precondition = None
+    if factor is not None:
+        require_instance("factor", factor, NystromFactor)
+        if factor.shape != kernel.shape:
+            raise ShapeError("factor", f"of shape {factor.shape}", f"the kernel's, {kernel.shape}")
+        precondition = factor.preconditioner(ridge).apply
     return conjugate_gradients(
         lambda v: kernel.apply(v) + ridge * v,
         y,

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nystrom_numerics.arguments import (
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_positive,
+    require_tolerance,
+)
 from nystrom_numerics.attention import Pinv, ridge
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import KindError, RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
+from nystrom_numerics.nn.arguments import require_numbers, require_states, require_token_mask
 from nystrom_numerics.nn.attention import NystromAttention
 from nystrom_numerics.pinv import Solver
 
@@ -51,6 +60,27 @@ class NystromformerConfig:
     dropout: float = 0.1
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        sizes = ("vocabulary", "dim", "depth", "heads", "feed_forward", "max_positions", "types", "landmarks")
+        for name in sizes:
+            require_count(name, getattr(self, name))
+        require_count("pad_offset", self.pad_offset, 0)
+        if self.pad_id is not None:
+            require_count("pad_id", self.pad_id, 0, self.vocabulary - 1)
+        if self.dim % self.heads:
+            raise RangeError("heads", f"{self.heads}", f"a divisor of `dim`, {self.dim}")
+        require_flag("exact", self.exact)
+        if self.near is not None:
+            require_count("near", self.near)
+        for name in ("rule", "solver", "activation"):
+            require_callable(name, getattr(self, name))
+        if self.pinv is not None:
+            require_callable("pinv", self.pinv)
+        if self.conv_kernel is not None and require_count("conv_kernel", self.conv_kernel) % 2 == 0:
+            raise RangeError("conv_kernel", f"{self.conv_kernel}", "an odd number, or None")
+        require_tolerance("dropout", self.dropout)
+        require_positive("eps", self.eps)
+
 
 class _Embeddings(nn.Module):
     def __init__(self, c: NystromformerConfig) -> None:
@@ -64,12 +94,18 @@ class _Embeddings(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None, types: Tensor | None) -> Tensor:
         """Positions count real tokens only, so that padding on the left changes nothing either."""
+        require_numbers("ids", ids, self.words.num_embeddings)
+        if types is not None:
+            require_numbers("types", types, self.types.num_embeddings, tuple(ids.shape))
         n = ids.shape[-1]
         if mask is None:
             place = torch.arange(n, device=ids.device).expand_as(ids)
             if n > self.longest:
                 raise ShapeError("ids", f"of {n} tokens", f"at most {self.longest} tokens")
         else:
+            require_token_mask("mask", mask, tuple(ids.shape))
+            if n > self.longest and (most := int(mask.sum(-1).max())) > self.longest:
+                raise ShapeError("mask", f"of {most} real tokens", f"at most {self.longest}")
             place = (mask.long().cumsum(-1) - 1).clamp(0, self.longest - 1)
         x = self.words(ids) + self.positions(place + self.offset)
         x = x + self.types(torch.zeros_like(ids) if types is None else types)
@@ -124,7 +160,7 @@ class Nystromformer(nn.Module):
 
     def __init__(self, config: NystromformerConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = require_instance("config", config, NystromformerConfig)
         self.embeddings = _Embeddings(config)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.depth))
         self.apply(_start)
@@ -161,20 +197,39 @@ class PreNormEncoder(nn.Module):
         self, attentions: Sequence[NystromAttention], *, dim: int, feed_forward: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        dim, feed_forward = require_count("dim", dim), require_count("feed_forward", feed_forward)
+        dropout = require_tolerance("dropout", dropout)
+        if not isinstance(attentions, Sequence) or not attentions:
+            raise KindError(
+                "attentions", f"a {type(attentions).__name__}", "a list of attentions, one at least"
+            )
+        for a in attentions:
+            width = require_instance("attentions", a, NystromAttention).query.in_features
+            if width != dim:
+                raise ShapeError("dim", f"{dim}", f"the width of the tokens of `attentions`, {width}")
+        self.dim = dim
         self.layers = nn.ModuleList(_PreNormLayer(a, dim, feed_forward, dropout) for a in attentions)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        require_states("x", x, self.dim, next(self.parameters()).dtype)
+        if mask is not None:
+            require_token_mask("mask", mask, tuple(x.shape[:-1]))
         for layer in self.layers:
             x = layer(x, mask)
         return x
 
 
 class NystromformerForMaskedLM(nn.Module):
-    """Scores of every token of the vocabulary at every place, (b, n, vocabulary); output weights are the embeddings."""
+    """Scores of every token of the vocabulary at every place, (b, n, vocabulary).
 
-    def __init__(self, config: NystromformerConfig) -> None:
+    Output weights are the embeddings, or, not ``tied``, weights of their own.
+    """
+
+    def __init__(self, config: NystromformerConfig, *, tied: bool = True) -> None:
         super().__init__()
         self.encoder = Nystromformer(config)
+        own = None if require_flag("tied", tied) else torch.empty(config.vocabulary, config.dim)
+        self.decoder = None if own is None else nn.Parameter(nn.init.normal_(own, std=0.02))
         self.dense = nn.Linear(config.dim, config.dim)
         self.norm = nn.LayerNorm(config.dim, eps=config.eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
@@ -183,7 +238,8 @@ class NystromformerForMaskedLM(nn.Module):
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x = self.encoder(ids, mask=mask, types=types)
         x = self.norm(self.encoder.config.activation(self.dense(x)))
-        return nn.functional.linear(x, self.encoder.embeddings.words.weight, self.bias)
+        weight = self.encoder.embeddings.words.weight if self.decoder is None else self.decoder
+        return nn.functional.linear(x, weight, self.bias)
 
 
 class NystromformerForClassification(nn.Module):
@@ -191,8 +247,7 @@ class NystromformerForClassification(nn.Module):
 
     def __init__(self, config: NystromformerConfig, classes: int) -> None:
         super().__init__()
-        if classes < 1:
-            raise RangeError("classes", f"{classes}", "an integer of at least 1")
+        classes = require_count("classes", classes)
         self.encoder = Nystromformer(config)
         self.dense = nn.Linear(config.dim, config.dim)
         self.out = nn.Linear(config.dim, classes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nystrom_numerics.arguments import require_callable
 from nystrom_numerics.backend import Array, compute_dtype, namespace, with_vjp
+from nystrom_numerics.pinv.callables import require_result
 from nystrom_numerics.pinv.result import PinvResult
 from nystrom_numerics.pinv.solving import pseudoinverse_vjp
 
@@ -14,7 +16,7 @@ __all__ = ["implicit"]
 def implicit(method: Callable[[Array], PinvResult], /) -> Callable[[Array], PinvResult]:
     r"""``method`` with the closed-form derivative of A⁺ in Torch, instead of backpropagation through its steps.
 
-    .. math:: dZ = -Z\,dA\,Z + ZZ^T\,dA^T(I - AZ) + (I - ZA)\,dA^T\,Z^TZ.
+    .. math:: dZ = -Z\,dA\,Z + ZZ^H\,dA^H(I - AZ) + (I - ZA)\,dA^H\,Z^HZ.
 
     Nine products and O(m²) memory, whatever the number of steps.  Hypotheses: the rank is constant, and Z is A⁺
     to the accuracy wanted of the derivative.  For an unfinished iteration this is **not** the derivative of what
@@ -34,9 +36,11 @@ def implicit(method: Callable[[Array], PinvResult], /) -> Callable[[Array], Pinv
     tensor([-0.2500, -0.0625], dtype=torch.float64)
     """
 
+    require_callable("method", method, "a callable that gives a PinvResult")
+
     def wrapped(a: Array, /) -> PinvResult:
         def forward(a: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-            r = method(a)
+            r = require_result("method", method(a))
             return (r.value, r.residual, r.iterations, r.matmuls, r.codes), (a, r.value)
 
         def vjp(g: Array, a: Array, z: Array) -> tuple[Array, ...]:

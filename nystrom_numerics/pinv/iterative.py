@@ -1,7 +1,7 @@
 r"""Pseudoinverses by products alone: :math:`Z_{j+1} = Z_j\,p_j(AZ_j)` for polynomials p_j.
 
-Every iteration starts from :math:`Z_0 = A^T/\beta^2` with :math:`\beta \ge \|A\|_2` taken per matrix (see
-:mod:`~nystrom_numerics.pinv.norm_bounds`).  Then :math:`R(Z_0) = R(A^T)` and :math:`N(Z_0) = N(A^T)`, the
+Every iteration starts from :math:`Z_0 = A^H/\beta^2` with :math:`\beta \ge \|A\|_2` taken per matrix (see
+:mod:`~nystrom_numerics.pinv.norm_bounds`).  Then :math:`R(Z_0) = R(A^H)` and :math:`N(Z_0) = N(A^H)`, the
 condition under which Lemma 1 of the paper holds for singular A as well.  A maximum over the batch, found in
 several public implementations, would make one matrix depend on its batch-mates.
 """
@@ -15,20 +15,28 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_numerics.arguments import (
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_positive,
+)
 from nystrom_numerics.backend import (
     Array,
     compute_dtype,
     device_of,
-    floating,
     from_numpy,
     namespace,
+    real_or_complex,
     require_finite,
     require_matrix,
     status_tells,
     unit_roundoff,
 )
-from nystrom_numerics.errors import RangeError, Status
-from nystrom_numerics.linalg import all_finite, backward_residual, binary_scale, transpose
+from nystrom_numerics.errors import ShapeError, Status
+from nystrom_numerics.linalg import adjoint, all_finite, backward_residual, binary_scale
+from nystrom_numerics.pinv.callables import require_array
 from nystrom_numerics.pinv.norm_bounds import NormBound, one_sup_bound
 from nystrom_numerics.pinv.result import PinvResult
 from nystrom_numerics.pinv.steps import CHEBYSHEV, NEWTON_SCHULZ, RAZAVI, Step, hyperpower_step
@@ -57,7 +65,7 @@ def razavi(
     Parameters
     ----------
     a : array (..., m, n)
-        Real floating, any rank; 16-bit dtypes are computed in float32.  Each matrix is first divided
+        Real or complex floating, any rank; 16-bit dtypes are computed in float32.  Each matrix is first divided
         by a power of two, which is exact, so that huge and tiny entries are harmless.
     iterations : int
         Steps to take, at least 0.
@@ -66,7 +74,8 @@ def razavi(
         stagnates.  Without it every step is taken, nothing is checked on the way (no synchronisation
         with the device), and the final residual is judged against the square root of the unit roundoff.
     norm_bound : callable
-        β of :math:`Z_0 = A^T/\beta^2`; the default is the paper's :math:`\sqrt{\|A\|_1\|A\|_\infty}`.
+        β of :math:`Z_0 = A^H/\beta^2`; the default is the paper's :math:`\sqrt{\|A\|_1\|A\|_\infty}`.  Where it
+        overflows, :math:`\sqrt{8mn}` times the power of two next below the largest entry takes its place.
     check_every : int
         With ``tol``: steps between checks.  A check costs one product and one synchronisation.
     check_finite : bool
@@ -84,8 +93,8 @@ def razavi(
 
     Raises
     ------
-    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
-        Naming the argument.
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument; ``norm_bound`` also where it gives no real array (...).
 
     Examples
     --------
@@ -96,9 +105,9 @@ def razavi(
     >>> six.status.name, int(six.matmuls), round(float(six.value[2, 2] * 0.01), 2)
     ('MAX_ITERATIONS', 24, 0.11)
     """
-    return iterate(
+    return _iterate(
         a,
-        [RAZAVI] * _count(iterations),
+        [RAZAVI] * require_count("iterations", iterations, 0),
         tol=tol,
         norm_bound=norm_bound,
         check_every=check_every,
@@ -132,9 +141,9 @@ def newton_schulz(
     >>> result.status.name, bool(result.residual < 1e-10)
     ('CONVERGED', True)
     """
-    return iterate(
+    return _iterate(
         a,
-        [NEWTON_SCHULZ] * _count(iterations),
+        [NEWTON_SCHULZ] * require_count("iterations", iterations, 0),
         tol=tol,
         norm_bound=norm_bound,
         check_every=check_every,
@@ -158,9 +167,9 @@ def chebyshev(
     Parameters, result and errors are those of :func:`razavi`.
     Source: Li, Huang, Zhang, Liu and Gu 2011, eq. (2.3).
     """
-    return iterate(
+    return _iterate(
         a,
-        [CHEBYSHEV] * _count(iterations),
+        [CHEBYSHEV] * require_count("iterations", iterations, 0),
         tol=tol,
         norm_bound=norm_bound,
         check_every=check_every,
@@ -192,20 +201,14 @@ def hyperpower(
     >>> int(pinv.hyperpower(np.diag([1.0, 0.1]), order=9, tol=1e-9).matmuls)
     20
     """
-    return iterate(
+    return _iterate(
         a,
-        [hyperpower_step(order)] * _count(iterations),
+        [hyperpower_step(order)] * require_count("iterations", iterations, 0),
         tol=tol,
         norm_bound=norm_bound,
         check_every=check_every,
         check_finite=check_finite,
     )
-
-
-def _count(iterations: int) -> int:
-    if iterations < 0:
-        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
-    return iterations
 
 
 def iterates(
@@ -217,19 +220,26 @@ def iterates(
     ----------
     a : array (..., m, n)
     steps : Step or iterable of Step
-        A single step is repeated without end.
+        A single step is repeated without end; a sequence has at least one.
     norm_bound : callable
         As in :func:`razavi`, which also says what is raised.
     """
+    needs = "a Step, or an iterable of Step"
+    _require_steps(steps, (Step, Iterable), needs)
+    require_callable("norm_bound", norm_bound, "a callable that gives β of a stack of matrices")
     xp = namespace(a=a)
-    floating(xp, a=a)
+    real_or_complex(xp, a=a)
     require_matrix("a", a)
-    work, restore = _prepare(xp, a)
-    z = _start(xp, a, work, norm_bound)
-    yield restore(z)
-    for step in repeat(steps) if isinstance(steps, Step) else steps:
-        z = step.apply(z, work @ z)
+
+    def sequence() -> Iterator[Array]:
+        work, restore = _prepare(xp, a)
+        z = _start(xp, a, work, norm_bound)
         yield restore(z)
+        for step in repeat(steps) if isinstance(steps, Step) else steps:
+            z = require_instance("steps", step, Step, needs).apply(z, work @ z)
+            yield restore(z)
+
+    return sequence()
 
 
 def _prepare(xp: Any, a: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -240,21 +250,24 @@ def _prepare(xp: Any, a: Array) -> tuple[Array, Callable[[Array], Array]]:
     tall = work.shape[-2] > work.shape[-1]
 
     def restore(z: Array) -> Array:
-        z = transpose(z) if tall else z
+        z = adjoint(z) if tall else z
         return xp.astype(z / scale, a.dtype, copy=False)
 
-    return (transpose(work) if tall else work), restore
+    return (adjoint(work) if tall else work), restore
 
 
 def _start(xp: Any, a: Array, work: Array, norm_bound: NormBound) -> Array:
-    """Z_0 = A^T/β², zero for a zero matrix, in the units of ``work``."""
-    wide = xp.astype(a, work.dtype, copy=False)
-    bound = norm_bound(wide)[..., None, None] / binary_scale(wide)
-    bound = xp.where(bound > 0, bound, xp.ones_like(bound))
-    return transpose(work) / bound / bound
+    """Z_0 = Aᴴ/β², zero for a zero matrix, in the units of ``work``."""
+    wide = xp.astype(a, compute_dtype(xp, a.dtype), copy=False)
+    bound = require_array("norm_bound", norm_bound(wide), wide, tuple(wide.shape[:-2]), real=True)
+    bound = bound[..., None, None] / binary_scale(wide)
+    rows, columns = wide.shape[-2:]
+    largest = (8 * rows * columns) ** 0.5  # √(mn) max|a_ij|, of parts below 2
+    bound = xp.where(xp.isinf(bound), largest, bound)
+    bound = xp.where(bound == 0, 1.0, bound)
+    return adjoint(work) / bound / bound
 
 
-@status_tells
 def iterate(
     a: Array,
     steps: Sequence[Step],
@@ -267,17 +280,43 @@ def iterate(
 ) -> PinvResult:
     """Any sequence of steps, such as a mixture of orders or a planned schedule.
 
-    ``steps`` is a sequence of :class:`~nystrom_numerics.pinv.steps.Step`; the rest is as in :func:`razavi`.
+    ``steps`` is a sequence of at least one :class:`~nystrom_numerics.pinv.steps.Step`; the rest is as in
+    :func:`razavi`.
     """
+    _require_steps(steps, Sequence, "a sequence of Step")
+    return _iterate(
+        a, steps, tol=tol, norm_bound=norm_bound, check_every=check_every, check_finite=check_finite
+    )
+
+
+def _require_steps(steps: Any, kind: Any, needs: str) -> None:
+    require_instance("steps", steps, kind, needs)
+    if isinstance(steps, Sequence):
+        if not steps:
+            raise ShapeError("steps", "empty", "at least one Step")
+        for step in steps:
+            require_instance("steps", step, Step, needs)
+
+
+@status_tells
+def _iterate(
+    a: Array,
+    steps: Sequence[Step],
+    /,
+    *,
+    tol: float | None,
+    norm_bound: NormBound,
+    check_every: int,
+    check_finite: bool,
+) -> PinvResult:
+    tol = None if tol is None else require_positive("tol", tol)
+    require_callable("norm_bound", norm_bound, "a callable that gives β of a stack of matrices")
+    check_every = require_count("check_every", check_every)
     xp = namespace(a=a)
-    floating(xp, a=a)
+    real_or_complex(xp, a=a)
     require_matrix("a", a)
-    if check_finite:
+    if require_flag("check_finite", check_finite):
         require_finite(xp, a=a)
-    if check_every < 1:
-        raise RangeError("check_every", f"{check_every}", "an integer of at least 1")
-    if tol is not None and not tol > 0:
-        raise RangeError("tol", f"{tol}", "a number above 0, or None to take every step")
 
     work, restore = _prepare(xp, a)
     z = _start(xp, a, work, norm_bound)
@@ -323,7 +362,7 @@ def _until(
     taken = xp.zeros(z.shape[:-2], dtype=xp.int64, device=device_of(z))
     codes = taken + int(Status.MAX_ITERATIONS)
     active = taken == 0
-    best_z, best, best_taken = z, xp.full_like(z[..., 0, 0], xp.inf), taken
+    best_z, best, best_taken = z, xp.full_like(xp.abs(z[..., 0, 0]), xp.inf), taken
     for k in range(len(steps) + 1):
         y = a @ z
         if k % check_every == 0 or k == len(steps):

@@ -1,8 +1,8 @@
-r"""Where to start: :math:`Z_0 = A^T/\beta^2` with a bound :math:`\beta \ge \|A\|_2`, one a matrix.
+r"""Where to start: :math:`Z_0 = A^H/\beta^2` with a bound :math:`\beta \ge \|A\|_2`, one a matrix.
 
 Any such bound is safe: the non-zero eigenvalues of :math:`AZ_0` lie in (0, 1] for every A.  The nearer
 :math:`\beta` is to the norm, the fewer steps are lost.  (:math:`\beta^{-2} = \mathrm{tr}\,G/\|G\|_F^2`,
-G = AAᵀ, is not of this kind and not offered: it can exceed :math:`2/\sigma_1^2` and diverge.)
+G = AAᴴ, is not of this kind and not offered: it can exceed :math:`2/\sigma_1^2` and diverge.)
 :func:`nystrom_numerics.linalg.frobenius` is a norm bound too.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from nystrom_numerics.arguments import require_count, require_positive
 from nystrom_numerics.backend import Array, namespace
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.linalg import binary_scale, one_norm, sup_norm, transpose
@@ -18,7 +19,7 @@ from nystrom_numerics.linalg import binary_scale, one_norm, sup_norm, transpose
 __all__ = ["NormBound", "known_norm", "one_sup_bound", "perron_bound"]
 
 NormBound: TypeAlias = Callable[[Array], Array]
-"""β (...) of a stack of matrices (..., m, n), at least the 2-norm of each."""
+"""β (...), real, of a stack of matrices (..., m, n), real or complex: at least the 2-norm of each."""
 
 
 def one_sup_bound(a: Array, /) -> Array:
@@ -46,19 +47,18 @@ def perron_bound(a: Array, /, *, iterations: int = 8) -> Array:
     Raises
     ------
     RangeError
-        ``iterations`` below 0.
+        ``iterations`` is no integer of at least 0.
 
     Notes
     -----
     Cost: 2mn multiplications an iteration, no matrix product.  Source: Collatz 1942; Horn and Johnson,
     *Matrix Analysis*, Theorem 8.1.26.
     """
+    iterations = require_count("iterations", iterations, 0)
     xp = namespace(a=a)
-    if iterations < 0:
-        raise RangeError("iterations", f"{iterations}", "an integer of at least 0")
     scale = binary_scale(a)
     modulus = xp.abs(a / scale)
-    eps = float(xp.finfo(a.dtype).eps)
+    eps = float(xp.finfo(modulus.dtype).eps)
     x = xp.ones_like(modulus[..., :1, :])
     bound = xp.full_like(modulus[..., 0, 0], xp.inf)
     for _ in range(iterations + 1):
@@ -78,15 +78,16 @@ def known_norm(a: Array, /, *, sigma_max: float) -> Array:
     Raises
     ------
     RangeError
-        A row or column is longer than ``sigma_max``, so that it is no bound on the norm (the check is
-        necessary and not sufficient; it costs one synchronisation).
+        ``sigma_max`` is no positive number, or a row or column is longer, so that it is no bound on the norm (the
+        check is necessary and not sufficient; it costs one synchronisation).
     """
+    sigma_max = require_positive("sigma_max", sigma_max)
     xp = namespace(a=a)
     scale = binary_scale(a)
-    square = (a / scale) ** 2
+    square = xp.abs(a / scale) ** 2
     longest = xp.maximum(xp.max(xp.sum(square, axis=-1), axis=-1), xp.max(xp.sum(square, axis=-2), axis=-1))
     longest = scale[..., 0, 0] * xp.sqrt(longest)
-    slack = 1 + 2 * max(a.shape[-2:]) * float(xp.finfo(a.dtype).eps)
+    slack = 1 + 2 * max(a.shape[-2:]) * float(xp.finfo(longest.dtype).eps)
     if bool(xp.any(longest > sigma_max * slack)):
         needs = f"at least {float(xp.max(longest)):.6g}, the length of a row or column"
         raise RangeError("sigma_max", f"{sigma_max}", needs)

@@ -17,8 +17,8 @@ class PinvResult:
     Attributes
     ----------
     value : array (..., n, m)
-        Z, in the dtype of A; NaN where the status is ``NON_FINITE``.
-    residual : array (...)
+        Z, in the dtype of A, real or complex; NaN where the status is ``NON_FINITE``.
+    residual : array (...), real
         The relative backward residual \(\|AZA - A\|_F/\|A\|_F\).
     iterations : array (...) of int
         Steps taken; 0 for direct methods.

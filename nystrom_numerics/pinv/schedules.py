@@ -14,7 +14,8 @@ from itertools import accumulate, product
 from math import acosh, ceil, cosh, log, sqrt
 from typing import Any
 
-from nystrom_numerics.backend import Array, dtype_name
+from nystrom_numerics.arguments import require_count, require_number
+from nystrom_numerics.backend import Array, dtype_name, namespace, real_or_complex
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.pinv.iterative import iterate
 from nystrom_numerics.pinv.norm_bounds import NormBound, perron_bound
@@ -24,7 +25,10 @@ from nystrom_numerics.pinv.steps import Step, interval_step
 __all__ = ["Schedule", "interval_optimal", "plan"]
 
 PRODUCTS = {9: 5, 5: 4, 3: 3, 2: 2}
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-24, "bfloat16": 2.0**-24}
+ROUNDOFF = {
+    **{"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-24, "bfloat16": 2.0**-24},
+    **{"complex128": 2.0**-53, "complex64": 2.0**-24},
+}
 """Unit roundoff of the arithmetic: 16-bit storage is computed in float32."""
 STEP_ROUNDING, FLOOR_ROUNDING = 32.0, 8.0
 
@@ -83,7 +87,7 @@ def plan(
     budget : int, optional
         Products allowed, at least 2.  With ``tol`` too, the plan stops at whichever comes first.
     dtype : dtype or str
-        What the matrix is stored in.
+        What the matrix is stored in, real or complex.
 
     Returns
     -------
@@ -112,10 +116,8 @@ def plan(
         raise RangeError("dtype", name, f"one of {', '.join(ROUNDOFF)}")
     if tol is None and budget is None:
         raise RangeError("tol", "None with `budget` None", "a tolerance, a budget, or both")
-    if tol is not None and not 0 < tol < 1:
-        raise RangeError("tol", f"{tol}", "a number in (0, 1)")
-    if budget is not None and budget < 2:
-        raise RangeError("budget", f"{budget}", "at least 2 products")
+    tol = None if tol is None else require_number("tol", tol, lambda x: 0 < x < 1, "a number in (0, 1)")
+    budget = None if budget is None else require_count("budget", budget, 2)
     most = (2 * STEP_ROUNDING * ROUNDOFF[name]) ** -0.5
     if lower < most**-2:
         needs = f"at most {most:.3g} in {name}: beyond, rounding drowns the smallest eigenvalue of AZ"
@@ -130,11 +132,10 @@ def plan(
 def _lower(condition: float | None, sigma_min: float | None) -> float:
     if (condition is None) == (sigma_min is None):
         raise RangeError("condition", f"{condition} with `sigma_min` {sigma_min}", "exactly one of the two")
-    if condition is not None and not 1 < condition < float("inf"):
-        raise RangeError("condition", f"{condition}", "a finite number above 1")
-    if sigma_min is not None and not 0 < sigma_min < 1:
-        raise RangeError("sigma_min", f"{sigma_min}", "a number in (0, 1)")
-    return condition**-2 if condition is not None else sigma_min**2  # type: ignore[operator]
+    if condition is not None:
+        needs = "a finite number above 1"
+        return require_number("condition", condition, lambda x: 1 < x < float("inf"), needs) ** -2
+    return require_number("sigma_min", sigma_min, lambda x: 0 < x < 1, "a number in (0, 1)") ** 2
 
 
 def _cheapest(lower: float, tol: float | None, budget: int | None) -> tuple[int, ...]:
@@ -217,11 +218,6 @@ def interval_optimal(
     >>> int(result.matmuls), (np.diag(result.value) * [1.0, 0.1, 1e-9]).round(5)
     (12, array([1., 1., 0.]))
     """
-    schedule = plan(
-        condition=condition,
-        sigma_min=sigma_min,
-        tol=tol,
-        budget=budget,
-        dtype=getattr(a, "dtype", "float64"),
-    )
+    real_or_complex(namespace(a=a), a=a)
+    schedule = plan(condition=condition, sigma_min=sigma_min, tol=tol, budget=budget, dtype=a.dtype)
     return iterate(a, schedule.steps, norm_bound=norm_bound, check_finite=check_finite)

@@ -1,9 +1,9 @@
 r"""Matrices whose singular values are passed through a function, and the derivative of that.
 
-.. math:: A = U\Sigma V^T \mapsto Z = V f(\Sigma) U^T.
+.. math:: A = U\Sigma V^H \mapsto Z = V f(\Sigma) U^H.
 
-With f odd and :math:`M = U^T\,dA\,V`, the derivative is the symmetric part of M weighted by the divided
-differences :math:`(f_i - f_j)/(\sigma_i - \sigma_j)` and the antisymmetric part weighted by
+With f odd and :math:`M = U^H\,dA\,V`, the derivative is the Hermitian part of M weighted by the divided
+differences :math:`(f_i - f_j)/(\sigma_i - \sigma_j)` and the skew-Hermitian part weighted by
 :math:`(f_i + f_j)/(\sigma_i + \sigma_j)`, plus :math:`f_i/\sigma_i` on what lies outside the smaller space
 (Daleckii–Krein for generalised matrix functions; Noferini 2017).  Written out for each f, nothing is divided by
 a difference of equal singular values.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nystrom_numerics.backend import Array
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.linalg import adjoint, transpose
 
 __all__ = ["Response", "spectral_forward", "spectral_vjp", "tikhonov_response", "truncated_response"]
 
@@ -53,32 +53,37 @@ def truncated_response(xp: Any, sigma: Array, cutoff: float) -> Response:
     return Response(f, lambda: weights(-1.0), lambda: weights(1.0), lambda: f * f)
 
 
-def tikhonov_response(xp: Any, sigma: Array, ridge: float) -> Response:
-    """σ/(σ² + ridge)."""
-    denominator = sigma * sigma + ridge
+def tikhonov_response(xp: Any, sigma: Array, root: Array) -> Response:
+    r"""σ/(σ² + λ), ``root`` = √λ (..., 1), in forms in which nothing is squared.
+
+    With :math:`u = \sqrt\lambda/(\sigma^2 + \lambda)` the divided differences are
+    :math:`u_iu_j \mp f_if_j`, and the slope is :math:`u^2 + f^2`.
+    """
+    of_sigma, of_root = (xp.where(x > 0, x, xp.ones_like(sigma)) for x in (sigma, root))
+    f = xp.where(sigma > 0, 1 / (of_sigma + root * (root / of_sigma)), 0.0)
+    u = xp.where(root > 0, 1 / (of_root + sigma * (sigma / of_root)), 0.0)
 
     def weights(sign: float) -> Array:
-        product = sigma[..., :, None] * sigma[..., None, :]
-        return (ridge + sign * product) / (denominator[..., :, None] * denominator[..., None, :])
+        return u[..., :, None] * u[..., None, :] + sign * f[..., :, None] * f[..., None, :]
 
-    return Response(sigma / denominator, lambda: weights(-1.0), lambda: weights(1.0), lambda: 1 / denominator)
-
-
-def spectral_forward(u: Array, vt: Array, response: Response) -> Array:
-    """V f(Σ) Uᵀ."""
-    return (transpose(vt) * response.value[..., None, :]) @ transpose(u)
+    return Response(f, lambda: weights(-1.0), lambda: weights(1.0), lambda: u * u + f * f)
 
 
-def spectral_vjp(cotangent: Array, u: Array, vt: Array, response: Response) -> Array:
+def spectral_forward(u: Array, vh: Array, response: Response) -> Array:
+    """V f(Σ) Uᴴ."""
+    return (adjoint(vh) * response.value[..., None, :]) @ adjoint(u)
+
+
+def spectral_vjp(cotangent: Array, u: Array, vh: Array, response: Response) -> Array:
     """The cotangent of A (..., m, n) for one of Z (..., n, m); four to six products."""
-    c = transpose(cotangent)
-    uc, cv = transpose(u) @ c, c @ transpose(vt)
-    n = uc @ transpose(vt)
-    even, odd = n + transpose(n), n - transpose(n)
-    inner = u @ (0.5 * (response.symmetric() * even + response.antisymmetric() * odd)) @ vt
+    c = adjoint(cotangent)
+    uc, cv = adjoint(u) @ c, c @ adjoint(vh)
+    n = uc @ adjoint(vh)
+    even, odd = n + adjoint(n), n - adjoint(n)
+    inner = u @ (0.5 * (response.symmetric() * even + response.antisymmetric() * odd)) @ vh
     slope = response.slope()
     if u.shape[-2] > u.shape[-1]:
-        inner = inner + ((cv - u @ n) * slope[..., None, :]) @ vt
-    if vt.shape[-1] > vt.shape[-2]:
-        inner = inner + (u * slope[..., None, :]) @ (uc - n @ vt)
+        inner = inner + ((cv - u @ n) * slope[..., None, :]) @ vh
+    if vh.shape[-1] > vh.shape[-2]:
+        inner = inner + (u * slope[..., None, :]) @ (uc - n @ vh)
     return inner

@@ -12,6 +12,7 @@ from math import acosh, cosh, sinh, sqrt
 
 import numpy as np
 
+from nystrom_numerics.arguments import require_callable, require_count, require_instance, require_positive
 from nystrom_numerics.backend import Array, device_of, namespace
 from nystrom_numerics.errors import RangeError
 
@@ -30,13 +31,19 @@ class Step:
     matmuls : int
         Products a step, the one that forms Y included.
     growth : float
-        p(0).
+        p(0), positive.
     """
 
     name: str
     apply: Callable[[Array, Array], Array]
     matmuls: int
     growth: float
+
+    def __post_init__(self) -> None:
+        require_instance("name", self.name, str)
+        require_callable("apply", self.apply, "a callable (z, y) -> z")
+        require_count("matmuls", self.matmuls)
+        require_positive("growth", self.growth)
 
 
 def _shifted(c: float, y: Array) -> Array:
@@ -146,8 +153,7 @@ def hyperpower_step(order: int) -> Step:
     RangeError
         ``order`` is not 2, …, 9.
     """
-    if order not in _POWER_SUMS:
-        raise RangeError("order", f"{order!r}", "an integer from 2 to 9")
+    order = require_count("order", order, 2, 9)
     products, power_sum = _POWER_SUMS[order]
 
     def apply(z: Array, y: Array) -> Array:
@@ -176,10 +182,11 @@ def interval_step(degree: int, lower: float, upper: float) -> Step:
     Raises
     ------
     RangeError
-        ``degree`` is not 2, 3, 5 or 9, or not 0 < lower < upper.
+        ``degree`` is not 2, 3, 5 or 9, or not 0 < lower < upper < ∞.
     """
-    if degree not in (2, 3, 5, 9):
+    if require_count("degree", degree, 2, 9) not in (2, 3, 5, 9):
         raise RangeError("degree", f"{degree!r}", "2, 3, 5 or 9")
+    lower, upper = require_positive("lower", lower), require_positive("upper", upper)
     if not 0 < lower < upper:
         raise RangeError("lower", f"{lower}", f"a number above 0 and below `upper`, {upper}")
     centre = (upper + lower) / 2

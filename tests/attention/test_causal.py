@@ -116,6 +116,34 @@ def test_the_past_is_seen(rng):
     assert (error(got) < 0.7 * error(blocks)).all()
 
 
+def test_without_any_landmark_only_the_block_is_seen(rng):
+    """A rule may find that none of its landmarks exists."""
+    q, k, v = qkv(rng)
+
+    def none(x, m, mask=None):
+        return landmarks.LandmarkPoints(np.zeros((m, x.shape[-1])), np.zeros(m, bool), 0, None)
+
+    own = np.kron(np.eye(4, dtype=bool), np.tri(6, dtype=bool))[:23, :23]
+    got = causal(q, k, v, 3, block=6, landmarks=none)
+    np.testing.assert_allclose(got, exact(q, k, v, attn_mask=own), rtol=1e-12)
+
+
+def test_a_past_whose_weight_vanishes_is_not_seen(rng):
+    """Its keys weigh e^2500 times what their mean weighs, and the solver gives them nothing."""
+    q, k, v = np.zeros((2, 12, 4)), np.zeros((2, 12, 4)), rng.standard_normal((2, 12, 3))
+    q[..., 0], k[:, 0, 0] = 1, 6000
+    got = causal(q, k, v, 1, block=6, solver=lambda a, b: 0 * a @ b)
+    np.testing.assert_allclose(got, exact(q, k, v, attn_mask=np.kron(np.eye(2), np.tri(6)) > 0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"landmarks": "means"}, {"solver": None}, {"m": 2.0}])
+def test_what_one_block_does_not_use_is_checked_all_the_same(options, rng):
+    options = {"m": 3} | options
+    with pytest.raises(errors.ArgumentError) as caught:
+        causal(*qkv(rng), options.pop("m"), block=100, **options)
+    assert caught.value.argument in ("m", *options)
+
+
 def test_huge_scores_stay_finite(rng):
     q, k, v = (x.astype("float32") for x in qkv(rng))
     assert np.isfinite(causal(q * 100, k * 100, v, 3, block=4)).all()

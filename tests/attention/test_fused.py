@@ -79,6 +79,44 @@ def test_parts_of_keys_make_the_whole_and_its_derivative(n_q, n_k, parts, device
         torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize(
+    ("heads", "n_q", "n_k", "parts"),
+    [
+        (1, 5, 3000, 8),  # four processors, two blocks each
+        (2, 5, 3000, 4),
+        (3, 5, 3000, 2),
+        (9, 5, 3000, 1),
+        (1, 64, 3000, 8),
+        (1, 65, 3000, 4),  # a block more
+        (1, 5, 1000, 3),  # no part of less than 256 keys
+        (1, 5, 200, 1),
+        (1, 200, 900, 2),  # nor of less than twice the queries
+    ],
+)
+def test_keys_are_dealt_out_until_the_device_is_filled(heads, n_q, n_k, parts, monkeypatch, rng):
+    """The glue of a GPU's path, on a CPU that is told how many processors there are."""
+    seen = []
+
+    def recorded(q, k, v, scale, count):
+        seen.append(count)
+        return attention_with_lse(q, k, v, scale, count)
+
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=4)
+    )
+    monkeypatch.setattr(fused, "attention_with_lse", recorded)
+    shapes = ((1, heads, n_q, 8), (1, heads, n_k, 8), (1, heads, n_k, 8))
+    arrays = [torch.tensor(rng.standard_normal(s)).requires_grad_() for s in shapes]
+    q, k, v = arrays
+    expected = torch.softmax(0.3 * (q @ k.mT), dim=-1) @ v
+    got = fused._on_gpu(q, k, v, 0.3)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    g = torch.randn_like(expected)
+    for one, other in zip(*(torch.autograd.grad(x, arrays, g) for x in (got, expected)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+    assert seen == [parts]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("n_q", "n_k"), [(9, 3000), (3000, 9)])

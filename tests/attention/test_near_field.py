@@ -161,7 +161,7 @@ def test_it_beats_nystrom_with_the_same_kernel_entries_where_tokens_look_at_neig
         ({"margin": 9, "block": 8}, "margin"),
         ({"m": 0}, "m"),
         ({"m": 51}, "m"),
-        ({"mask": np.ones(49, bool)}, "key_mask"),
+        ({"mask": np.ones(49, bool)}, "mask"),
         ({"k": np.zeros((40, 4))}, "k"),
     ],
 )

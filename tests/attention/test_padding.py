@@ -36,7 +36,6 @@ CALLS = {
     "exact": lambda q, k, v, mask=None: exact(q, k, v, key_mask=mask),
     "exact, a mask of pairs": by_pairs,
     "causal": lambda q, k, v, mask=None: causal(q, k, v, 3, block=4, key_mask=mask),
-    "causal, blocks of one": lambda q, k, v, mask=None: causal(q, k, v, 3, block=1, key_mask=mask),
     "normalised": both(normalised, 3),
     "nystrom": both(nystrom, 3),
     "nystrom, the paper's core": both(nystrom, 3, pinv=pinv.razavi),
@@ -76,8 +75,10 @@ def padded(x, mask, hostile):
 
 @every
 @pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("which", ["q", "k", "v", "qkv"])
-@pytest.mark.parametrize(("dtype", "tol"), [(torch.float32, 2e-4), (torch.float64, 1e-10)])
+@pytest.mark.parametrize(
+    ("which", "dtype", "tol"),
+    [("qkv", torch.float32, 2e-4), *((which, torch.float64, 1e-10) for which in ("q", "k", "v", "qkv"))],
+)
 def test_neither_outputs_nor_gradients_of_real_tokens_know_the_padding(call, where, which, dtype, tol, rng):
     """Tolerance: κ of the systems solved is at most about 10³, by the ridge or the cutoff, so 10³u and some."""
     mask = torch.tensor(WHERE[where])
@@ -149,31 +150,43 @@ def test_what_takes_part_in_no_pair_is_padding(rng):
         assert all(bool(torch.isfinite(y.grad).all()) for y in leaves)
 
 
+@every
+def test_storage_of_16_bits_is_kept(call, rng):
+    """Computed in float32: what is rounded are landmarks, once, and the result."""
+    mask, dtype = torch.arange(N) != 2, torch.bfloat16
+    x = [y.to(dtype) for y in tokens(rng, 2)]
+    for one in (None, mask):
+        got, wide = CALLS[call](*x, one), CALLS[call](*(y.float() for y in x), one)
+        assert got.dtype == dtype
+        assert wide.dtype == torch.float32
+        real = slice(None) if one is None else one
+        assert torch.linalg.norm((got - wide)[:, real]) < 0.05 * torch.linalg.norm(wide[:, real])
+
+
 # ---------------------------------------------------------------- leading axes
 
 
 @every
-@pytest.mark.parametrize("owner", ["q", "k", "v", "qk", "kv", "none"])
+@pytest.mark.parametrize("owner", ["q", "k", "v", "kv"])
 @pytest.mark.parametrize("masked", [None, "shared", "own"])
 def test_leading_axes_may_be_anyones(call, owner, masked, rng):
     """Axes of queries, of keys or of values alone: each item is what it is by itself."""
-    batch = (2, 3)
+    batch = (2, 1, 2) if masked is None else (2,)
     x = {
         name: rng.standard_normal((*(batch if name in owner else ()), N, w))
         for name, w in (("q", D), ("k", D), ("v", D_V))
     }
-    lead = batch if owner != "none" else ()
     mask = None
     if masked is not None:
-        shape = (*(lead if masked == "own" else ()), N)
+        shape = (*(batch if masked == "own" else ()), N)
         mask = rng.random(shape) < 0.7
         mask[..., :4] = True
     if call == "an operator applied" and owner == "v" and masked == "own":
         pytest.skip("a mask of the operator has the axes of the operator")
     inputs = {name: torch.tensor(y) for name, y in x.items()}
     got = CALLS[call](*inputs.values(), None if mask is None else torch.tensor(mask))
-    assert tuple(got.shape) == (*lead, N, D_V)
-    for item in np.ndindex(*lead):
+    assert tuple(got.shape) == (*batch, N, D_V)
+    for item in np.ndindex(*batch):
         alone = [torch.tensor(y[item] if y.ndim > 2 else y) for y in x.values()]
         of_mask = None if mask is None else torch.tensor(mask[item] if mask.ndim > 1 else mask)
         torch.testing.assert_close(got[item], CALLS[call](*alone, of_mask), rtol=1e-8, atol=1e-10)

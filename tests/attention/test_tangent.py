@@ -10,7 +10,7 @@ import torch
 
 from nystrom_numerics import errors
 from nystrom_numerics.attention import exact, nystrom, tangent
-from nystrom_numerics.attention.arrangement import arrange, in_blocks
+from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks
 from nystrom_numerics.backend import to_numpy
 from tests.naive import tangent_matrix
 
@@ -25,7 +25,8 @@ def qkv(rng, *batch, n=60, d=4):
 def groups_of(q, k, blocks, groups):
     """Numbers of the keys of each group, as the tree makes them."""
     within = sum(np.cov(q[b].T, bias=True) * len(b) for b in blocks) / len(q)
-    made = in_blocks(np, arrange(np, k, len(k), groups, within, 0.0), len(k), groups)
+    axes = directions(np, within, np.cov(k.T, bias=True))
+    made = in_blocks(np, arrange(np, k, len(k), groups, axes, 0.0), len(k), groups)
     return [token[there] for token, there in zip(made.token, made.there, strict=True)]
 
 

@@ -82,16 +82,31 @@ def test_rounding_is_allowed_for():
 
 @pytest.mark.parametrize(
     ("options", "argument"),
-    [({"ratio": 1.0}, "ratio"), ({"norm": Norm.MAX}, "norm"), ({"factor": 3}, "factor")],
+    [
+        *(({"kernel": wrong}, "kernel") for wrong in (None, np.eye(3), "x")),
+        *(({"factor": wrong}, "factor") for wrong in (None, np.eye(20), "x", "of another kernel")),
+        *(({"norm": wrong}, "norm") for wrong in (Norm.MAX, None, "spectral norm", 2)),
+        *(({"ratio": wrong}, "ratio") for wrong in (1.0, -1, np.nan, "x", None, [2.0])),
+        *(({"failure": wrong}, "failure") for wrong in (0, 1, np.nan, "x", None)),
+        *(({"iterations": wrong}, "iterations") for wrong in (0, 1.5, "x", None)),
+        *(({"rng": wrong}, "rng") for wrong in (None, "x", 1.5, -1)),
+    ],
 )
-def test_certify_refuses(options, argument):
-    kernel = kernels.gaussian(points(20), gamma=0.5)
-    other = kernels.gaussian(points(10), gamma=0.5)
-    made = lowrank.nystrom_factor(kernel, landmarks.rpcholesky(kernel, 5))
-    if options.pop("factor", None):
-        kernel = other
+def test_certify_refuses_wrong_arguments_by_name(options, argument):
+    """Those of products too, where the free certificate would do without."""
+    kernel, other = (kernels.gaussian(points(n), gamma=0.5) for n in (20, 10))
+    given = {
+        "kernel": kernel,
+        "factor": lowrank.nystrom_factor(kernel, landmarks.rpcholesky(kernel, 5)),
+        **options,
+    }
+    if isinstance(given["factor"], str) and given["factor"] != "x":
+        given["kernel"], given["factor"] = (
+            other,
+            lowrank.nystrom_factor(kernel, landmarks.rpcholesky(kernel, 5)),
+        )
     with pytest.raises(errors.ArgumentError) as caught:
-        bounds.certify(kernel, made, **options)
+        bounds.certify(given.pop("kernel"), given.pop("factor"), **given)
     assert caught.value.argument == argument
 
 
@@ -108,7 +123,7 @@ def test_audit(rule):
     for line in found.lines:
         if line.of == "these":
             assert line.tightness >= 1 - 1e-9, line
-    order = [line.tightness for line in found.lines]
+    order = [(not line.holds, line.tightness) for line in found.lines]
     assert order == sorted(order)
     assert all(line.bound.value is None for line in found.failed)
     names = {line.name for line in (*found.lines, *found.failed)}
@@ -130,6 +145,105 @@ def test_audit_of_a_matrix_names_what_fails():
         )
     with pytest.raises(errors.IndefiniteError):
         bounds.audit(-a, landmarks.ColumnSubset(np.array([0]), None, 0, None))
+
+
+X = points(12)
+GRAM = X @ X.T
+FIRST = landmarks.ColumnSubset(np.array([0]), None, 0, None)
+HOSTILE = {
+    "zero": (np.zeros((5, 5)), None),
+    "one": (np.ones((1, 1)), None),
+    "one zero": (np.zeros((1, 1)), None),
+    "rank one": (np.outer(X[:, 0], X[:, 0]), None),
+    "identity": (np.eye(6), None),
+    "spread": (np.diag([1e100, 1.0, 1e-100]), None),
+    "large": (GRAM * 1e100, None),
+    "small": (GRAM * 1e-100, None),
+    "single": (GRAM.astype("f4"), None),
+    "single, large": (GRAM.astype("f4") * np.float32(1e30), None),
+    "half": (GRAM.astype("f2"), None),
+    "overflowing": (np.ones((4, 4)) * 1e308, errors.RangeError),
+    "squares overflow": (GRAM * 1e160, errors.RangeError),
+    "squares vanish": (GRAM * 1e-200, errors.RangeError),
+    "subnormal": (np.full((4, 4), 5e-324), errors.RangeError),
+    "single, overflowing": (np.full((4, 4), 3e38, "f4"), errors.RangeError),
+    "single, subnormal": ((GRAM * 1e-44).astype("f4"), errors.RangeError),
+    "NaN": (np.full((4, 4), np.nan), errors.NonFiniteError),
+    "one NaN": (np.where(np.eye(4) > 0, np.nan, 0.0), errors.NonFiniteError),
+    "infinite": (np.full((4, 4), np.inf), errors.NonFiniteError),
+    "negative": (-GRAM, errors.IndefiniteError),
+    "not symmetric": (np.triu(np.ones((4, 4))), errors.IndefiniteError),
+    "empty": (np.zeros((0, 0)), errors.ShapeError),
+    "no rows": (np.zeros((0, 3)), errors.ShapeError),
+    "rectangular": (np.ones((2, 3)), errors.ShapeError),
+    "a stack": (np.ones((2, 3, 3)), errors.ShapeError),
+    "a vector": (np.ones(3), errors.ShapeError),
+    "integers": (np.eye(3, dtype=int), errors.DTypeError),
+    "complex": (np.eye(3) + 0j, errors.DTypeError),
+    "objects": (np.eye(3).astype(object), errors.DTypeError),
+    "a list": ([[1.0]], errors.NamespaceError),
+    "text": ("x", errors.NamespaceError),
+    "nothing": (None, errors.NamespaceError),
+    "masked": (np.ma.array(np.eye(3)), errors.NamespaceError),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_hostile_matrix_is_audited_or_refused_by_name(name):
+    a, error = HOSTILE[name]
+    if error is not None:
+        with pytest.raises(error) as caught:
+            bounds.audit(a, FIRST)
+        assert caught.value.argument == caught.value.args[0] == "matrix"
+        return
+    kernel = kernels.precomputed(a)
+    n = len(a)
+    for picked in (
+        FIRST,
+        landmarks.ColumnSubset(np.arange(n), None, 0, None),
+        landmarks.rpcholesky(kernel, min(2, n)),
+        landmarks.pivoted_cholesky(kernel, n),
+    ):
+        found = bounds.audit(a, picked)
+        for line in found.lines:
+            assert np.isfinite([line.truth, line.bound.value]).all()
+            assert line.of != "these" or line.tightness >= 1 - 1e-12, line
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"landmarks": None}, "landmarks"),
+        ({"landmarks": np.array([0])}, "landmarks"),
+        ({"landmarks": landmarks.ColumnSubset(np.array([12]), None, 0, None)}, "landmarks"),
+        ({"landmarks": landmarks.LandmarkPoints(X[:2, :1], None, 0, None)}, "landmarks"),
+        ({"landmarks": landmarks.rpcholesky(kernels.precomputed(np.eye(3)), 2)}, "landmarks"),
+        *(({"failure": wrong}, "failure") for wrong in (0, 1, -1.0, np.nan, "x", None, [0.1])),
+        *(({"ratio": wrong}, "ratio") for wrong in (1, 0.5, np.inf, np.nan, "x", None, [2.0])),
+        *(({"rng": wrong}, "rng") for wrong in (None, "x", 1.5, -1, np.random.RandomState(0))),
+    ],
+)
+def test_audit_refuses_wrong_arguments_by_name(options, argument):
+    kernel = kernels.gaussian(X, gamma=0.5)
+    given = {"landmarks": FIRST, **options}
+    with pytest.raises(errors.ArgumentError) as caught:
+        bounds.audit(kernel, given.pop("landmarks"), **given)
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument"),
+    [
+        (("x", Side.UPPER), "norm"),
+        ((Norm.MAX, Side.UPPER), "norm"),
+        ((Norm.TRACE, None), "side"),
+    ],
+)
+def test_best_refuses_wrong_arguments_by_name(arguments, argument):
+    with pytest.raises(errors.ArgumentError) as caught:
+        bounds.audit(GRAM, FIRST).best(*arguments)
+    assert caught.value.argument == argument
 
 
 def test_bounds_before_the_fact_agree_on_lanes(lane, dtype):

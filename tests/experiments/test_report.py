@@ -8,24 +8,25 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import single
 import squares
 
 from experiments import report
-from experiments.contract import Case, Outcome, Record, Verdict
+from experiments.contract import Absence, Case, Outcome, Record, Verdict
 from experiments.environment import fingerprint
 from experiments.store import Damage
 
 EVIL = "<script>alert('no')</script>"
 
 
-def record(x, *, error=None, code=None, square=None, **facts):
+def record(x, *, error=None, code=None, square=None, absent=None, **facts):
     environment = {"fingerprint": code or fingerprint("squares"), "profile": "full", "numpy": "2", **facts}
-    rows = () if error else ({"square": x**2 if square is None else square},)
-    return Record(Case("squares", {"x": x}), rows, error, 40.0, environment)
+    rows = () if error or absent else ({"square": x**2 if square is None else square},)
+    return Record(Case("squares", {"x": x}), rows, error, 40.0, environment, absent)
 
 
 def evil_claim():
-    cases = (Case("evil", {EVIL: EVIL}), Case("evil", {"x": 1}))
+    cases = (Case("evil", {EVIL: EVIL}), Case("evil", {"x": 1}), Case("evil", {"x": 2}))
     return SimpleNamespace(
         __name__="squares",
         TITLE=EVIL,
@@ -41,16 +42,17 @@ def evil_claim():
 
 
 def test_text_from_data_is_escaped():
-    claim, (first, second) = evil_claim()
+    claim, (first, second, third) = evil_claim()
     environment = {EVIL: EVIL, "fingerprint": "f", "recorded": "2026"}
     records = [
         Record(first, (), f"ValueError: {EVIL}", 0.1, environment),
         Record(second, ({"x": 1, "square": 1},), None, 0.1, environment),
+        Record(third, (), None, 0.1, environment, Absence(EVIL, EVIL)),
     ]
-    section = report.section(claim, records, "quick")
+    section = report.section(claim, records, EVIL)
     assert section.figure
     assert section.failures
-    page = report.render([section], profile=EVIL, damage=[Damage(3, EVIL, EVIL)])
+    page = report.render([section], damage=[Damage(3, EVIL, EVIL)])
     assert "<script" not in page
     assert page.count("&lt;script&gt;") > 15
 
@@ -66,9 +68,7 @@ def outside(page):
 
 def test_the_page_refers_to_nothing_outside_itself(tmp_path):
     sections = [report.section(squares, [record(x) for x in range(6)], "quick")]
-    report.write(
-        tmp_path / "deep" / "index.html", sections, profile="quick", extra_sections=[("Proofs", "<p>x</p>")]
-    )
+    report.write(tmp_path / "deep" / "index.html", sections, extra_sections=[("Proofs", "<p>x</p>")])
     page = (tmp_path / "deep" / "index.html").read_text()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["index.html"]
     assert outside(page) == []
@@ -88,7 +88,7 @@ def test_verdict_numbers_and_counts_are_on_the_page():
     section = report.section(squares, records, "quick")
     assert (section.cases, section.done, section.stale) == (6, 5, False)
     assert section.lacking == "5 of 6 cases have a result"
-    page = report.render([section], profile="quick")
+    page = report.render([section])
     for text in ("SUPPORTED", "least square 0", "5 of 6 cases", "4 min 0 s", "OSError: no", "x = 5", "numpy"):
         assert text in page
 
@@ -100,7 +100,7 @@ def test_numbers_of_different_code_are_not_mixed():
     assert section.verdicts[0].outcome is Outcome.SUPPORTED
     old = report.section(squares, records[:6], "quick")
     assert (old.done, old.stale) == (6, True)
-    assert "Other code than the present one" in report.render([old], profile="quick")
+    assert "Stale: other code than the present made" in report.render([old])
 
 
 def test_the_newest_record_of_a_case_counts_and_other_cases_do_not():
@@ -109,15 +109,85 @@ def test_the_newest_record_of_a_case_counts_and_other_cases_do_not():
     assert (section.done, section.failures, section.verdicts[0].because) == (1, (), "least square 0")
 
 
+SPEECH = Absence("speech", "apt-get install it")
+
+
+def test_what_is_not_available_is_no_failure_and_is_told_once():
+    records = [*(record(x) for x in range(4)), record(4, absent=SPEECH), record(5, absent=SPEECH)]
+    section = report.section(squares, records, "quick")
+    assert (section.done, section.waiting, section.lacking, section.failures) == (4, 0, "", ())
+    assert section.absences == {SPEECH: 2}
+    assert section.unavailable.startswith(
+        "2 of 6 cases lack their input: speech (2). The verdicts rest on what"
+    )
+    assert report.missing([section, section]) == {SPEECH: {"squares": 2}}
+    page = report.render([section])
+    assert page.count("apt-get install it") == 1
+    assert "4 of 6 cases done, 2 lack their" in page
+    assert "NOT AVAILABLE" in page
+    assert "SUPPORTED" in page
+    assert "INCOMPLETE" not in page
+    assert "Failed cases" not in page
+
+
+def test_nothing_available_is_told_in_place_of_a_verdict():
+    section = report.section(squares, [record(x, absent=SPEECH) for x in range(6)], "quick")
+    assert (section.lacking, section.verdicts, section.stale) == ("", (), False)
+    assert section.unavailable.endswith("So there is no verdict.")
+    assert "NO RESULT" not in report.render([section])
+
+
+def test_an_input_that_appears_replaces_its_absence():
+    records = [record(x, absent=SPEECH) for x in range(6)] + [record(x) for x in range(6)]
+    section = report.section(squares, records, "quick")
+    assert (section.done, section.absences) == (6, {})
+
+
+def test_an_absence_says_nothing_against_a_result_and_replaces_a_failure():
+    done = report.section(squares, [record(0), record(0, absent=SPEECH)], "quick")
+    assert (done.done, done.absences) == (1, {})
+    failed = report.section(squares, [record(0, error="OSError: no"), record(0, absent=SPEECH)], "quick")
+    assert (failed.failures, failed.absences) == ((), {SPEECH: 1})
+
+
+def test_results_of_other_code_stay_stale_where_the_newest_code_has_only_absences():
+    records = [record(x, code="old") for x in range(6)] + [record(x, absent=SPEECH) for x in range(2)]
+    section = report.section(squares, records, "quick")
+    assert (section.done, section.stale, section.absences, section.lacking) == (6, True, {SPEECH: 2}, "")
+    broken = [record(x, code="old", error="OSError: no") for x in range(6)]
+    section = report.section(squares, [*broken, *(record(x, absent=SPEECH) for x in range(6))], "quick")
+    assert (section.failures, section.stale, section.absences) == ((), False, {SPEECH: 6})
+
+
+def test_cases_that_have_not_run_are_counted():
+    section = report.section(squares, [record(0), record(1, absent=SPEECH)], "quick")
+    assert (section.waiting, section.lacking) == (4, "1 of 6 cases have a result")
+    page = report.render([section])
+    assert "4 of 6 cases have not run yet" in page
+    assert "INCOMPLETE" in page
+
+
+def test_each_claim_keeps_its_own_profile():
+    other = Record(Case("single", {"x": 0}), (), "OSError: no", 1.0, {"profile": "quick"})
+    sections = report.sections_of([squares, single], [record(0), other], {"single": "gpu"})
+    assert [(section.name, section.profile) for section in sections] == [
+        ("squares", "full"),
+        ("single", "gpu"),
+    ]
+    (never,) = report.sections_of([squares], [other], {}, "full")
+    assert (never.profile, never.waiting) == ("full", 6)
+    assert "<strong>full, gpu</strong>" in report.render(sections)
+
+
 def test_a_claim_that_cannot_be_judged_is_reported(monkeypatch):
     monkeypatch.setattr(squares, "verdicts", lambda records: 1 / 0)
     section = report.section(squares, [record(0)], "quick")
     assert section.lacking == "ZeroDivisionError: division by zero"
-    assert "ZeroDivisionError" in report.render([section], profile="quick")
+    assert "ZeroDivisionError" in report.render([section])
 
 
 def test_a_page_of_nothing():
-    page = report.render([report.section(squares, [], "quick")], profile="quick")
+    page = report.render([report.section(squares, [], "quick")])
     assert "NO RESULT" in page
     assert "0 of 6 cases have a result" in page
     assert "No case has run yet" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -13,8 +14,10 @@ import fragile
 import pytest
 import single
 import squares
+import wanting
 
 from experiments import cluster, runner, store
+from experiments.contract import Absence, Status
 from experiments.environment import cuda_device, fingerprint
 from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError
 from experiments.runner import Tally, run_claims
@@ -97,6 +100,38 @@ def test_a_failed_case_is_tried_again(address, tmp_path, monkeypatch):
         assert run_claims([fragile], profile="quick", path=tmp_path / "r.jsonl", scheduler=address) == tally
 
 
+def test_a_case_without_its_input_is_not_available_until_it_is_there(nystrom, tmp_path):
+    """No failure, told with its remedy; when the input has appeared the case is run and nothing else."""
+    path = tmp_path / "results" / "records.jsonl"
+    there = tmp_path / "input"
+
+    def again():
+        process = nystrom("run", "wanting", TOY_INPUT=str(there), COLUMNS="200")
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, output
+        return output
+
+    output = again()
+    assert "Not available: the toy's input (wanting). To get it: touch it" in output
+    assert "2 cases run, 0 already recorded, 1 lack their input." in output
+    assert [r.status for r in store.read(path)[0]].count(Status.NOT_AVAILABLE) == 1
+    assert "0 cases run, 2 already recorded, 1 lack their input." in again()
+    there.touch()
+    output = again()
+    assert "1 cases run, 2 already recorded." in output
+    assert "Not available" not in output
+    assert "3 rows" in output
+    assert "0 cases run, 3 already recorded." in again()
+
+
+def test_a_scheduler_elsewhere_tells_what_its_workers_lack(address, tmp_path):
+    options = {"profile": "quick", "path": tmp_path / "r.jsonl", "scheduler": address}
+    for tally in (Tally(ran=2, failed=0, reused=0, absent=1), Tally(ran=0, failed=0, reused=2, absent=1)):
+        assert run_claims([wanting], **options) == tally
+    (absent,) = {r.absent for r in store.read(tmp_path / "r.jsonl")[0] if r.absent}
+    assert absent == Absence("the toy's input", "touch it")
+
+
 def test_other_code_runs_every_case_again(address, tmp_path, monkeypatch):
     path = tmp_path / "r.jsonl"
     run_claims([squares], profile="quick", path=path, scheduler=address)
@@ -156,7 +191,7 @@ def test_killed_at_random_moments_it_loses_no_case_and_repeats_none(nystrom, tmp
         process.communicate()
         had.append(len(store.read(path)[0]))
     final = nystrom("run", "squares", **many)
-    output = final.communicate(timeout=60)[0]
+    output = final.communicate(timeout=180)[0]
     assert final.returncode == 0, output
     records, damage = store.read(path)
     assert 0 < had[0] < had[1] < had[2] < 300
@@ -172,9 +207,58 @@ def test_interrupted_it_says_how_to_go_on(nystrom, tmp_path):
     wait_for_growth(process, path)
     os.killpg(process.pid, signal.SIGINT)
     output = process.communicate(timeout=30)[0]
-    assert process.returncode == 130, output
-    assert "the same command goes on from there" in output
-    assert "Traceback" not in output
+    assert process.returncode == 1, output
+    assert stopped(output) == ["Stopped: what has run is recorded; the same command goes on from there"]
     records, damage = store.read(path)
     assert records
     assert not damage
+
+
+def stopped(output):
+    """What a stopped command said, its progress bars apart."""
+    return [line for line in output.splitlines() if line.strip() and not re.search(r" \d+/\d+ ", line)]
+
+
+@pytest.mark.parametrize("after", [0.0, 0.4, 1.0, 2.5])
+def test_interrupted_again_and_again_at_any_moment_it_ends_with_a_line(nystrom, tmp_path, after):
+    """From the first import of the command to the end of its cluster."""
+    begun = tmp_path / "begun"
+    process = nystrom("run", "squares", TOY_CASES="3000", TOY_SECONDS="0.02", TOY_BEGUN=str(begun))
+    wait_for_growth(process, begun)
+    time.sleep(after)
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.2)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 1, output
+    (line,) = stopped(output)
+    assert line.startswith("Stopped: ")
+    assert store.read(tmp_path / "results" / "records.jsonl")[1] == []
+
+
+@pytest.mark.parametrize("after", [2.0, 3.5])
+def test_interrupted_while_it_ends_it_has_ended_or_says_so(nystrom, tmp_path, after):
+    process = nystrom("run", "squares", TOY_CASES="4", TOY_BEGUN=str(tmp_path / "begun"))
+    wait_for_growth(process, tmp_path / "begun")
+    time.sleep(after)
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+    output = process.communicate(timeout=30)[0]
+    assert "Traceback" not in output
+    assert process.returncode == (1 if "Stopped: " in output else 0), output
+
+
+def test_a_full_disk_ends_the_run_with_a_line_and_loses_nothing(nystrom, tmp_path):
+    """The file may grow to 20 kB, as on a disk that fills up; with room, the same command goes on."""
+    path = tmp_path / "results" / "records.jsonl"
+    process = nystrom("run", "squares", TOY_CASES="60", TOY_FILE_BYTES="20000")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, output
+    (line,) = stopped(output)
+    assert line.startswith("Stopped: results/records.jsonl took ")
+    assert line.endswith("make room on its disk and run again")
+    had = store.read(path)[0]
+    assert 5 < len(had) < 60
+    output = nystrom("run", "squares", TOY_CASES="60").communicate(timeout=60)[0]
+    assert f"{60 - len(had)} cases run, {len(had)} already recorded" in output

@@ -166,11 +166,13 @@ def test_bad_input(digits):
     for options, error in [
         ({"landmarks": "no such rule"}, ValueError),
         ({"landmarks": 3}, ValueError),
-        ({"landmarks": [0.5]}, errors.ShapeError),
+        ({"landmarks": [0.5]}, errors.DTypeError),
         ({"landmarks": [400]}, errors.RangeError),
         ({"landmarks": []}, errors.ShapeError),
         ({"n_components": 0}, ValueError),
-        ({"kernel": lambda a, b: 0.0, "gamma": 1.0}, ValueError),
+        ({"kernel": lambda a, b: 0.0, "gamma": 1.0}, errors.RangeError),
+        ({"gamma": True}, errors.RangeError),
+        ({"landmarks": lambda kernel, m: None}, errors.KindError),
         (
             {"kernel": lambda a, b: -float(a @ b), "landmarks": "rpcholesky"},
             errors.IndefiniteError,

