@@ -385,6 +385,7 @@ def test_each_argument_may_have_the_wider_batch(of_q, of_k, of_v, of_mask, rng):
         ((2, 3, 4), (2, 3, 1), 14, 13, (8, 8), (6, 4, 14, 8), (6, 4, 13, 8)),
         ((2, 3, 4), (2, 1, 4), 5, 13, (8, 8), (6, 4, 5, 8), (6, 4, 13, 8)),
         ((2, 3), (2, 1), 5, 13, (8, 8), (2, 1, 15, 8), (2, 1, 13, 8)),
+        ((3, 2), (3, 1), 5, 13, (8, 8), (3, 1, 10, 8), (3, 1, 13, 8)),
         ((2, 3), (), 5, 13, (8, 8), (2, 3, 5, 8), (2, 3, 13, 8)),
         ((4,), (1,), 5, 13, (8, 8), (1, 4, 5, 8), (1, 4, 13, 8)),
         ((2, 3), (2, 3), 5, 13, (4, 7), (2, 3, 5, 7), (2, 3, 13, 7)),
@@ -423,3 +424,17 @@ def test_columns_in_memory_and_queries_in_blocks(masked, monkeypatch, rng):
     got = fused_attention(q, k, v, mask, None, 0.3)
     torch.testing.assert_close(got, stream(namespace(q=q), q, k, v, mask, None, 0.3), rtol=1e-12, atol=1e-12)
     assert rows == [1024, 1024, 452]
+
+
+def test_heads_in_the_middle_are_not_copied(monkeypatch, rng):
+    """Projections come as (batch, tokens, heads, width), and are seen through a transposition."""
+    kernel, given = torch.nn.functional.scaled_dot_product_attention, []
+
+    def seen(*arrays, **options):
+        given.extend(x.data_ptr() for x in arrays)
+        return kernel(*arrays, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    arrays = [torch.tensor(rng.standard_normal((2, 9, 3, 8))).transpose(1, 2) for _ in range(3)]
+    fused_attention(*arrays, None, None, 0.3)
+    assert given == [x.data_ptr() for x in arrays]
