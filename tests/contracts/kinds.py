@@ -665,7 +665,9 @@ NAMED: dict[str, str | dict[str, str]] = {
             ("gamma", "length_scale", "ridge", "sigma_max", "sigma_min", "eps", "strength"), "positive"
         ),
         **dict.fromkeys(("coef0", "rounding", "inverse_norm", "other_norm", "perturbation"), "at least 0"),
-        **dict.fromkeys(("value", "standard_error", "frobenius_residual", "growth", "negative"), "at least 0"),
+        **dict.fromkeys(
+            ("value", "standard_error", "frobenius_residual", "growth", "negative"), "at least 0"
+        ),
         "trivial": "at least 0 or infinite",
         **dict.fromkeys(("rtol", "cutoff", "noise"), "tolerance"),
         "dropout": "below one",
