@@ -178,6 +178,8 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
 
 
 def _better(errors: pd.DataFrame, one: str, other: str, statement: str) -> Verdict:
+    if not {one, other} <= set(errors):
+        return Verdict(f"{statement} (m = {JUDGED})", Outcome.UNDECIDED, "No record of one of the two.")
     medians = (
         f"Median error {errors[one].median():.3f} against {errors[other].median():.3f}, largest "
         f"{errors[one].max():.2f} against {errors[other].max():.2f}."
