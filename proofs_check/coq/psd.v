@@ -235,7 +235,7 @@ have -> : S i i = form S (unit_vector R i - P *m c).
   have zero x : bil x S (- (P *m c)) = 0.
     by rewrite /bil mulmxN -!mulmxA [S *m _]mulmxA SP mul0mx mulmx0 oppr0 mxE.
   by rewrite !zero [bil (- _) _ _]bilC symS zero !addr0.
-by rewrite -subr_ge0 /form -bilB; apply: below.
+by rewrite -subr_ge0 /form -bilB -/(form _ _) below.
 Qed.
 
 (* One step of randomly pivoted Cholesky: pivot i with probability K_ii / tr K. *)

@@ -150,7 +150,8 @@ rewrite -(@residual_of_step _ _ _ A Z q); last first.
   rewrite -(scalar_razavi 'X (half_poly two)) /q.
   by rewrite scale_dyadic1 !rmorph_nat.
 rewrite /razavi scalemxAr; congr (_ - A *m (Z *m _)).
-by rewrite /q; at_residual; rewrite !subKr.
+rewrite /q horner_mx_scale rmorphB rmorphM /= !rmorphB rmorphM /= !rmorphB /= !(horner_mx_X, horner_mx_C) rmorph1.
+by rewrite !subKr.
 Qed.
 
 Theorem hyperpower5_residual :

