@@ -15,30 +15,17 @@ import pytest
 
 from nystrom_numerics import errors
 from tests.contracts import kinds, walk
-from tests.contracts.known import KNOWN
 from tests.contracts.surface import Public, public
 
 CALLABLES = {one.name: one for one in public()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="not all of its arguments are checked"))
-        if name in KNOWN
-        else name
-        for name in CALLABLES
-    ],
-)
+@pytest.mark.parametrize("name", CALLABLES)
 def test_a_wrong_argument_is_named_in_a_typed_error(name):
     one = CALLABLES[name]
     walk.call(one, walk.good_call(one))
     bad = [f"{case.parameter}: {case.word}: {case.fault}" for case in walk.cases(one) if case.fault]
     assert not bad, f"{len(bad)} of {name}:\n" + "\n".join(bad)
-
-
-def test_the_list_of_known_failures_has_no_stranger():
-    assert CALLABLES.keys() >= KNOWN
 
 
 def test_the_walk_covers_the_package():
