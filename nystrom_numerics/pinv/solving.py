@@ -166,7 +166,12 @@ def lu(a: Array, b: Array, /) -> Array:
 def by_product(pinv: Callable[[Array], PinvResult], /) -> Solver:
     """The solver that forms Z with ``pinv`` and multiplies, for methods that are no factorisation."""
     require_callable("pinv", pinv, "a callable that gives a PinvResult")
-    return lambda a, b: require_result("pinv", pinv(a)).value @ b
+
+    def solver(a: Array, b: Array, /) -> Array:
+        _operands(a, b)
+        return require_result("pinv", pinv(a)).value @ b
+
+    return solver
 
 
 @status_tells

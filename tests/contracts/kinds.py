@@ -783,7 +783,7 @@ EXCEPTIONS: dict[str, str] = {
         if (owner, name) not in KEPT_COUNTS
     },
     **{f"landmarks.{name}.tol": "at least 0" for name in ("maxvol", "rectangular_maxvol")},
-    "landmarks.on_columns.kernel": "any kernel",
+    **dict.fromkeys(("landmarks.on_columns.kernel", "landmarks.on_points().kernel"), "any kernel"),
     **{f"lowrank.{owner}.v": "rows" for owner in ("CrossFactor.apply", "CrossFactor.apply_transpose")},
     "lowrank.NystromFactor.apply.v": "rows",
     **{f"lowrank.{owner}.b": "rows" for owner in ("NystromFactor.solve", "NystromPreconditioner.apply")},
