@@ -1,19 +1,21 @@
 # Everything works on a machine that has only Python >= 3.10 and make.
 #   make report   from nothing to report/index.html
 #   make test     lint, types, doctests, README and tests
+#   make fuzz     2,500 damaged files of each format through `nystrom audit`  (MUTANTS=… for another number)
 #   make mutants  does each change of the code make a test fail?  (FILES="…" for some files, AGAIN=1 for what survived)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?= quick
+MUTANTS ?= 2500
 GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed zict locket partd tblib tornado \
     nystrom-attention python-flint
 # one thread a process: experiments and tests run in parallel processes, and timings must not share cores
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: report test lint mutants conformance bench proofs gpu wheels clean
+.PHONY: report test lint fuzz mutants conformance bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
@@ -25,6 +27,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(READY)
+	MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/test_hostile_files.py -q -n 2 -rP
 
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants $(if $(AGAIN),--again) $(FILES)

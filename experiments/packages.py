@@ -12,7 +12,19 @@ from pathlib import Path
 
 from experiments.errors import NotAvailableError
 
-__all__ = ["BECKETT", "KEEL", "MINILM", "MNIST", "PACKAGES", "REVIEWS", "WHISPER", "Package", "needs_models"]
+__all__ = [
+    "BECKETT",
+    "KEEL",
+    "MINILM",
+    "MNIST",
+    "PACKAGES",
+    "REVIEWS",
+    "WHISPER",
+    "Package",
+    "needs_cupy",
+    "needs_models",
+    "needs_peer",
+]
 
 
 @dataclass(frozen=True)
@@ -57,5 +69,20 @@ PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL)
 def needs_models() -> None:
     """Raise NotAvailableError unless the libraries are here that trained models run on."""
     for module in ("torch", "transformers", "tokenizers"):
-        if find_spec(module) is None:
-            raise NotAvailableError(f"the library {module}", "pip install 'nystrom_numerics[models]'")
+        _needs(module, f"the library {module}", "pip install 'nystrom_numerics[models]'")
+
+
+def needs_peer() -> None:
+    """Raise NotAvailableError unless nystrom-attention is here, and what it calls."""
+    _needs("nystrom_attention", "the peer nystrom-attention", "pip install --no-deps nystrom-attention")
+    _needs("einops", "the library einops", "pip install 'nystrom_numerics[models]'")
+
+
+def needs_cupy() -> None:
+    """Raise NotAvailableError unless CuPy is here; the line is that for CUDA 13."""
+    _needs("cupy", "the library CuPy", "pip install 'nystrom_numerics[cupy13]'")
+
+
+def _needs(module: str, what: str, remedy: str) -> None:
+    if find_spec(module) is None:
+        raise NotAvailableError(what, remedy)

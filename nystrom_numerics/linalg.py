@@ -49,7 +49,7 @@ def transpose(a: Array) -> Array:
 
 
 def adjoint(a: Array) -> Array:
-    """The conjugate transpose Aᴴ; the transpose of a real matrix."""
+    """The conjugate transpose Aᴴ, of a real matrix the transpose; axes may be empty."""
     xp = namespace(a=a)
     return xp.conj(transpose(a)) if is_complex(xp, a) else transpose(a)
 

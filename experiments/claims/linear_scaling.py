@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures
+from experiments import figures, packages
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import bounded
 from experiments.timing import fit_slope, measure, peak_memory, synchronizer
@@ -42,7 +41,10 @@ LONGEST_COUNT = (
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a length, all implementations in it, so that ratios are of one run."""
+    """A case a length, all that ratios are taken of in it, so that they are of one run; peers have their own.
+
+    A peer that is not installed is not available, and nothing else is for want of it.
+    """
     halves = (2 ** (p / 2) for p in range(18, 41))
     lengths = [M * round(n / M) for n in halves if n <= LONGEST[profile] + 1]  # the peer asks for m | n
     common = {
@@ -50,21 +52,25 @@ def grid(profile: str) -> tuple[Case, ...]:
         "heads": 8 if profile == "gpu" else 2,
         "repeats": 3 if profile == "quick" else 7,
     }
+    peers = ({}, {"by": "nystrom-attention"}, *([{"by": "cupy"}] if profile == "gpu" else []))
     return tuple(
-        Case("linear_scaling", {"n": n, "exact": n <= LONGEST_EXACT[profile], **common}) for n in lengths
+        Case("linear_scaling", {"n": n, "exact": n <= LONGEST_EXACT[profile], **common, **by})
+        for n in lengths
+        for by in peers
     )
 
 
 def run(case: Case) -> list[Row]:
-    """Time and peak memory of every implementation at one length: float32, one thread on a CPU."""
+    """Time and peak memory of every implementation of a case at one length: float32, one thread on a CPU."""
     import torch
 
     p = case.params
+    implementations = {"nystrom-attention": _of_the_peer, "cupy": _of_cupy}.get(p.get("by", ""), _of_torch)
     draws = np.random.default_rng(case.seed).standard_normal((3, 1, p["heads"], p["n"], D), dtype=np.float32)
     q, k, v = (torch.from_numpy(x).to(p["device"]) for x in draws)
     rows = []
-    for name, call in _implementations(q, k, v, p["exact"]).items():
-        array = q if "CuPy" not in name else _as_cupy(q)
+    for name, call in implementations(q, k, v, p["exact"]).items():
+        array = _as_cupy(q) if implementations is _of_cupy else q
         timing = measure(call, repeats=p["repeats"], synchronize=synchronizer(array))
         peak = peak_memory(call, array=array)
         rows.append(
@@ -81,20 +87,27 @@ def run(case: Case) -> list[Row]:
     return rows
 
 
-def _implementations(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], Any]]:
+def _of_torch(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], Any]]:
     import torch
 
     calls: dict[str, Callable[[], Any]] = {OURS: lambda: attention.nystrom(q, k, v, M)}
-    if importlib.util.find_spec("nystrom_attention"):
-        calls[PEER] = _peer(q, k, v)
     if exact:
         calls[FUSED] = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)
         calls[EXACT] = lambda: attention.exact(q, k, v)
-    if q.is_cuda and importlib.util.find_spec("cupy"):
-        arrays = [_as_cupy(x) for x in (q, k, v)]
-        calls[CUPY] = lambda: attention.nystrom(*arrays, M)
-        if exact:
-            calls[CUPY_EXACT] = lambda: attention.exact(*arrays)
+    return calls
+
+
+def _of_the_peer(q: Any, k: Any, v: Any, _: bool) -> dict[str, Callable[[], Any]]:
+    packages.needs_peer()
+    return {PEER: _peer(q, k, v)}
+
+
+def _of_cupy(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], Any]]:
+    packages.needs_cupy()
+    arrays = [_as_cupy(x) for x in (q, k, v)]
+    calls: dict[str, Callable[[], Any]] = {CUPY: lambda: attention.nystrom(*arrays, M)}
+    if exact:
+        calls[CUPY_EXACT] = lambda: attention.exact(*arrays)
     return calls
 
 

@@ -12,6 +12,7 @@ from nystrom_numerics.attention.arguments import check_arguments, tokens_of
 from nystrom_numerics.backend import Array, floating, generator, require_finite, require_matrix, to_numpy
 from nystrom_numerics.bounds import Bound, Norm, Side, lanczos_norm, row_normalisation
 from nystrom_numerics.bounds.result import bound
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.kernels import gaussian
 from nystrom_numerics.landmarks import LandmarkPoints
@@ -49,6 +50,8 @@ class LiftBounds:
     residual_q: Array
     residual_k: Array
     entries: int
+
+    __repr__ = brief
 
 
 def psd_lift(

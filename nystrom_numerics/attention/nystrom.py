@@ -24,6 +24,7 @@ from nystrom_numerics.attention.placing import core_scores, place_landmarks, sol
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.backend import Array, broadcast_shapes, floating, namespace, require_matrix
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.linalg import masked_softmax
@@ -77,6 +78,8 @@ class NystromOperator:
     solver: Solver
     pinv: PinvResult | None
     grouped: bool
+
+    __repr__ = brief
 
     def apply(self, v: Array, /) -> Array:
         r""":math:`\hat S V` for v (..., n_k, d_v), in the dtype of ``v``.

@@ -1,13 +1,63 @@
-"""What the models ask of the tensors that they are called with."""
+"""What the models ask of the options that they are made with and of the tensors that they are called with."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nystrom_numerics.errors import DTypeError, NamespaceError, RangeError, ShapeError
+from nystrom_numerics.arguments import require_callable, require_count, require_flag, require_tolerance
+from nystrom_numerics.errors import DTypeError, KindError, NamespaceError, RangeError, ShapeError
+from nystrom_numerics.landmarks import segment_means
 
-__all__ = ["require_numbers", "require_states", "require_token_mask"]
+__all__ = [
+    "require_attention_options",
+    "require_flags",
+    "require_numbers",
+    "require_states",
+    "require_token_mask",
+]
+
+
+def require_attention_options(
+    *,
+    landmarks: Any,
+    exact: Any,
+    near: Any,
+    rule: Any,
+    solver: Any,
+    pinv: Any,
+    conv_kernel: Any,
+    dropout: Any,
+) -> None:
+    """Options of :class:`~nystrom_numerics.nn.NystromAttention`, which are those of the model's configuration too.
+
+    Raises
+    ------
+    KindError, RangeError
+        Naming the option.
+    """
+    require_count("landmarks", landmarks)
+    require_flag("exact", exact)
+    require_callable("rule", rule)
+    require_callable("solver", solver)
+    if pinv is not None:
+        require_callable("pinv", pinv)
+    if near is not None:
+        require_count("near", near)
+        if pinv is not None or rule is not segment_means:
+            raise RangeError("near", f"{near}", "segment means, and `solver` for a `pinv`")
+    if conv_kernel is not None and require_count("conv_kernel", conv_kernel) % 2 == 0:
+        raise RangeError("conv_kernel", f"{conv_kernel}", "an odd number, or None")
+    require_tolerance("dropout", dropout)
+
+
+def require_flags(name: str, value: Any) -> tuple[bool, bool]:
+    """Two flags; raises KindError."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise KindError(name, f"a {type(value).__name__}", "two flags, such as (True, False)")
+    return require_flag(name, value[0]), require_flag(name, value[1])
 
 
 def _require_tensor(name: str, x: Tensor) -> None:
@@ -36,8 +86,8 @@ def require_numbers(name: str, x: Tensor, below: int, shape: tuple[int, ...] | N
             raise RangeError(name, f"from {least} to {most}", f"numbers in [0, {below})")
 
 
-def require_states(name: str, x: Tensor, dim: int, dtype: torch.dtype) -> None:
-    """States (b, n, dim) of the dtype of the weights; under autocast of any floating dtype.
+def require_states(name: str, x: Tensor, dim: int, dtype: torch.dtype | None) -> None:
+    """States (b, n, dim) of the dtype of the weights, ``None`` where all are integers; under autocast any floating one.
 
     Raises
     ------
@@ -47,7 +97,9 @@ def require_states(name: str, x: Tensor, dim: int, dtype: torch.dtype) -> None:
     _require_tensor(name, x)
     if x.ndim != 3 or 0 in x.shape or x.shape[-1] != dim:
         raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape (b, n, {dim}), not empty")
-    if x.dtype != dtype and not (torch.is_autocast_enabled(x.device.type) and x.is_floating_point()):
+    if dtype not in (x.dtype, None) and not (
+        torch.is_autocast_enabled(x.device.type) and x.is_floating_point()
+    ):
         raise DTypeError(name, f"of dtype {x.dtype}", f"that of the weights, {dtype}")
 
 

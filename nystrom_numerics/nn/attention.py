@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nystrom_numerics.arguments import require_count
 from nystrom_numerics.attention import Pinv, near_field, nystrom, ridge
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
+from nystrom_numerics.nn.arguments import (
+    require_attention_options,
+    require_flags,
+    require_states,
+    require_token_mask,
+)
 from nystrom_numerics.pinv import Solver
 
 __all__ = ["NystromAttention"]
@@ -45,6 +52,8 @@ class NystromAttention(nn.Module):
 
     Raises
     ------
+    KindError
+        A flag that is none, or a ``rule``, ``solver`` or ``pinv`` that cannot be called.
     RangeError
         A number out of its range, naming it; ``near`` together with ``pinv`` or another ``rule``.
     """
@@ -66,20 +75,22 @@ class NystromAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("heads", heads), ("landmarks", landmarks)):
-            if value < 1:
-                raise RangeError(name, f"{value}", "an integer of at least 1")
-        if near is not None and (near < 1 or pinv is not None or rule is not segment_means):
-            raise RangeError(
-                "near", f"{near}", "an integer of at least 1, segment means, and `solver` for a `pinv`"
-            )
+        dim, heads = require_count("dim", dim), require_count("heads", heads)
         if dim_head is None and dim % heads:
             raise RangeError("heads", f"{heads}", f"a divisor of `dim`, {dim}, or an explicit `dim_head`")
-        if conv_kernel is not None and (conv_kernel < 1 or conv_kernel % 2 == 0):
-            raise RangeError("conv_kernel", f"{conv_kernel}", "an odd number of at least 1, or None")
-        if not 0 <= dropout < 1:
-            raise RangeError("dropout", f"{dropout}", "a probability in [0, 1)")
-        inner = heads * (dim // heads if dim_head is None else dim_head)
+        dim_head = dim // heads if dim_head is None else require_count("dim_head", dim_head)
+        bias = require_flags("bias", bias)
+        require_attention_options(
+            landmarks=landmarks,
+            exact=exact,
+            near=near,
+            rule=rule,
+            solver=solver,
+            pinv=pinv,
+            conv_kernel=conv_kernel,
+            dropout=dropout,
+        )
+        inner = heads * dim_head
         self.heads, self.landmarks, self.exact, self.near = heads, landmarks, exact, near
         self.rule, self.solver, self.pinv = rule, solver, pinv
         self.query = nn.Linear(dim, inner, bias=bias[0])
@@ -96,7 +107,10 @@ class NystromAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def runs_exactly(self, n_q: int, n_k: int) -> bool:
-        """Whether attention between that many tokens is exact."""
+        """Whether attention between that many tokens is exact; RangeError where one is no count."""
+        return self._runs_exactly(require_count("n_q", n_q), require_count("n_k", n_k))
+
+    def _runs_exactly(self, n_q: int, n_k: int) -> bool:
         return self.exact or min(n_q, n_k) <= self.landmarks
 
     def forward(
@@ -117,9 +131,13 @@ class NystromAttention(nn.Module):
 
         Raises
         ------
+        DTypeError, NamespaceError
+            Naming the argument.
         ShapeError
-            A ``context_mask`` without a context, or a convolution over values of another length than ``x``.
+            Naming the argument: also a ``context_mask`` without a context, or a convolution over values of another
+            length than ``x``.
         """
+        self._require("x", x, "mask", mask)
         oneself = context is None
         if context is None:
             if context_mask is not None:
@@ -127,14 +145,16 @@ class NystromAttention(nn.Module):
                     "context_mask", "given without a context", "`context`, or `mask` in its place"
                 )
             context, context_mask = x, mask
-        elif self.conv is not None and context.shape[-2] != x.shape[-2]:
-            needs = f"{x.shape[-2]} tokens as `x`, or conv_kernel=None"
-            raise ShapeError("context", f"of {context.shape[-2]} tokens", needs)
+        else:
+            self._require("context", context, "context_mask", context_mask)
+            if self.conv is not None and context.shape[-2] != x.shape[-2]:
+                needs = f"{x.shape[-2]} tokens as `x`, or conv_kernel=None"
+                raise ShapeError("context", f"of {context.shape[-2]} tokens", needs)
         q, k, v = self._split(self.query(x)), self._split(self.key(context)), self._split(self.value(context))
         queries, keys = (None if given is None else given[:, None, :] for given in (mask, context_mask))
         if keys is not None:
             v = torch.where(keys[..., None], v, torch.zeros_like(v[..., :1]))
-        if self.runs_exactly(q.shape[-2], k.shape[-2]):
+        if self._runs_exactly(q.shape[-2], k.shape[-2]):
             y = self._exact(q, k, v, keys)
         elif self.near is not None and oneself:
             y = near_field(q, k, v, self.landmarks, block=self.near, solver=self.solver, mask=keys)
@@ -155,6 +175,12 @@ class NystromAttention(nn.Module):
         projected: Tensor = self.out(y.transpose(1, 2).flatten(2))
         dropped: Tensor = self.dropout(projected)
         return dropped
+
+    def _require(self, name: str, x: Tensor, of_mask: str, mask: Tensor | None) -> None:
+        floating = (p.dtype for p in self.parameters() if p.is_floating_point())
+        require_states(name, x, self.query.in_features, next(floating, None))
+        if mask is not None:
+            require_token_mask(of_mask, mask, tuple(x.shape[:-1]))
 
     def _exact(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:

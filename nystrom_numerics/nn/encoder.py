@@ -19,7 +19,12 @@ from nystrom_numerics.arguments import (
 from nystrom_numerics.attention import Pinv, ridge
 from nystrom_numerics.errors import KindError, RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
-from nystrom_numerics.nn.arguments import require_numbers, require_states, require_token_mask
+from nystrom_numerics.nn.arguments import (
+    require_attention_options,
+    require_numbers,
+    require_states,
+    require_token_mask,
+)
 from nystrom_numerics.nn.attention import NystromAttention
 from nystrom_numerics.pinv import Solver
 
@@ -61,7 +66,7 @@ class NystromformerConfig:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        sizes = ("vocabulary", "dim", "depth", "heads", "feed_forward", "max_positions", "types", "landmarks")
+        sizes = ("vocabulary", "dim", "depth", "heads", "feed_forward", "max_positions", "types")
         for name in sizes:
             require_count(name, getattr(self, name))
         require_count("pad_offset", self.pad_offset, 0)
@@ -69,16 +74,17 @@ class NystromformerConfig:
             require_count("pad_id", self.pad_id, 0, self.vocabulary - 1)
         if self.dim % self.heads:
             raise RangeError("heads", f"{self.heads}", f"a divisor of `dim`, {self.dim}")
-        require_flag("exact", self.exact)
-        if self.near is not None:
-            require_count("near", self.near)
-        for name in ("rule", "solver", "activation"):
-            require_callable(name, getattr(self, name))
-        if self.pinv is not None:
-            require_callable("pinv", self.pinv)
-        if self.conv_kernel is not None and require_count("conv_kernel", self.conv_kernel) % 2 == 0:
-            raise RangeError("conv_kernel", f"{self.conv_kernel}", "an odd number, or None")
-        require_tolerance("dropout", self.dropout)
+        require_attention_options(
+            landmarks=self.landmarks,
+            exact=self.exact,
+            near=self.near,
+            rule=self.rule,
+            solver=self.solver,
+            pinv=self.pinv,
+            conv_kernel=self.conv_kernel,
+            dropout=self.dropout,
+        )
+        require_callable("activation", self.activation)
         require_positive("eps", self.eps)
 
 

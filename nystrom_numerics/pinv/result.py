@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nystrom_numerics.backend import Array, worst_status
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import Status
 
 __all__ = ["PinvResult"]
@@ -34,6 +35,8 @@ class PinvResult:
     iterations: Array
     matmuls: Array
     codes: Array
+
+    __repr__ = brief
 
     @property
     def status(self) -> Status:

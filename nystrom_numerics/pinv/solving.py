@@ -23,6 +23,7 @@ from nystrom_numerics.backend import (
     with_vjp,
     worst_status,
 )
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError, Status
 from nystrom_numerics.linalg import adjoint, all_finite, binary_exponent, frobenius, pivoted_qr, times_power
 from nystrom_numerics.pinv.callables import require_array, require_result
@@ -55,6 +56,8 @@ class SolveResult:
     finite: Array
     a: Array = field(repr=False)
     b: Array = field(repr=False)
+
+    __repr__ = brief
 
     @cached_property
     def residual(self) -> Array:
@@ -163,7 +166,12 @@ def lu(a: Array, b: Array, /) -> Array:
 def by_product(pinv: Callable[[Array], PinvResult], /) -> Solver:
     """The solver that forms Z with ``pinv`` and multiplies, for methods that are no factorisation."""
     require_callable("pinv", pinv, "a callable that gives a PinvResult")
-    return lambda a, b: require_result("pinv", pinv(a)).value @ b
+
+    def solver(a: Array, b: Array, /) -> Array:
+        _operands(a, b)
+        return require_result("pinv", pinv(a)).value @ b
+
+    return solver
 
 
 @status_tells

@@ -75,6 +75,12 @@ def complex_too(x: Any) -> Cases:
     yield "complex", np.asarray(x).astype(complex)
 
 
+def no_matrices(x: Any) -> Cases:
+    """Of what is only rearranged: without entries it is served as well."""
+    yield from ((word, wrong) for word, wrong in no_real_array(x) if word != "empty")
+    yield "one axis", np.ones(len(x))
+
+
 def batchless(x: Any) -> Cases:
     yield "one axis", np.ones(len(x))
     yield "three axes", np.asarray(x)[None]
@@ -407,6 +413,7 @@ KINDS: dict[str, Kind] = {
     "matrix": Kind(lambda: A, points),
     "square matrix": Kind(lambda: A, as_real(batchless, other_rows)),
     "matrices": Kind(lambda: A, as_linear(needs_two_axes)),
+    "matrices, empty too": Kind(lambda: A, no_matrices),
     "square matrices": Kind(lambda: A, as_linear(needs_two_axes, other_rows)),
     "right-hand sides": Kind(lambda: A[:, :2], as_linear(needs_two_axes, other_rows)),
     "rows": Kind(lambda: X, as_real(other_rows, lambda x: [("three axes", x[None])])),
@@ -776,7 +783,7 @@ EXCEPTIONS: dict[str, str] = {
         if (owner, name) not in KEPT_COUNTS
     },
     **{f"landmarks.{name}.tol": "at least 0" for name in ("maxvol", "rectangular_maxvol")},
-    "landmarks.on_columns.kernel": "any kernel",
+    **dict.fromkeys(("landmarks.on_columns.kernel", "landmarks.on_points().kernel"), "any kernel"),
     **{f"lowrank.{owner}.v": "rows" for owner in ("CrossFactor.apply", "CrossFactor.apply_transpose")},
     "lowrank.NystromFactor.apply.v": "rows",
     **{f"lowrank.{owner}.b": "rows" for owner in ("NystromFactor.solve", "NystromPreconditioner.apply")},
@@ -807,6 +814,7 @@ EXCEPTIONS: dict[str, str] = {
     "pinv.hermitian.a": "square matrices",
     "attention.certify_rows.rows": "rows to sample",
     "attention.certify_operator.rows": "rows to sample",
+    **dict.fromkeys(("linalg.adjoint.a", "linalg.transpose.a"), "matrices, empty too"),
     "linalg.backward_residual.z": "matrices",
     "landmarks.LandmarkPoints.points": "landmark points",
     "lowrank.NystromFactor.factor": "tall, of known rows",

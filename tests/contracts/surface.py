@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import nystrom_numerics
 
@@ -51,6 +51,12 @@ class Public:
     def parameters(self) -> list[inspect.Parameter]:
         found = list(inspect.signature(self.call).parameters.values())
         return found[1:] if self.owner is not None else found
+
+    @property
+    def makes_a_callable(self) -> bool:
+        """Whether its annotation says that it gives a rule, a solver or any other callable."""
+        hints = get_type_hints(self.call) if inspect.isfunction(self.call) else {}
+        return get_origin(hints.get("return")) is Callable
 
 
 def rooms() -> Iterator[ModuleType]:

@@ -117,6 +117,14 @@ def _after(one: Public, p: inspect.Parameter) -> list[inspect.Parameter]:
     return [q for q in one.parameters[names.index(p.name) + 1 :] if q.kind is q.POSITIONAL_ONLY]
 
 
+def walked() -> Iterator[Public]:
+    """What is public, and after each function the one that it makes, if it does: a rule or a solver."""
+    for one in public():
+        yield one
+        if one.makes_a_callable:
+            yield Public(f"{one.name}()", None, call(one, good_call(one)))
+
+
 def wrong_values(one: Public, p: inspect.Parameter) -> Iterator[tuple[str, Any]]:
     its = kind(one, p)
     value = good_call(one).get(p.name, None)
@@ -167,7 +175,7 @@ def typed(one: Public, parameter: str, error: Exception) -> bool:
 
 def main() -> None:
     total = faults = 0
-    everything = public()
+    everything = list(walked())
     for one in everything:
         try:
             found = list(cases(one))

@@ -242,8 +242,26 @@ def test_scaling_runs_a_small_case_with_its_peers():
     claim = claims.load("linear_scaling")
     case = Case("linear_scaling", {"n": 256, "exact": True, "device": "cpu", "heads": 1, "repeats": 1})
     rows = claim.run(case)
-    assert {claim.OURS, claim.FUSED, claim.EXACT} <= {row["method"] for row in rows}
+    assert {claim.OURS, claim.FUSED, claim.EXACT} == {row["method"] for row in rows}
     assert all(row["seconds"] > 0 for row in rows)
+
+
+def test_scaling_measures_the_peer_or_says_how_to_get_it(monkeypatch):
+    from experiments import packages
+    from experiments.errors import NotAvailableError
+
+    claim = claims.load("linear_scaling")
+    grids = [case for profile in PROFILES for case in claim.grid(profile)]
+    smallest = {case.params.get("by"): case for case in reversed(grids)}
+    assert smallest.keys() == {None, "nystrom-attention", "cupy"}
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    for by, said in (("nystrom-attention", "--no-deps nystrom-attention"), ("cupy", "cupy13")):
+        case = smallest[by]
+        with pytest.raises(NotAvailableError, match=said):
+            claim.run(replace(case, params={**case.params, "device": "cpu"}))
+    monkeypatch.undo()
+    pytest.importorskip("nystrom_attention", reason="the peer package nystrom-attention is absent")
+    assert [row["method"] for row in claim.run(smallest["nystrom-attention"])] == [claim.PEER]
 
 
 def test_the_peer_computes_what_we_compute():

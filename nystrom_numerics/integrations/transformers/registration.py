@@ -161,7 +161,7 @@ def use_nystrom(model: Any, /, name: str = "nystrom") -> Any:
     from transformers import AttentionInterface, PreTrainedModel
 
     require_instance("model", model, PreTrainedModel, "a transformers.PreTrainedModel")
-    known = AttentionInterface().get(name)  # type: ignore[no-untyped-call]
+    known = AttentionInterface().get(name) if isinstance(name, str) else None  # type: ignore[no-untyped-call]
     if not isinstance(known, NystromAttentionFunction):
         raise RangeError("name", repr(name), "a name given to `register_with_transformers` before")
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
