@@ -187,12 +187,13 @@ def mask_by_rule(
 def read_entries(mask: Tensor, n: int) -> Reading:
     """The pattern of a plain mask of n tokens, boolean or additive, that broadcasts to (b, 1, n, n).
 
-    An entry below half the least number of its dtype counts as −∞, as in :func:`nystrom_numerics.attention.exact`.
+    An entry of at most half the least number of its dtype counts as −∞, as in
+    :func:`nystrom_numerics.attention.exact`.
     Costs a look at every entry that the mask has.
     """
     if mask.ndim != 4 or mask.shape[1] != 1:
         return Reading(Pattern.OTHER)
-    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    seen = mask if mask.dtype == torch.bool else ~(mask <= torch.finfo(mask.dtype).min / 2)  # NaN is seen
     if mask.dtype != torch.bool and bool((mask[seen] != 0).any()):
         return Reading(Pattern.OTHER)
     seen = seen.expand(-1, -1, -1, n)

@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is absen
 
 from transformers import masking_utils as theirs  # noqa: E402
 
+from nystrom_numerics.attention import exact  # noqa: E402
 from nystrom_numerics.integrations.transformers import (  # noqa: E402
     UnsupportedModelError,
     register_with_transformers,
@@ -192,6 +193,7 @@ def test_looking_at_a_mask_makes_no_entries():
     assert mask.dtype == torch.float64
     assert mask.device == torch.device("cpu")
     assert not mask.requires_grad
+    assert mask.size(dim=-1) == N
     assert "CAUSAL" in repr(mask)
     assert entries.times == 0
 
@@ -220,6 +222,15 @@ def test_below_the_python_interface_too():
     mask, entries = counted()
     with torch._C.DisableTorchFunctionSubclass():
         got = torch.ops.aten.mul.Tensor(mask, 1.0)
+        assert torch.ops.aten.sum(mask, dtype=torch.float64).dtype == torch.float64
+    assert torch.equal(got == 0, entries(N, 0, N, 0))
+
+
+def test_masks_stay_on_their_device_whatever_the_default():
+    mask, entries = counted()
+    with torch.device("meta"):
+        got = mask + 0.0
+        assert read_entries(TRIL[None, None], N).pattern is CAUSAL
     assert torch.equal(got == 0, entries(N, 0, N, 0))
 
 
@@ -227,6 +238,11 @@ def test_entries_are_zero_and_the_least_number_of_the_dtype():
     mask, _ = counted(torch.bfloat16)
     values = (mask + torch.zeros((), dtype=torch.bfloat16)).unique()
     assert values.tolist() == [torch.finfo(torch.bfloat16).min, 0.0]
+
+
+def test_a_refusal_of_no_known_model_says_so():
+    with pytest.raises(UnsupportedModelError, match="NoneType of model 'unknown' asks for a mask of 1 axes"):
+        mask_by_rule(B, N, N, mask_function=even, attention_mask=torch.ones(N))
 
 
 def test_a_mask_of_padding_with_other_axes_is_refused():
@@ -303,6 +319,12 @@ def test_what_is_added_to_scores_that_count_is_no_mask():
     )  # of a score that counts nothing
     assert read_entries(hidden, N).pattern is CAUSAL
     assert read_entries(torch.full((1, 1, N, N), -torch.inf).triu(1), N).pattern is CAUSAL
-    assert (
-        read_entries(torch.full((1, 1, 1, N), LEAST / 2.1), N).pattern is OTHER
-    )  # counts, as in attention.exact
+
+
+@pytest.mark.parametrize(("entry", "pattern"), [(LEAST / 2, FULL), (LEAST / 2.1, OTHER), (torch.nan, OTHER)])
+def test_what_counts_counts_in_exact_attention_too(entry, pattern):
+    mask = torch.full((1, 1, 1, N), entry)
+    assert read_entries(mask, N).pattern is pattern
+    q = torch.ones(1, 1, N, 2)
+    seen = exact(q, q, q, attn_mask=mask) != 0  # NaN is
+    assert bool(seen.all()) is (pattern is OTHER)

@@ -203,7 +203,14 @@ def test_a_model_some_of_whose_attention_goes_through_the_interface():
     config = transformers.LongT5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with pytest.warns(
         ExactAttentionWarning, match="LongT5Model has .* stays as it is: LongT5LocalAttention$"
-    ) as found:
+    ):
+        use_nystrom(transformers.LongT5Model(config))
+
+
+def test_a_warning_points_to_its_caller():
+    register_with_transformers()
+    config = transformers.LongT5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    with pytest.warns(ExactAttentionWarning) as found:
         use_nystrom(transformers.LongT5Model(config))
     assert found[0].filename == __file__
 
