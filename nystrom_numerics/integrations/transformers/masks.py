@@ -115,8 +115,7 @@ def _plain(x: Any) -> Any:
     if not isinstance(x, RuleMask):
         return x
     seen = x.seen((0, x.shape[-2]), (0, x.shape[-1]))
-    zero = torch.zeros((), dtype=x.dtype, device=x.device)
-    return torch.where(seen, zero, torch.finfo(x.dtype).min)
+    return torch.zeros_like(seen, dtype=x.dtype).masked_fill_(~seen, torch.finfo(x.dtype).min)
 
 
 def mask_by_rule(

@@ -262,7 +262,28 @@ def test_numbers_as_padding():
     ones[0, :3] = 0
     mask = mask_by_rule(B, N, N, mask_function=theirs.bidirectional_mask_function, attention_mask=ones)
     assert mask.reading.real.dtype == torch.bool
+    assert (mask.reading.first_query, mask.reading.first_key) == (0, 0)
+    assert mask.shape == (B, 1, N, N)
     assert torch.equal(mask[:, 0, 0] == 0, ones.bool())
+
+
+def test_padding_that_pads_nothing_is_no_mask_where_there_may_be_none():
+    options = {"mask_function": theirs.bidirectional_mask_function, "attention_mask": torch.ones(B, N)}
+    assert mask_by_rule(B, N, N, **options, allow_is_bidirectional_skip=True) is None
+    assert mask_by_rule(B, N, N, **options) is not None
+
+
+@pytest.mark.parametrize("asked", [{}, {"use_vmap": True}])
+def test_how_entries_are_made_is_asked_of_transformers(asked, monkeypatch):
+    heard = {}
+    monkeypatch.setattr(theirs, "sdpa_mask", lambda *_, **options: heard.update(options))
+    mask_by_rule(B, N, N, mask_function=even, **asked).seen((0, 1), (0, 1))
+    assert heard["use_vmap"] is asked.get("use_vmap", False)
+
+
+def test_a_mask_is_made_where_it_is_asked_for():
+    mask = mask_by_rule(B, N, N, mask_function=theirs.causal_mask_function, device="meta")
+    assert mask.device == mask.seen((0, N), (0, N)).device == (mask + 0.0).device == torch.device("meta")
 
 
 def test_positions_on_a_device_are_numbers_here():
