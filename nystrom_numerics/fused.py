@@ -68,8 +68,8 @@ def fused_attention(
         mask = mask.reshape(*keys.shape[:2], 1, mask.shape[-1])
     length = q.shape[-2]
 
-    def rows_from(start: int, stop: int) -> Array:
-        part = lay(q[..., start:stop, :])
+    def attend(rows: Array) -> Array:
+        part = lay(rows)
         if part.is_cuda and mask is None:
             return _on_gpu(part, keys, values, scale)[..., :columns]
         return torch.nn.functional.scaled_dot_product_attention(
@@ -77,12 +77,12 @@ def fused_attention(
         )[..., :columns]
 
     if q.shape[-1] == columns:
-        out = rows_from(0, length)
+        out = attend(q)
     else:
         step = default_block(length)
         out = q.new_empty(*keys.shape[:2], length, columns)
         for i in range(0, length, step):
-            out[..., i : i + step, :] = rows_from(i, i + step)
+            out[..., i : i + step, :] = attend(q[..., i : i + step, :])
     out = out.reshape(*batch, rows, columns)
     return out if alone is None else torch.where(alone[..., None, None], torch.zeros_like(out[..., :1]), out)
 

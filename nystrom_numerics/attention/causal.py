@@ -111,7 +111,7 @@ def _block(
     solver: Solver,
 ) -> Array:
     """Outputs of tokens ``start`` to ``stop`` − 1, none of them masked."""
-    xp, inside, past = a.xp, slice(start, stop), slice(0, start)
+    xp, inside, past = a.xp, slice(start, stop), slice(start)
     rows = q[..., inside, :]
     near, top, total = stream_scores(
         xp, rows, k[..., inside, :], v[..., inside, :], None, None, a.scale, first=0

@@ -166,7 +166,25 @@ def test_bad_numbers(options, argument, rng):
     assert caught.value.argument == argument
 
 
-def test_other_lengths_are_refused(rng):
+@pytest.mark.parametrize(("short", "named"), [(0, "`k`"), (2, "`v`")])
+def test_other_lengths_are_refused(short, named, rng):
+    arrays = list(qkv(rng))
+    arrays[short] = arrays[short][:5]
+    with pytest.raises(errors.ShapeError, match=named):
+        causal(*arrays, 3, block=4)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_nan_is_refused_on_request(place, rng):
+    arrays = qkv(rng)
+    arrays[place][2, 1] = np.nan
+    with pytest.raises(errors.NonFiniteError) as caught:
+        causal(*arrays, 3, block=4, check_finite=True)
+    assert caught.value.argument == "qkv"[place]
+
+
+def test_the_scale_is_that_of_the_scores(rng):
+    """Scores of q/2 at the scale 1/√d = 1/2 are those of q at 1/4; powers of two round nothing."""
     q, k, v = qkv(rng)
-    with pytest.raises(errors.ShapeError, match="`k`"):
-        causal(q[:5], k, v, 3, block=4)
+    got, expected = causal(q, k, v, 3, block=5, scale=0.25), causal(q / 2, k, v, 3, block=5)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)

@@ -25,6 +25,9 @@ from mutmut.workers import isolation
 
 RESULTS = Path("results.json")
 
+REFUSED = 255
+"""The exit status of a mutant whose tests pytest did not run, which mutmut takes for a timeout."""
+
 WARM = (
     "array_api_compat.torch",
     "scipy.stats",
@@ -96,6 +99,10 @@ def results() -> Iterator[dict[str, str]]:
         mutants = SourceFileMutationData(path=path)
         mutants.load()
         for name, code in mutants.exit_code_by_key.items():
+            if code == REFUSED:
+                raise SystemExit(
+                    f"{name}: pytest refused its tests; has one of them a name that is not ASCII?"
+                )
             function, owner = orig_function_and_class_names_from_key(name)
             lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
             was, becomes = (

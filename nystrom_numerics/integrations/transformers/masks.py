@@ -115,8 +115,7 @@ def _plain(x: Any) -> Any:
     if not isinstance(x, RuleMask):
         return x
     seen = x.seen((0, x.shape[-2]), (0, x.shape[-1]))
-    zero = torch.zeros((), dtype=x.dtype, device=x.device)
-    return torch.where(seen, zero, torch.finfo(x.dtype).min)
+    return torch.zeros_like(seen, dtype=x.dtype).masked_fill_(~seen, torch.finfo(x.dtype).min)
 
 
 def mask_by_rule(
@@ -187,12 +186,13 @@ def mask_by_rule(
 def read_entries(mask: Tensor, n: int) -> Reading:
     """The pattern of a plain mask of n tokens, boolean or additive, that broadcasts to (b, 1, n, n).
 
-    An entry below half the least number of its dtype counts as −∞, as in :func:`nystrom_numerics.attention.exact`.
+    An entry of at most half the least number of its dtype counts as −∞, as in
+    :func:`nystrom_numerics.attention.exact`.
     Costs a look at every entry that the mask has.
     """
     if mask.ndim != 4 or mask.shape[1] != 1:
         return Reading(Pattern.OTHER)
-    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    seen = mask if mask.dtype == torch.bool else ~(mask <= torch.finfo(mask.dtype).min / 2)  # NaN is seen
     if mask.dtype != torch.bool and bool((mask[seen] != 0).any()):
         return Reading(Pattern.OTHER)
     seen = seen.expand(-1, -1, -1, n)

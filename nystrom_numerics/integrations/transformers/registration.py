@@ -199,5 +199,5 @@ def _dispatches(kind: type) -> bool:
 
 
 def _attends_by_itself(kind: type) -> bool:
-    source = _source(kind) if "Attention" in kind.__name__ else ""
-    return ("softmax(" in source or "scaled_dot_product" in source) and not _dispatches(kind)
+    own = any(call in _source(kind) for call in ("softmax(", "scaled_dot_product"))
+    return own and "Attention" in kind.__name__ and not _dispatches(kind)

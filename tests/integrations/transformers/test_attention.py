@@ -168,7 +168,7 @@ def full_call(function, q, k, v, **options):
             partial(ours.normalised, solver=pinv.rank_revealing),
         ),
     ],
-    ids=[*("default", "svd", "strided", "A⁺"), *("rows", "rows, strided", "rows, A⁺")],
+    ids=[*("default", "svd", "strided", "solved"), *("rows", "rows, strided", "rows, solved")],
 )
 def test_full_attention_of_a_text_to_itself(options, call, padded):
     q, k, v = qkv()
@@ -219,7 +219,9 @@ def causal_call(q, k, v, landmarks=segment_means, solver=ours.ridge, **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"landmarks": strided}, {"solver": pinv.rank_revealing}], ids=["default", "strided", "A⁺"]
+    "options",
+    [{}, {"landmarks": strided}, {"solver": pinv.rank_revealing}],
+    ids=["default", "strided", "solved"],
 )
 @pytest.mark.parametrize("padded", [False, True])
 def test_causal_attention_from_the_first_token(padded, options):

@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is absen
 
 from transformers import masking_utils as theirs  # noqa: E402
 
+from nystrom_numerics.attention import exact  # noqa: E402
 from nystrom_numerics.integrations.transformers import (  # noqa: E402
     UnsupportedModelError,
     register_with_transformers,
@@ -192,6 +193,7 @@ def test_looking_at_a_mask_makes_no_entries():
     assert mask.dtype == torch.float64
     assert mask.device == torch.device("cpu")
     assert not mask.requires_grad
+    assert mask.size(dim=-1) == N
     assert "CAUSAL" in repr(mask)
     assert entries.times == 0
 
@@ -220,6 +222,15 @@ def test_below_the_python_interface_too():
     mask, entries = counted()
     with torch._C.DisableTorchFunctionSubclass():
         got = torch.ops.aten.mul.Tensor(mask, 1.0)
+        assert torch.ops.aten.sum(mask, dtype=torch.float64).dtype == torch.float64
+    assert torch.equal(got == 0, entries(N, 0, N, 0))
+
+
+def test_masks_stay_on_their_device_whatever_the_default():
+    mask, entries = counted()
+    with torch.device("meta"):
+        got = mask + 0.0
+        assert read_entries(TRIL[None, None], N).pattern is CAUSAL
     assert torch.equal(got == 0, entries(N, 0, N, 0))
 
 
@@ -227,6 +238,11 @@ def test_entries_are_zero_and_the_least_number_of_the_dtype():
     mask, _ = counted(torch.bfloat16)
     values = (mask + torch.zeros((), dtype=torch.bfloat16)).unique()
     assert values.tolist() == [torch.finfo(torch.bfloat16).min, 0.0]
+
+
+def test_a_refusal_of_no_known_model_says_so():
+    with pytest.raises(UnsupportedModelError, match="NoneType of model 'unknown' asks for a mask of 1 axes"):
+        mask_by_rule(B, N, N, mask_function=even, attention_mask=torch.ones(N))
 
 
 def test_a_mask_of_padding_with_other_axes_is_refused():
@@ -246,7 +262,28 @@ def test_numbers_as_padding():
     ones[0, :3] = 0
     mask = mask_by_rule(B, N, N, mask_function=theirs.bidirectional_mask_function, attention_mask=ones)
     assert mask.reading.real.dtype == torch.bool
+    assert (mask.reading.first_query, mask.reading.first_key) == (0, 0)
+    assert mask.shape == (B, 1, N, N)
     assert torch.equal(mask[:, 0, 0] == 0, ones.bool())
+
+
+def test_padding_that_pads_nothing_is_no_mask_where_there_may_be_none():
+    options = {"mask_function": theirs.bidirectional_mask_function, "attention_mask": torch.ones(B, N)}
+    assert mask_by_rule(B, N, N, **options, allow_is_bidirectional_skip=True) is None
+    assert mask_by_rule(B, N, N, **options) is not None
+
+
+@pytest.mark.parametrize("asked", [{}, {"use_vmap": True}])
+def test_how_entries_are_made_is_asked_of_transformers(asked, monkeypatch):
+    heard = {}
+    monkeypatch.setattr(theirs, "sdpa_mask", lambda *_, **options: heard.update(options))
+    mask_by_rule(B, N, N, mask_function=even, **asked).seen((0, 1), (0, 1))
+    assert heard["use_vmap"] is asked.get("use_vmap", False)
+
+
+def test_a_mask_is_made_where_it_is_asked_for():
+    mask = mask_by_rule(B, N, N, mask_function=theirs.causal_mask_function, device="meta")
+    assert mask.device == mask.seen((0, N), (0, N)).device == (mask + 0.0).device == torch.device("meta")
 
 
 def test_positions_on_a_device_are_numbers_here():
@@ -303,6 +340,12 @@ def test_what_is_added_to_scores_that_count_is_no_mask():
     )  # of a score that counts nothing
     assert read_entries(hidden, N).pattern is CAUSAL
     assert read_entries(torch.full((1, 1, N, N), -torch.inf).triu(1), N).pattern is CAUSAL
-    assert (
-        read_entries(torch.full((1, 1, 1, N), LEAST / 2.1), N).pattern is OTHER
-    )  # counts, as in attention.exact
+
+
+@pytest.mark.parametrize(("entry", "pattern"), [(LEAST / 2, FULL), (LEAST / 2.1, OTHER), (torch.nan, OTHER)])
+def test_what_counts_counts_in_exact_attention_too(entry, pattern):
+    mask = torch.full((1, 1, 1, N), entry)
+    assert read_entries(mask, N).pattern is pattern
+    q = torch.ones(1, 1, N, 2)
+    seen = exact(q, q, q, attn_mask=mask) != 0  # NaN is
+    assert bool(seen.all()) is (pattern is OTHER)

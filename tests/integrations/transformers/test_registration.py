@@ -21,6 +21,7 @@ from nystrom_numerics.integrations.transformers import (  # noqa: E402
 )
 from nystrom_numerics.integrations.transformers.attention import NystromAttentionFunction  # noqa: E402
 from nystrom_numerics.integrations.transformers.masks import mask_by_rule  # noqa: E402
+from nystrom_numerics.integrations.transformers.registration import _attends_by_itself  # noqa: E402
 from nystrom_numerics.landmarks import segment_means, strided  # noqa: E402
 from nystrom_numerics.nn import ExactAttentionWarning  # noqa: E402
 
@@ -203,7 +204,45 @@ def test_a_model_some_of_whose_attention_goes_through_the_interface():
     config = transformers.LongT5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with pytest.warns(
         ExactAttentionWarning, match="LongT5Model has .* stays as it is: LongT5LocalAttention$"
-    ) as found:
+    ):
+        use_nystrom(transformers.LongT5Model(config))
+
+
+class OwnAttention(nn.Module):
+    def forward(self, q, k, v):
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+class SoftAttention(nn.Module):
+    def forward(self, q, k, v):
+        return torch.softmax(q @ k.mT, dim=-1) @ v
+
+
+class SwitchedAttention(nn.Module):
+    """Its eager form beside what is looked up."""
+
+    def forward(self, q, k, v):
+        attend = transformers.AttentionInterface().get_interface(
+            "nystrom", lambda q, k, v: (q @ k.mT).softmax(-1) @ v
+        )
+        return attend(q, k, v)
+
+
+class Router(nn.Module):
+    def forward(self, x):
+        return torch.softmax(x, dim=-1)
+
+
+def test_which_classes_attend_by_themselves():
+    made = type("MadeAttention", (nn.Module,), {})
+    classes = (OwnAttention, SoftAttention, SwitchedAttention, Router, made)
+    assert [_attends_by_itself(kind) for kind in classes] == [True, True, False, False, False]
+
+
+def test_a_warning_points_to_its_caller():
+    register_with_transformers()
+    config = transformers.LongT5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    with pytest.warns(ExactAttentionWarning) as found:
         use_nystrom(transformers.LongT5Model(config))
     assert found[0].filename == __file__
 
