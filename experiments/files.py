@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
 
 __all__ = ["whole"]
@@ -19,6 +20,8 @@ def whole(path: Path) -> Iterator[Path]:
     OSError
         It cannot be written; the error names ``path``, also where the system names no file.
     """
+    if not path.name:
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

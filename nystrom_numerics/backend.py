@@ -465,16 +465,19 @@ def solve_square(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def ridge_solve(xp: Namespace, gram: Array, strength: float, b: Array) -> Array:
-    """(G + λI)⁻¹B for symmetric positive semidefinite G, of one batch; NaN for an item that has NaN.
+    """(G + λI)⁻¹B for symmetric positive semidefinite G, of one batch.
 
-    By Cholesky's factorisation through SciPy, matrix by matrix, for NumPy, and in Torch, which does not check it and so
-    need not wait for the device; by elimination in others.  G is overwritten where its library allows.
+    NaN for an item that has NaN, overflows, or is not positive definite to rounding.  By Cholesky's factorisation
+    through SciPy, matrix by matrix, for NumPy, and in Torch, without waiting for the device; by elimination in others.
+    G is overwritten where its library allows.
     """
     if array_api_compat.is_torch_array(gram):
         import torch
 
         gram.diagonal(dim1=-2, dim2=-1).add_(strength)
-        factor, _ = torch.linalg.cholesky_ex(gram)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        sound = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).sum(dim=-1).isfinite()
+        factor = factor.where(sound[..., None, None], torch.nan)
         half = torch.linalg.solve_triangular(factor, b, upper=False)
         return torch.linalg.solve_triangular(factor.mT, half, upper=True)  # `cholesky_solve` waits for a GPU
     gram = gram + strength * xp.eye(gram.shape[-1], dtype=gram.dtype, device=device_of(gram))
@@ -490,7 +493,10 @@ def _cholesky_solve(g: np.ndarray, b: np.ndarray) -> np.ndarray:
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     try:
-        solved: np.ndarray = cho_solve(cho_factor(g, check_finite=False), b, check_finite=False)
-    except LinAlgError:  # what is not positive definite has NaN or overflowed
+        factor = cho_factor(g, check_finite=False)
+    except LinAlgError:
         return np.full_like(b, np.nan)
+    if not np.isfinite(np.trace(factor[0])):
+        return np.full_like(b, np.nan)
+    solved: np.ndarray = cho_solve(factor, b, check_finite=False)
     return solved

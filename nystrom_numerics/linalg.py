@@ -8,6 +8,7 @@ represented.  A library that flushes subnormal numbers, as CuPy does, takes them
 from __future__ import annotations
 
 from functools import reduce
+from math import log2
 from typing import Any
 
 from nystrom_numerics.backend import (
@@ -92,7 +93,10 @@ def binary_exponent(a: Array, *, columns: bool = False) -> Array:
     _matrices(xp, a=a)
     top = _largest(xp, a, -2 if columns else (-2, -1), keepdims=True)
     usable = (top > 0) & xp.isfinite(top)
-    return xp.floor(xp.log2(xp.where(usable, top, xp.ones_like(top))))
+    exponent = xp.floor(xp.log2(xp.where(usable, top, xp.ones_like(top))))
+    # the logarithm of what is next below a power of two rounds to that power, of which the last is infinite
+    last = round(log2(float(xp.finfo(top.dtype).max))) - 1
+    return xp.clip(exponent, max=last)
 
 
 def times_power(a: Array, exponent: Array) -> Array:

@@ -183,7 +183,8 @@ def audit(
         if factor.shape != kernel.shape:
             raise ShapeError("landmarks", f"with a factor of {factor.shape[0]} rows", f"the matrix's, {n}")
     f = to_numpy(factor.factor).astype(np.float64)
-    error = np.linalg.eigvalsh(to_numpy(a).astype(np.float64) - f @ f.T)
+    held = to_numpy(a).astype(np.float64)
+    error = np.linalg.eigvalsh((held + held.T) / 2 - f @ f.T)
     truth = (float(np.abs(error).max()), float(np.linalg.norm(error)), float(np.abs(error).sum()))
     lines = [
         Line(name, b, truth[_NORMS.index(b.norm)], of)

@@ -175,9 +175,19 @@ def _by_products(
             yield rows, xp.astype(kernel.block(rows, slice(None)), xp.float64)
 
     def residual(v: Array) -> Array:
-        return xp.concat([part @ v for _, part in strips()], axis=0) - left @ (right @ v)
+        forth, back = [], xp.zeros((kernel.shape[1], v.shape[1]), dtype=v.dtype, device=device_of(v))
+        for rows, part in strips():
+            forth.append(part @ v)
+            if isinstance(factor, NystromFactor):
+                back = back + transpose(part) @ v[rows, :]
+        product = xp.concat(forth, axis=0)
+        if isinstance(factor, NystromFactor):
+            product = (product + back) / 2
+        return product - left @ (right @ v)
 
     def transposed(v: Array) -> Array:
+        if isinstance(factor, NystromFactor):
+            return residual(v)
         total = -transpose(right) @ (transpose(left) @ v)
         for rows, part in strips():
             total = total + transpose(part) @ v[rows, :]

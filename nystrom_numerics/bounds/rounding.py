@@ -60,7 +60,8 @@ def nystrom_rounding(
 ) -> Rounding:
     r"""The allowances for a Nyström factor of a kernel, with the diagonal (n,) of what it leaves.
 
-    How far the kernel is from PSD is a matter of its ``noise``, or known: ``negative`` is minus its least eigenvalue.
+    Entries may be off by the kernel's ``noise``, its diagonal and its columns differently; ``negative`` is minus its
+    least eigenvalue, where that is known.
 
     Notes
     -----
@@ -77,11 +78,11 @@ def nystrom_rounding(
     if r:
         weights = xp.linalg.solve(transpose(factor.triangle), transpose(factor.factor))
         amplification += float(xp.sum(xp.astype(weights, xp.float64) ** 2))
-    made, stored = _SUM * sqrt(r + 1) * u, _ENTRY * u + (kernel.noise if negative is None else 0.0)
+    made, stored = _SUM * sqrt(r + 1) * u, _ENTRY * u + kernel.noise
     size, below = largest * amplification, (negative or 0.0) * amplification
     whole = (made + stored) * size + below
     trace = (sqrt(2 * r) * made + sqrt(n) * stored) * size + below
-    return Rounding((r + 2) * u * largest, amplification, whole, whole, trace)
+    return Rounding(((r + 2 + _ENTRY) * u + kernel.noise) * largest, amplification, whole, whole, trace)
 
 
 def widened(found: Bound, amount: float, trivial: float) -> Bound:

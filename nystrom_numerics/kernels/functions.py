@@ -125,10 +125,12 @@ def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite:
     def evaluate_far(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
         return namespace(a=a[0]).exp(_accumulate(a[0], b[0], namespace(a=a[0]).square) / -2)
 
-    xp = namespace(x=x)
-    if float(xp.max(prepare(x)[1])) > _FAR:
-        evaluate = evaluate_far
-    return _of_points(PointFunction(prepare, evaluate, _ones, f"gaussian(gamma={gamma:g})"), x, y)
+    xp, origin_to = namespace(x=x), prepare(x)[1]
+    farthest = float(xp.max(origin_to))
+    noise = 4 * unit_roundoff(xp, origin_to.dtype) * farthest
+    if not farthest <= _FAR:
+        evaluate, noise = evaluate_far, 0.0
+    return _of_points(PointFunction(prepare, evaluate, _ones, f"gaussian(gamma={gamma:g})"), x, y, noise)
 
 
 _FAR = 32.0

@@ -126,8 +126,9 @@ class NystromAttention(nn.Module):
         Parameters
         ----------
         mask, context_mask : bool (b, n), (b, n_k), optional
-            True for real tokens; padding, wherever it is and whatever it holds, changes no real token.  The second
-            is asked for with a context only.
+            True for real tokens; padding, wherever it is and whatever it holds, changes no real token.  (The
+            convolution goes over positions, as zeros where padding stands: tokens on both sides of a gap stay as
+            far apart as they are.)  The second is asked for with a context only.
 
         Raises
         ------
@@ -150,6 +151,7 @@ class NystromAttention(nn.Module):
             if self.conv is not None and context.shape[-2] != x.shape[-2]:
                 needs = f"{x.shape[-2]} tokens as `x`, or conv_kernel=None"
                 raise ShapeError("context", f"of {context.shape[-2]} tokens", needs)
+        x, context = _hidden(x, mask), _hidden(context, context_mask)
         q, k, v = self._split(self.query(x)), self._split(self.key(context)), self._split(self.value(context))
         queries, keys = (None if given is None else given[:, None, :] for given in (mask, context_mask))
         if keys is not None:
@@ -193,3 +195,8 @@ class NystromAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """(b, n, heads · d) as (b, heads, n, d)."""
         return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+
+
+def _hidden(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros where padding stands: what it holds reaches no product, and no derivative of the weights."""
+    return x if mask is None else torch.where(mask[..., None], x, torch.zeros_like(x[..., :1]))

@@ -136,8 +136,8 @@ def hermitian(a: Array, /, *, rtol: float | None = None, check_finite: bool = Fa
     Raises
     ------
     ShapeError, RangeError
-        ``a`` is not square, or not its own adjoint to a relative :math:`10\,n\,\mathrm{eps}` (one synchronisation).
-        Others as in :func:`svd`.
+        ``a`` is not square, or not its own adjoint to a relative :math:`10\,n\,\mathrm{eps}`, and a tenth in 16-bit
+        dtypes (one synchronisation).  Others as in :func:`svd`.
 
     Notes
     -----
@@ -150,9 +150,10 @@ def hermitian(a: Array, /, *, rtol: float | None = None, check_finite: bool = Fa
     require_matrix("a", a)
     if a.shape[-1] != a.shape[-2]:
         raise ShapeError("a", f"of shape {tuple(a.shape)}", "square matrices")
-    unit = a / binary_scale(a)
+    unit = xp.astype(a, compute_dtype(xp, a.dtype), copy=False)
+    unit = unit / binary_scale(unit)
     skew, size = frobenius(unit - adjoint(unit)), frobenius(unit)
-    allowed = 10 * a.shape[-1] * float(xp.finfo(a.dtype).eps)
+    allowed = min(10 * a.shape[-1] * float(xp.finfo(a.dtype).eps), 0.1)
     if bool(xp.any(skew > allowed * size)):
         worst = float(xp.max(skew / xp.where(size > 0, size, xp.ones_like(size))))
         raise RangeError("a", f"asymmetric by {worst:.1e}", "symmetric or Hermitian matrices")

@@ -211,3 +211,24 @@ def test_bounds_by_products_scale_with_the_operator(dtype, scale):
         for side in ("lower", "upper"):
             one, other = getattr(once, side).value, getattr(scaled, side).value
             assert other / scale == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [102, 292, 328, 351, 588])
+def test_a_kernel_whose_blocks_are_symmetric_to_rounding_only(seed):
+    """In float32 an entry and its mirror image, and the diagonal of a block and that known, differ in last digits."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([2, 5, 10, 25]))
+    m = int(rng.integers(1, n + 1))
+    x = rng.standard_normal((n, int(rng.integers(1, 4)))).astype(np.float32)
+    kernel = kernels.gaussian(x, gamma=float(rng.choice([0.1, 1, 10])))
+    chosen = landmarks.pivoted_cholesky(kernel, m)
+    found = bounds.audit(kernel, chosen, rng=0)
+    assert [line for line in found.lines if line.of == "these" and wrong_side(line.bound, line.truth)] == []
+    factor = lowrank.nystrom_factor(kernel, chosen)
+    a, f = (x.astype(np.float64) for x in (kernel.block(slice(None), slice(None)), factor.factor))
+    error = np.abs(np.linalg.eigvalsh((a + a.T) / 2 - f @ f.T))
+    truths = {Norm.SPECTRAL: error.max(), Norm.FROBENIUS: np.linalg.norm(error), Norm.TRACE: error.sum()}
+    for norm, truth in truths.items():
+        certificate = bounds.certify(kernel, factor, norm=norm, ratio=1.2, rng=0)
+        for b in (certificate.lower, certificate.upper):
+            assert not wrong_side(b, truth), str(b)

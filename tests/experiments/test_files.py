@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,8 @@ def test_what_the_system_refuses_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as other, whole(path):
         (tmp_path / "elsewhere").read_text()
     assert other.value.filename == str(tmp_path / "elsewhere")
+
+
+def test_a_folder_without_a_name_is_no_file():
+    with pytest.raises(IsADirectoryError), whole(Path("/")):
+        pass

@@ -274,3 +274,18 @@ def test_checks_of_the_models_break_no_graph():
     for one, x in ((model, ids), (encoder, torch.randn(2, 30, 16))):
         compiled = torch.compile(one, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(x, mask=mask), one(x, mask=mask), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"near": 6}], ids=str)
+def test_what_padding_holds_reaches_no_derivative(options):
+    layer = module(**options)
+    x = torch.randn(2, 30, 16)
+    mask = torch.arange(30) < torch.tensor([[22], [30]])
+    gradients = []
+    for held in (0.0, torch.nan):
+        given = torch.where(mask[..., None], x, held).requires_grad_()
+        layer.zero_grad()
+        layer(given, mask=mask)[mask].square().sum().backward()
+        gradients.append([given.grad[mask], *(p.grad.clone() for p in layer.parameters())])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert all(bool(g.isfinite().all()) for g in gradients[1])

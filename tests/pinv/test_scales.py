@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nystrom_numerics import linalg, pinv
+from nystrom_numerics import errors, linalg, pinv
 from nystrom_numerics.backend import from_numpy, namespace, to_numpy
 from nystrom_numerics.errors import Status
 
@@ -189,3 +189,25 @@ def test_gradients_scale_with_the_square(name, power, rng):
     torch.testing.assert_close(
         gradient(2.0**power), expected, rtol=0, atol=3e-5 * float(expected.abs().max())
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["svd", "complete_orthogonal", "hermitian", "newton_schulz"])
+def test_entries_next_to_the_largest_number(name, dtype, lane):
+    """Whose logarithm is that of infinity to rounding."""
+    top = np.finfo(dtype).max
+    for largest in (top, np.nextafter(top, 0, dtype=dtype)):
+        found = getattr(pinv, name)(lane(np.diag([largest, largest]).astype(dtype)))
+        assert found.status == Status.CONVERGED
+        expected = np.diag([1 / largest] * 2).astype(dtype)
+        lane.assert_close(found.value, expected, lane(expected), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("n", [4, 30, 300])
+def test_what_is_not_symmetric_is_refused_in_half_precision_too(n, dtype, rng):
+    a = torch.tensor(rng.standard_normal((n, n))).to(dtype)
+    with pytest.raises(errors.RangeError, match="asymmetric") as caught:
+        pinv.hermitian(a)
+    assert caught.value.argument == "a"
+    assert pinv.hermitian(a + a.mT).status == Status.CONVERGED
