@@ -315,6 +315,21 @@ def sum_by_label(x: Array, labels: Array, m: int) -> tuple[Array, Array]:
     return weight @ x, xp.sum(weight, axis=-1)
 
 
+def still(x: Array) -> Array:
+    """The array without its history: no derivative goes through it."""
+    return x.detach() if array_api_compat.is_torch_array(x) else x
+
+
+def in_order(xp: Namespace, x: Array, step: Array | float) -> Array:
+    """Numbers (float64) in the order of ``floor(x / step)``, and where these are equal along the last axis, of place.
+
+    What is equal but for rounding so has the same order in every library, beside all batch-mates.
+    """
+    n = x.shape[-1]
+    places = xp.arange(n, dtype=xp.float64, device=device_of(x))
+    return xp.floor(xp.astype(still(x), xp.float64) / step) * n + places
+
+
 def largest(xp: Namespace, x: Array, count: int, limit: Array | None = None) -> tuple[Array, Array]:
     """Places (..., count) of the largest entries along the last axis of x (..., n), ascending, and their mask.
 

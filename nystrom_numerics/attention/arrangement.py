@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nystrom_numerics.backend import Array, device_of
+from nystrom_numerics.backend import Array, device_of, in_order
 from nystrom_numerics.landmarks import segment_means
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import segments
@@ -15,6 +15,9 @@ __all__ = ["Blocks", "arrange", "directions", "in_blocks", "slots"]
 
 RUNS, AXES = 64, 16
 """Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
+
+STEPS = 128.0
+"""Steps from the middle of a node to its end: tokens of one step count as equal and stay in their order."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,9 @@ def _places(xp: Any, y: Array, there: Array, position: float) -> Array:
 
     def along(direction: Array) -> Array:
         scores = (y @ direction[..., None])[..., 0]
+        top = xp.max(xp.abs(scores), axis=-1, keepdims=True)
+        top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
+        scores = in_order(xp, scores, xp.astype(top / STEPS, xp.float64))
         scores = xp.where(there, scores, xp.full_like(scores, xp.inf))
         return xp.argsort(xp.argsort(scores, axis=-1, stable=True), axis=-1, stable=True)
 

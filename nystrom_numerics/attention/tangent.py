@@ -13,7 +13,7 @@ from nystrom_numerics.attention.arguments import product_form, ungroup
 from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks, slots
 from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, compute_dtype, device_of, largest
+from nystrom_numerics.backend import Array, compute_dtype, device_of, in_order, largest, still
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
@@ -22,6 +22,9 @@ __all__ = ["tangent"]
 
 CAP = 2.0
 """Most that the spread of a block's queries may add to the logarithm of a far key's weight: a factor of e²."""
+
+STEP = 1 / 256
+"""The logarithms of what two keys are worth count as equal within it."""
 
 SAMPLE, LEAF_SAMPLE = 2048, 64
 """Tokens, evenly spaced, from which covariances are taken: of all keys, and of each block's queries."""
@@ -106,7 +109,9 @@ def tangent(
     and 16 n_k d for the r_j, taken in the 16 directions that count most; memory O((n_q + n_k)(d + d_v) + b n_k).
     By default the entries are 128 n, those of ``nystrom`` with 64 landmarks.  No matrix is inverted.
 
-    Derivative in Torch: of what is computed, with blocks, groups and near keys held fixed; these change in steps.
+    Derivative in Torch: of what is computed, with blocks, groups and near keys, which change in steps, and the
+    :math:`r_j` held fixed.  Ties, and what is one but for rounding, are broken by place: repeated tokens have one result
+    in every library and beside all batch-mates.
 
     Source: ours.  Groups of keys seen from blocks of queries are the particle–cluster interactions of treecodes
     (Barnes and Hut 1986); clustered queries in attention, Vyas et al. 2020; sparse entries beside block means, MRA,
@@ -246,19 +251,19 @@ def _attend(
     batch = np.broadcast_shapes(tuple(q.shape[:-2]), tuple(keys.k.shape[:-2]))
     q, k = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, keys.k))
     leaves = prod(level.blocks for level in levels)
-    of_keys = _covariance(xp, k, keys.count)
+    of_keys = _covariance(xp, still(k), keys.count)
     if position == inf:
         order = xp.broadcast_to(xp.arange(q.shape[-2], dtype=xp.int64, device=device_of(q)), q.shape[:-1])
     else:
-        axes = directions(xp, of_keys, _covariance(xp, q, queries))
-        order = arrange(xp, q, queries, leaves, axes, position)
+        axes = directions(xp, of_keys, _covariance(xp, still(q), queries))
+        order = arrange(xp, still(q), queries, leaves, axes, position)
     blocks = in_blocks(xp, order, queries, leaves)
     some = take_rows(q, _flat(xp, blocks.token))
     if not isinstance(queries, int) or queries % leaves:
         some = hide(xp, some, _flat(xp, blocks.there))
     some = xp.reshape(some, (*blocks.token.shape, q.shape[-1]))
     _, within = _pilots(xp, some, blocks.there, levels[0].blocks)
-    order = arrange(xp, k, keys.count, levels[0].groups, directions(xp, within, of_keys), 0.0)
+    order = arrange(xp, still(k), keys.count, levels[0].groups, directions(xp, within, of_keys), 0.0)
     faced = _facing(xp, some, blocks.there, keys.at(order, keys.count), of_keys, levels, near, scale)
     exist = None if isinstance(keys.count, int) else faced.bias > -xp.inf
     bias = faced.bias if exist is None else xp.where(exist, faced.bias, xp.zeros_like(faced.bias))
@@ -308,7 +313,7 @@ def _pilots(xp: Any, some: Array, there: Array, blocks: int) -> tuple[Array, Arr
     delta = (few - xp.reshape(centre, (*batch, leaves, 1, d))) * xp.astype(real, some.dtype)
     delta = xp.reshape(delta, (*batch, -1, d))
     count = xp.sum(xp.astype(real, some.dtype), axis=(-3, -2, -1))[..., None, None]
-    return pilot, transpose(delta) @ delta / xp.where(count > 0, count, xp.ones_like(count))
+    return pilot, still(transpose(delta) @ delta / xp.where(count > 0, count, xp.ones_like(count)))
 
 
 def _facing(
@@ -327,14 +332,14 @@ def _facing(
     pilot, metric = _pilots(xp, some, there, level.blocks)
     grouped, exist = _in_groups(xp, keys, level.groups)
     scores = (pilot * scale) @ transpose(grouped.k)
-    along = grouped.k @ directions(xp, metric, of_keys)
-    missed = _missed(xp, along * scale, exist, level.groups)[..., None, :]
+    along = still(grouped.k) @ (directions(xp, metric, of_keys) * scale)
+    missed = _missed(xp, along, exist, level.groups)[..., None, :]
     worth = scores + xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
     if exist is not None:
         worth = xp.where(exist[..., None, :], worth, -xp.inf)
     handed = _handed(xp, keys.count, level, near) if below else near
     limit = None if isinstance(handed, int) else handed[..., None]
-    index, chosen = largest(xp, worth, handed if limit is None else _handed(xp, n, level, near), limit)
+    index, chosen = largest(xp, in_order(xp, worth, STEP), handed if limit is None else _handed(xp, n, level, near), limit)
     weights = scores + xp.clip(missed / 2, max=CAP)
     away = chosen if exist is None else chosen | ~exist[..., None, :]
     far = _tangents(xp, grouped, xp.where(away, -xp.inf, weights), pilot, level.groups, scale)

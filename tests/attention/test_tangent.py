@@ -171,7 +171,8 @@ def test_leading_axes_of_its_own_for_each_and_grouped_heads(rng):
 @pytest.mark.parametrize(
     "options", [{"blocks": 5, "groups": 3, "near": 4}, TWO], ids=["one level", "two levels"]
 )
-def test_derivatives_by_finite_differences(options):
+def test_derivatives_by_finite_differences(options, monkeypatch):
+    """With the weights' corrections as they were at first, and blocks, groups and near keys, which do not move."""
     torch.manual_seed(2)
     arrays = [torch.randn(2, 40, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     mask = torch.arange(40) < 33
@@ -180,13 +181,56 @@ def test_derivatives_by_finite_differences(options):
     def value(arrays):
         return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
 
+    made, missed = [], module._missed
+
+    def kept(*args):
+        made.append(missed(*args))
+        return made[-1]
+
+    monkeypatch.setattr(module, "_missed", kept)
     found = torch.autograd.grad(value(arrays), arrays)
+    levels = len(made)
+    held = cycle(made)
+    monkeypatch.setattr(module, "_missed", lambda *_: next(held))
+    assert levels == len(options.get("groups", (0,)) if isinstance(options.get("groups"), tuple) else (0,))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
             moved = [[x + s * step * (i == which) for i, x in enumerate(arrays)] for s in (1, -1)]
             slope = (value(moved[0]) - value(moved[1])) / 2
             torch.testing.assert_close((found[which] * step).sum(), slope, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("position", [0, 4.0, FLAT])
+def test_derivatives_are_finite_where_tokens_do_not_differ(position):
+    one, few = torch.randn(1, 6), torch.randn(8, 6)
+    for tokens in (few, one.expand(50, 6), few.repeat_interleave(20, dim=0), torch.zeros(50, 6)):
+        arrays = [tokens.clone().requires_grad_() for _ in range(3)]
+        for count in (len(tokens), 1, 0):
+            mask = torch.arange(len(tokens)) < count
+            out = tangent(*arrays, blocks=4, near=3, groups=2, position=position, key_mask=mask)
+            for gradient in torch.autograd.grad(out.square().sum(), arrays):
+                assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("position", [0, 4.0, FLAT])
+def test_repeated_tokens_know_neither_padding_nor_library_nor_batch_mates(position, rng):
+    """Their ties are decided by place, also where rounding parts them."""
+    options = {"near": 20, "blocks": 4, "groups": 3, "position": position}
+    for _ in range(5):
+        x = rng.standard_normal((3, 75, 6))
+        for i in (0, 1):
+            x[i] = x[i][rng.integers(0, 15, 75)]
+        alone = tangent(*x, **options)
+        padded, mask = np.concatenate([x, np.zeros((3, 5, 6))], axis=1), np.arange(80) < 75
+        mates = np.stack([x, *rng.standard_normal((2, *x.shape))], axis=1)
+        for other in (
+            tangent(*padded, key_mask=mask, query_mask=mask, **options)[:75],
+            tangent(*map(torch.tensor, x), **options).numpy(),
+            tangent(*mates, **options)[0],
+            tangent(*map(torch.tensor, mates), **options)[0].numpy(),
+        ):
+            np.testing.assert_allclose(other, alone, rtol=0, atol=1e-13)
 
 
 def test_an_item_without_keys_or_queries_gives_zeros(rng):
