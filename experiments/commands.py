@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from experiments import audit_command, claims
 from experiments.contract import PROFILES, Outcome
 from experiments.errors import ExperimentError, NoDeviceError, RunStoppedError, UnknownNameError
+from nystrom_numerics.cli import INTERRUPTED
 
 if TYPE_CHECKING:
     from experiments.report import Section
@@ -30,11 +31,13 @@ err = Console(stderr=True)
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """End what cannot go on with one line and status 1; a traceback is left to faults of the code."""
+    """End what cannot go on with a line and status 1, an interrupt with 130; tracebacks are of faults of the code."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        _stop("interrupted", stop)
+        _stop("interrupted", stop, INTERRUPTED)
+    except RunStoppedError as stop:
+        _stop(str(stop), stop, INTERRUPTED)
     except ExperimentError as error:
         _stop(str(error), error, code=2 if isinstance(error, NoDeviceError) else 1)
     except OSError as error:

@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # type checkers take it for true; `typing` itself would slow the start of the command line
+    from typing import Any
+
     from nystrom_numerics import attention, bounds, errors, kernels, landmarks, linalg, lowrank, pinv
 
 __version__ = "0.1.0"

@@ -11,14 +11,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any, NoReturn
 
-__all__ = ["main"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` takes most of the time before an interrupt ends in a line
+    from typing import Any, NoReturn
+
+__all__ = ["INTERRUPTED", "main"]
+
+INTERRUPTED = 130
+"""The status of what an interrupt ended, as shells have it: 128 and the number of the signal."""
 
 
 def main() -> None:
-    """Run the command line; without the packages it needs, say in a line how to get them."""
-    signal.signal(signal.SIGINT, _interrupt_once)
+    """Run the command line; an interrupt, from here on, ends it with one line and status 130."""
+    try:
+        signal.signal(signal.SIGINT, _interrupt_once)
+        _run()
+    except KeyboardInterrupt:
+        print("Stopped: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _run() -> None:
+    """The commands; without the packages that they need, a line that says how to get them."""
     if not os.environ.get("OMP_NUM_THREADS"):
         os.environ["OMP_NUM_THREADS"] = "1"  # read when NumPy and Torch are loaded, and by child processes
     for stream in (sys.stdout, sys.stderr):
@@ -28,8 +43,6 @@ def main() -> None:
         from experiments.commands import app
 
         app(prog_name="nystrom")
-    except KeyboardInterrupt:
-        sys.exit("Stopped: interrupted")
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] in ("nystrom_numerics", "experiments"):
             raise

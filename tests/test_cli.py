@@ -114,7 +114,7 @@ def test_whatever_stops_a_command_is_one_line(nystrom, monkeypatch, arguments, w
 
     monkeypatch.setattr(*within, stop)
     result = nystrom(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert result.stderr == f"Stopped: {line}\n"
 
 
@@ -159,7 +159,7 @@ def test_a_failed_case_makes_the_run_fail(nystrom, monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(NoDeviceError("no device"), 2), (StoreLockedError("held"), 1), (KeyboardInterrupt(), 1)],
+    [(NoDeviceError("no device"), 2), (StoreLockedError("held"), 1), (KeyboardInterrupt(), 130)],
 )
 def test_a_run_that_stops_says_why(nystrom, monkeypatch, error, code):
     def stop(*_, **__):
@@ -277,6 +277,26 @@ def test_without_its_packages_it_says_what_to_install():
     assert result.stderr.strip().splitlines() == [
         "nystrom needs typer, which is not here: pip install 'nystrom_numerics[experiments]'"
     ]
+
+
+@pytest.mark.parametrize("module", ["experiments", "typer", "rich.console", "numpy", "numpy.linalg", "scipy"])
+def test_an_interrupt_while_it_loads_ends_with_a_line(module, tmp_path):
+    import numpy as np
+
+    np.savez(tmp_path / "h.npz", q=np.eye(4), k=np.eye(4))
+    code = f"""
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["nystrom", "audit", {str(tmp_path / "h.npz")!r}, "-m", "2"]
+from nystrom_numerics.cli import main
+main()
+"""
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped: interrupted\n")
 
 
 THREADS = """

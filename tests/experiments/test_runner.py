@@ -206,7 +206,7 @@ def test_interrupted_it_says_how_to_go_on(nystrom, tmp_path):
     wait_for_growth(process, path)
     os.killpg(process.pid, signal.SIGINT)
     output = process.communicate(timeout=30)[0]
-    assert process.returncode == 1, output
+    assert process.returncode == 130, output
     assert stopped(output) == ["Stopped: what has run is recorded; the same command goes on from there"]
     records, damage = store.read(path)
     assert records
@@ -229,7 +229,7 @@ def test_interrupted_again_and_again_at_any_moment_it_ends_with_a_line(nystrom, 
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.2)
     output = process.communicate(timeout=30)[0]
-    assert process.returncode == 1, output
+    assert process.returncode == 130, output
     (line,) = stopped(output)
     assert line.startswith("Stopped: ")
     assert store.read(tmp_path / "results" / "records.jsonl")[1] == []
@@ -245,7 +245,7 @@ def test_interrupted_while_it_ends_it_has_ended_or_says_so(nystrom, tmp_path, af
         time.sleep(0.1)
     output = process.communicate(timeout=30)[0]
     assert "Traceback" not in output
-    assert process.returncode == (1 if "Stopped: " in output else 0), output
+    assert process.returncode == (130 if "Stopped: " in output else 0), output
 
 
 def test_a_full_disk_ends_the_run_with_a_line_and_loses_nothing(nystrom, tmp_path):
