@@ -320,53 +320,71 @@ def still(x: Array) -> Array:
     return x.detach() if array_api_compat.is_torch_array(x) else x
 
 
-def in_order(xp: Namespace, x: Array, step: Array | float) -> Array:
-    """Numbers (float64) in the order of ``floor(x / step)``, and where these are equal along the last axis, of place.
+def inverse_order(xp: Namespace, order: Array) -> Array:
+    """The place (..., n) of each number in an order (..., n) of them."""
+    if array_api_compat.is_torch_array(order):
+        return xp.empty_like(order).scatter_(
+            -1, order, xp.arange(order.shape[-1], device=order.device).expand_as(order)
+        )
+    return xp.argsort(order, axis=-1, stable=True)
 
-    What is equal but for rounding so has the same order in every library, beside all batch-mates.
+
+def in_steps(xp: Namespace, x: Array, steps: int) -> Array:
+    """Whole numbers from −steps to steps, float64, in proportion to x (..., n) along its last axis."""
+    top = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
+    return xp.floor(xp.astype(x / top, xp.float64) * steps)
+
+
+def in_order(xp: Namespace, *steps: Array) -> Array:
+    """Numbers in the order of ``steps`` (..., n), whole, the first first, and where all are equal in that of place.
+
+    What is equal but for rounding so has the same order in every library, beside all batch-mates.  Others than the
+    first are at most 8192 in size.
     """
-    n = x.shape[-1]
-    places = xp.arange(n, dtype=xp.float64, device=device_of(x))
-    return xp.floor(xp.astype(still(x), xp.float64) / step) * n + places
+    places = xp.arange(steps[0].shape[-1], dtype=xp.float64, device=device_of(steps[0]))
+    number = steps[0]
+    for more in steps[1:]:
+        number = number * 16384 + more
+    return number * places.shape[0] + places
 
 
-def largest(xp: Namespace, x: Array, count: int, limit: Array | None = None) -> tuple[Array, Array]:
-    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending, and their mask.
+def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
+    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending; NaN counts as large.
 
-    With a ``limit`` (..., 1) of at most ``count``, each item has so many; what follows them means nothing.  Among equal
-    entries the choice is the library's.
+    Entries count as equal within ``step`` of a grid, and the first of such are taken: the same in every library and
+    beside all batch-mates, as long as no more than ``SPARE`` are equal to the least that is taken.
     """
-    n = x.shape[-1]
-    places = xp.arange(n, dtype=xp.int64, device=device_of(x))
-    if count >= n and limit is None:
-        everywhere = xp.broadcast_to(places, x.shape)
-        return everywhere, everywhere >= 0
-    order: Array
+    n, x = x.shape[-1], still(x)
+    if count >= n:
+        return xp.broadcast_to(xp.arange(n, dtype=xp.int64, device=device_of(x)), x.shape)
+    some = min(count + SPARE, n)
     if array_api_compat.is_torch_array(x):
-        order = x.detach().topk(min(count, n), dim=-1, sorted=limit is not None).indices
-    elif array_api_compat.is_numpy_array(x) and limit is None:
-        order = np.argpartition(-x, count - 1, axis=-1)[..., :count]
+        place = x.topk(some, dim=-1, sorted=False).indices
+    elif array_api_compat.is_numpy_array(x) and some < n:
+        place = np.argpartition(-x, some - 1, axis=-1)[..., :some]
     else:
-        order = xp.argsort(x, axis=-1, descending=True)[..., :count]
-    if limit is not None:
-        order = xp.where(places[: order.shape[-1]] < limit, order, xp.full_like(order, n))
-    first = xp.sort(order, axis=-1)
-    return xp.clip(first, max=n - 1), _mask_at(xp, first, n)
+        place = xp.argsort(x, axis=-1, descending=True)[..., :some]
+    place = xp.sort(place, axis=-1)
+    value = xp.floor(xp.astype(xp.take_along_axis(x, place, axis=-1), xp.float64) / step)
+    first = xp.argsort(in_order(xp, -value), axis=-1)[..., :count]
+    return xp.sort(xp.take_along_axis(place, first, axis=-1), axis=-1)
 
 
-def _mask_at(xp: Namespace, index: Array, n: int) -> Array:
-    """True at ``index`` (..., m) of the places 0, …, n − 1; other indices are n."""
-    shape = (*index.shape[:-1], n + 1)
-    if array_api_compat.is_torch_array(index):
-        there = xp.zeros(shape, dtype=xp.bool, device=index.device).scatter_(-1, index, True)
-    elif array_api_compat.is_numpy_array(index) or array_api_compat.is_cupy_array(index):
-        flat = xp.zeros((prod(shape[:-1]), n + 1), dtype=bool)
-        flat[xp.arange(len(flat))[:, None], xp.reshape(index, (len(flat), index.shape[-1]))] = True
-        there = xp.reshape(flat, shape)
-    else:
-        places = xp.arange(n + 1, dtype=xp.int64, device=device_of(index))
-        there = xp.any(index[..., None] == places, axis=-2)
-    return there[..., :n]
+SPARE = 64
+"""Entries beyond those asked for among which :func:`largest` breaks ties."""
+
+
+def filled_at(xp: Namespace, x: Array, index: Array, value: float) -> Array:
+    """x (..., n) with ``value`` at ``index`` (..., m)."""
+    if array_api_compat.is_torch_array(x):
+        return x.scatter(-1, index, value)
+    if array_api_compat.is_numpy_array(x) or array_api_compat.is_cupy_array(x):
+        filled = xp.reshape(x, (-1, x.shape[-1])).copy()
+        filled[xp.arange(len(filled))[:, None], xp.reshape(index, (len(filled), -1))] = value
+        return xp.reshape(filled, x.shape)
+    places = xp.arange(x.shape[-1], dtype=xp.int64, device=device_of(x))
+    return xp.where(xp.any(index[..., None] == places, axis=-2), xp.full_like(x, value), x)
 
 
 def generator(rng: np.random.Generator | int) -> tuple[np.random.Generator, int | None]:

@@ -5,63 +5,108 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nystrom_numerics.backend import Array, device_of, in_order
-from nystrom_numerics.landmarks import segment_means
+from nystrom_numerics.backend import Array, device_of, in_order, in_steps, inverse_order
 from nystrom_numerics.landmarks.result import take_rows
-from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import all_finite, binary_scale, transpose
 
-__all__ = ["Blocks", "arrange", "directions", "in_blocks", "slots"]
+__all__ = ["Arrangement", "arrange", "directions"]
 
 RUNS, AXES = 64, 16
 """Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
 
-STEPS = 128.0
-"""Steps from the middle of a node to its end: tokens of one step count as equal and stay in their order."""
+STEPS = 4096
+"""Steps from the middle of a node to its end: tokens of one step count as equal."""
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Balanced blocks of the first ``count`` tokens of an order.
+class Arrangement:
+    """An order of n tokens, cut in blocks of as good as equal size.
 
     Attributes
     ----------
-    token : array (..., b, l) of int64
-        Which token stands in each slot; any real one where there is none.
-    there : array (..., b, l) of bool
-        Whether a token stands there.
-    slot : array (..., n) of int64
-        In which of the b · l slots each token stands; meaningless for tokens that do not count.
+    runs : array (..., R) of int64, or None
+        Which of R runs of consecutive tokens comes first, second, …; ``None`` where tokens stay in their order.
+    n, blocks : int
     """
 
-    token: Array
-    there: Array
-    slot: Array
+    runs: Array | None
+    n: int
+    blocks: int
+
+    def there(self, xp: Any, like: Array) -> Array | None:
+        """Whether a token stands in each slot (b, ⌈n/b⌉), ``None`` where one stands in all."""
+        if self.n % self.blocks == 0:
+            return None
+        start, stop = _edges(xp, like, self.n, self.blocks)
+        return start[:, None] + _count(xp, like, -(-self.n // self.blocks)) < stop[:, None]
+
+    def cut(self, xp: Any, x: Array) -> Array:
+        """Tokens x (..., n, d) in their slots (..., b, ⌈n/b⌉, d); where none stands, one of the next or the last."""
+        length = -(-self.n // self.blocks)
+        if self.n % self.blocks == 0:
+            moved = self._moved(xp, x)
+        else:
+            start, _ = _edges(xp, x, self.n, self.blocks)
+            rank = xp.clip(start[:, None] + _count(xp, x, length), max=self.n - 1)
+            rank = xp.reshape(rank, (-1,))
+            if self.runs is None:
+                moved = xp.take(x, rank, axis=-2)
+            else:
+                moved = take_rows(x, xp.take(self._tokens(xp), rank, axis=-1))
+        return xp.reshape(moved, (*moved.shape[:-2], self.blocks, length, x.shape[-1]))
+
+    def joined(self, xp: Any, x: Array) -> Array:
+        """The tokens (..., n, d) of slots x (..., b, ⌈n/b⌉, d), as they stood before."""
+        length = x.shape[-2]
+        x = xp.reshape(x, (*x.shape[:-3], self.blocks * length, x.shape[-1]))
+        if self.n % self.blocks == 0:
+            if self.runs is None:
+                return x
+            back = Arrangement(inverse_order(xp, self.runs), self.n, self.blocks)
+            return back._moved(xp, x) if self.n % self.runs.shape[-1] == 0 else take_rows(x, self._ranks(xp))
+        rank = _count(xp, x, self.n) if self.runs is None else self._ranks(xp)
+        block = rank * self.blocks // self.n
+        slot = rank + block * length - (block * self.n + self.blocks - 1) // self.blocks
+        return xp.take(x, slot, axis=-2) if self.runs is None else take_rows(x, slot)
+
+    def _moved(self, xp: Any, x: Array) -> Array:
+        """Tokens in the order; run by run where runs are of equal length."""
+        if self.runs is None:
+            return x
+        runs, d = self.runs.shape[-1], x.shape[-1]
+        if self.n % runs:
+            return take_rows(x, self._tokens(xp))
+        whole = xp.reshape(x, (*x.shape[:-2], runs, self.n // runs * d))
+        return xp.reshape(take_rows(whole, self.runs), x.shape)
+
+    def _ranks(self, xp: Any) -> Array:
+        """At which rank of the order each token stands (..., n)."""
+        assert self.runs is not None
+        runs = self.runs.shape[-1]
+        start, stop = _edges(xp, self.runs, self.n, runs)
+        lengths = xp.take_along_axis(xp.broadcast_to(stop - start, self.runs.shape), self.runs, axis=-1)
+        begin = xp.cumulative_sum(lengths, axis=-1) - lengths
+        begin = xp.take_along_axis(begin, inverse_order(xp, self.runs), axis=-1) - start
+        token = _count(xp, self.runs, self.n)
+        return xp.take(begin, (token * runs) // self.n, axis=-1) + token
+
+    def _tokens(self, xp: Any) -> Array:
+        """Which token stands at each rank (..., n)."""
+        return inverse_order(xp, self._ranks(xp))
 
 
-def slots(xp: Any, like: Array, n: int, count: Array | int, blocks: int) -> tuple[Array, Array]:
-    """Ranks of the first ``count`` of n tokens in balanced blocks, (..., b, ⌈n/b⌉), and whether one stands there."""
-    start, stop = segments(xp, like, count, blocks)
-    rank = start[..., None] + xp.arange(-(-n // blocks), dtype=xp.int64, device=device_of(like))
-    there = rank < stop[..., None]
-    return xp.where(there, rank, xp.zeros_like(rank)), there
+def _count(xp: Any, like: Array, n: int) -> Array:
+    return xp.arange(n, dtype=xp.int64, device=device_of(like))
 
 
-def in_blocks(xp: Any, order: Array, count: Array | int, blocks: int) -> Blocks:
-    """The first ``count``, an int or (..., 1), tokens of ``order`` (..., n), in blocks of as good as equal size."""
-    n, batch, device = order.shape[-1], order.shape[:-1], device_of(order)
-    rank, there = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in slots(xp, order, n, count, blocks))
-    token = xp.take_along_axis(order, xp.reshape(rank, (*batch, -1)), axis=-1)
-    place = xp.argsort(order, axis=-1, stable=True)  # the rank of every token
-    size = xp.asarray(count, dtype=xp.int64, device=device) if isinstance(count, int) else count
-    block = xp.clip(place * blocks // xp.where(size > 0, size, xp.ones_like(size)), max=blocks - 1)
-    first = xp.take_along_axis(rank[..., 0], block, axis=-1)
-    slot = xp.clip(block * rank.shape[-1] + place - first, max=blocks * rank.shape[-1] - 1)
-    return Blocks(xp.reshape(token, rank.shape), there, slot)
+def _edges(xp: Any, like: Array, n: int, blocks: int) -> tuple[Array, Array]:
+    """First token of each of so many balanced blocks of n, and of the next: token t is of block ⌊t·blocks/n⌋."""
+    edges = (_count(xp, like, blocks + 1) * n + blocks - 1) // blocks
+    return edges[:-1], edges[1:]
 
 
-def arrange(xp: Any, x: Array, count: Array | int, leaves: int, directions: Array, position: float) -> Array:
-    r"""An order (..., n) of the tokens x (..., n, d) whose balanced parts are alike in ``directions`` (..., d, r).
+def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) -> Arrangement:
+    r"""An order of the tokens x (..., n, d) whose balanced parts are alike in ``directions`` (..., d, r).
 
     A balanced tree: every node is cut in two equal halves, either where its tokens stand, or by content, the latter
     where the squared distance of the halves' means is more than ``position`` times as large.  Within a half
@@ -72,27 +117,34 @@ def arrange(xp: Any, x: Array, count: Array | int, leaves: int, directions: Arra
     The tree is made from the means of at most ``RUNS * leaves`` runs of tokens, which it keeps together: its cost does
     not grow with n.
     """
-    n, device = x.shape[-2], device_of(x)
-    batch = x.shape[:-2]
-    runs = min(n, RUNS * leaves)
-    rank = xp.arange(n, dtype=xp.int64, device=device)
-    if isinstance(count, int):
-        means, real = segment_means(x, runs).points, runs
-        of = rank * runs // count
-    else:
-        found = segment_means(x, runs, mask=rank < count)
-        assert found.valid is not None
-        first = xp.argsort(xp.astype(~found.valid, xp.int64), axis=-1, stable=True)
-        means = take_rows(found.points, first)
-        real = xp.minimum(count, xp.full_like(count, runs))
-        of = xp.clip(rank * real // xp.where(count > 0, count, xp.ones_like(count)), max=runs - 1)
-    order = _tree(xp, means @ directions, real, leaves, position)
-    if isinstance(count, int) and runs == n:
-        return order
-    place = xp.argsort(order, axis=-1, stable=True)
-    key = xp.take_along_axis(place, xp.broadcast_to(of, (*batch, n)), axis=-1)
-    key = xp.where(rank < count, key, xp.full_like(key, runs))
-    return xp.argsort(key, axis=-1, stable=True)
+    n = x.shape[-2]
+    runs, parts = min(n, RUNS * leaves), 1 << (leaves - 1).bit_length()
+    y = x @ directions
+    *batch, _, r = y.shape
+    if n % runs == 0:
+        y = xp.mean(xp.reshape(y, (*batch, runs, n // runs, r)), axis=-2)
+    else:  # of each run as many tokens as the shortest has
+        few = n // runs
+        some = xp.reshape(_edges(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
+        y = xp.mean(xp.reshape(xp.take(y, some, axis=-2), (*batch, runs, few, r)), axis=-2)
+    lacking = -runs % parts
+    if lacking:  # slots without a run, which stay the last
+        y = xp.concat([y, xp.zeros((*batch, lacking, r), dtype=y.dtype, device=device_of(y))], axis=-2)
+    order = xp.broadcast_to(_count(xp, x, runs + lacking), (*batch, runs + lacking))
+    there = _count(xp, x, runs + lacking) < runs
+    nodes = 1
+    while nodes < parts:
+        shape = (nodes, (runs + lacking) // nodes)
+        y, order = _halved(
+            xp,
+            xp.reshape(y, (*batch, *shape, r)),
+            xp.reshape(order, (*batch, *shape)),
+            xp.reshape(there, shape) if lacking else None,
+            position,
+        )
+        nodes *= 2
+    order = xp.reshape(order, (*batch, runs + lacking))
+    return Arrangement(order[..., :runs], n, leaves)
 
 
 def directions(xp: Any, metric: Array, spread: Array) -> Array:
@@ -121,55 +173,45 @@ def directions(xp: Any, metric: Array, spread: Array) -> Array:
     return made * xp.sign(xp.take_along_axis(made, largest, axis=-2))
 
 
-def _tree(xp: Any, x: Array, count: Array | int, leaves: int, position: float) -> Array:
-    n = x.shape[-2]
-    rank = xp.arange(n, dtype=xp.int64, device=device_of(x))
-    order = xp.broadcast_to(rank, x.shape[:-1])
-    parts = 1
-    while parts < leaves:
-        nodes = in_blocks(xp, order, count, parts)
-        shape = nodes.token.shape
-        y = xp.reshape(take_rows(x, xp.reshape(nodes.token, (*shape[:-2], -1))), (*shape, x.shape[-1]))
-        place = _places(xp, y, nodes.there, position)
-        within = xp.argsort(xp.where(nodes.there, place, xp.full_like(place, 2 * n)), axis=-1, stable=True)
-        token = xp.take_along_axis(nodes.token, within, axis=-1)
-        # slots in the order of ranks: what stood at rank r is replaced by what stands there now
-        at = xp.take_along_axis(nodes.slot, order, axis=-1)
-        moved = xp.take_along_axis(xp.reshape(token, (*shape[:-2], -1)), at, axis=-1)
-        order = xp.where(rank < count, moved, order)
-        parts *= 2
-    return order
+def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: float) -> tuple[Array, Array]:
+    """The runs of every node, y (..., p, l, r) and their numbers (..., p, l), those of its first half first."""
+    half = y.shape[-2] // 2
+    stays = _count(xp, y, 2 * half) >= half
+    if there is None:
+        number, above = 2.0 * half, 1.0 * half
+        y = y - xp.mean(y, axis=-2, keepdims=True)
+    else:
+        present = xp.astype(there, y.dtype)
+        number = xp.clip(xp.sum(present, axis=-1), min=1.0)[:, None]
+        above = xp.clip(number - half, min=1.0)
+        y = (y - xp.sum(y * present[..., None], axis=-2, keepdims=True) / number[..., None]) * present[
+            ..., None
+        ]
 
-
-def _places(xp: Any, y: Array, there: Array, position: float) -> Array:
-    """Where the tokens of every node, y (..., p, l, r), are to stand, those of the first half first: (..., p, l)."""
-    size = xp.sum(xp.astype(there, xp.int64), axis=-1, keepdims=True)
-    half = (size + 1) // 2
-    stay = xp.broadcast_to(xp.arange(there.shape[-1], dtype=xp.int64, device=device_of(y)), there.shape)
-    present = xp.astype(there, y.dtype)[..., None, :]
-    number = xp.sum(present, axis=-1, keepdims=True)
-    y = y - (present @ y) / xp.where(number > 0, number, xp.ones_like(number))
-    y = y * transpose(present)
-    above = xp.astype(size - half, y.dtype)
-    above = xp.where(above > 0, above, xp.ones_like(above))
-
-    def upper_mean(place: Array) -> Array:
+    def upper_mean(upper: Array) -> Array:
         """The mean of the second half (..., p, r), which is as far from that of the first as from the centre, twice."""
-        return (xp.astype(place >= half, y.dtype)[..., None, :] @ y)[..., 0, :] / above
+        return (xp.astype(upper, y.dtype)[..., None, :] @ y)[..., 0, :] / above
 
-    def along(direction: Array) -> Array:
-        scores = (y @ direction[..., None])[..., 0]
-        top = xp.max(xp.abs(scores), axis=-1, keepdims=True)
-        top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
-        scores = in_order(xp, scores, xp.astype(top / STEPS, xp.float64))
-        scores = xp.where(there, scores, xp.full_like(scores, xp.inf))
-        return xp.argsort(xp.argsort(scores, axis=-1, stable=True), axis=-1, stable=True)
+    def along(*scores: Array) -> Array:
+        """Numbers in the order of scores (..., p, l), the first first."""
+        place = in_order(xp, *(in_steps(xp, x, STEPS) for x in scores))
+        return place if there is None else xp.where(there, place, xp.full_like(place, xp.inf))
 
-    columns = xp.arange(y.shape[-1], dtype=xp.int64, device=device_of(y))
+    def second_half(place: Array) -> Array:
+        return place >= xp.sort(place, axis=-1)[..., half : half + 1]
+
     widest = xp.argmax(xp.sum(y * y, axis=-2), axis=-1, keepdims=True)
-    apart = along(upper_mean(along(xp.astype(columns == widest, y.dtype))))
+    at_first = xp.take_along_axis(y, xp.broadcast_to(widest[..., None, :], (*y.shape[:-1], 1)), axis=-1)[
+        ..., 0
+    ]
+    line = upper_mean(second_half(along(at_first)))
+    place = along((y @ line[..., None])[..., 0], at_first)
     if position == 0:
-        return apart
-    content, place = (xp.sum(upper_mean(x) ** 2, axis=-1, keepdims=True) for x in (apart, stay))
-    moved = xp.where(apart >= half, stay + stay.shape[-1], stay)
-    return xp.where(content > position * place, moved, stay)
+        new = xp.argsort(place, axis=-1, stable=True)
+    else:
+        apart = second_half(place)
+        content, as_is = (xp.sum(upper_mean(u) ** 2, axis=-1, keepdims=True) for u in (apart, stays))
+        new = xp.argsort(
+            xp.astype(xp.where(content > position * as_is, apart, stays), xp.int8), axis=-1, stable=True
+        )
+    return take_rows(y, new), xp.take_along_axis(order, new, axis=-1)

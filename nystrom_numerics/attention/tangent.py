@@ -2,7 +2,7 @@ r"""Tangent attention: near keys exactly, groups of far keys by the tangent of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, inf, prod
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from nystrom_numerics.arguments import require_count, require_number
 from nystrom_numerics.attention.arguments import product_form, ungroup
-from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks, slots
-from nystrom_numerics.attention.padding import hide, put_back, real_first
+from nystrom_numerics.attention.arrangement import Arrangement, arrange, directions
+from nystrom_numerics.attention.padding import by_length, hide
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, compute_dtype, device_of, in_order, largest, still
+from nystrom_numerics.backend import Array, compute_dtype, filled_at, largest, still
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
@@ -26,7 +26,7 @@ CAP = 2.0
 STEP = 1 / 256
 """The logarithms of what two keys are worth count as equal within it."""
 
-SAMPLE, LEAF_SAMPLE = 2048, 64
+SAMPLE, LEAF_SAMPLE = 512, 16
 """Tokens, evenly spaced, from which covariances are taken: of all keys, and of each block's queries."""
 
 
@@ -110,8 +110,9 @@ def tangent(
     By default the entries are 128 n, those of ``nystrom`` with 64 landmarks.  No matrix is inverted.
 
     Derivative in Torch: of what is computed, with blocks, groups and near keys, which change in steps, and the
-    :math:`r_j` held fixed.  Ties, and what is one but for rounding, are broken by place: repeated tokens have one result
-    in every library and beside all batch-mates.
+    :math:`r_j` held fixed.  Ties, and what is one but for rounding, are broken by place: repeated tokens have one
+    result in every library and beside all batch-mates.  With masks, items of as many real queries and keys are served
+    together, a call for every pair of numbers.
 
     Source: ours.  Groups of keys seen from blocks of queries are the particle–cluster interactions of treecodes
     (Barnes and Hut 1986); clustered queries in attention, Vyas et al. 2020; sparse entries beside block means, MRA,
@@ -145,33 +146,16 @@ def tangent(
     xp, storage = a.xp, v.dtype
     dtype = compute_dtype(xp, q.dtype)
     q, k, v = (xp.astype(x, dtype, copy=False) for x in (q, k, hide(xp, v, a.key_mask)))
-    queries, keys = q.shape[-2], k.shape[-2]
-    if a.query_mask is not None:
-        q, queries = real_first(xp, q, a.query_mask), _count(xp, a.query_mask)
-    if a.key_mask is not None:
-        k, v = (real_first(xp, x, a.key_mask) for x in (k, v))
-        keys = _count(xp, a.key_mask)
-    out = _attend(xp, q, queries, _Keys(k, v, keys), levels, near, position, a.scale)
-    if a.query_mask is not None:
-        out = put_back(xp, out, a.query_mask)
+
+    def attend_all(q: Array, k: Array, v: Array) -> Array:
+        return _attend(xp, q, k, v, levels, near, position, a.scale)
+
+    if a.query_mask is None and a.key_mask is None:
+        out = attend_all(q, k, v)
+    else:
+        out = by_length(xp, attend_all, q, k, v, a.query_mask, a.key_mask)
     out = xp.astype(out, storage, copy=False)
     return ungroup(out) if grouped else out
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """Keys (..., n, d) and values (..., n, d_v), of which the first ``count``, an int or (..., 1), are real."""
-
-    k: Array
-    v: Array
-    count: Any
-
-    def at(self, index: Array, count: Any) -> _Keys:
-        return _Keys(take_rows(self.k, index), take_rows(self.v, index), count)
-
-    def for_each(self, xp: Any) -> _Keys:
-        """With an axis for the blocks that see them."""
-        return replace(self, k=xp.expand_dims(self.k, axis=-3), v=xp.expand_dims(self.v, axis=-3))
 
 
 @dataclass(frozen=True)
@@ -201,6 +185,10 @@ class _Faced:
             return xp.reshape(x, shape)
 
         return _Faced(one(self.k, -4), one(self.v, -4), one(self.bias, -3))
+
+    def joined(self, xp: Any, other: _Faced) -> _Faced:
+        k, v = (xp.concat(pair, axis=-2) for pair in ([self.k, other.k], [self.v, other.v]))
+        return _Faced(k, v, xp.concat([self.bias, other.bias], axis=-1))
 
 
 @dataclass(frozen=True)
@@ -233,187 +221,154 @@ def _levels(
     return tuple(_Level(b // a, g, share) for a, b, g in zip(before, of_queries, of_keys, strict=True))
 
 
-def _count(xp: Any, mask: Array) -> Array:
-    return xp.count_nonzero(mask, axis=-1, keepdims=True)
+@dataclass(frozen=True)
+class _Queries:
+    """Queries of leaves (..., leaves, l, d), and whether one stands there (..., leaves, l), ``None`` for everywhere."""
+
+    q: Array
+    there: Array | None
+
+    def pilots(self, xp: Any, blocks: int) -> tuple[Array, Array]:
+        """Means (..., blocks, d), and the covariance of queries within blocks (..., d, d)."""
+        *batch, leaves, length, d = self.q.shape
+        inside = leaves // blocks
+        if self.there is None:
+            pilot = xp.mean(xp.reshape(self.q, (*batch, blocks, inside * length, d)), axis=-2)
+        else:
+            present = xp.astype(self.there, self.q.dtype)
+            size = xp.sum(xp.reshape(present, (*present.shape[:-2], blocks, inside * length)), axis=-1)
+            total = (present[..., None, :] @ self.q)[..., 0, :]
+            total = xp.sum(xp.reshape(total, (*batch, blocks, inside, d)), axis=-2)
+            pilot = total / xp.clip(size, min=1.0)[..., None]
+        step = -(-length // LEAF_SAMPLE)
+        delta = still(self.q[..., ::step, :])
+        centre = xp.broadcast_to(still(pilot)[..., None, :], (*batch, blocks, inside, d))
+        delta = delta - xp.reshape(centre, (*batch, leaves, 1, d))
+        number: Any = leaves * delta.shape[-2]
+        if self.there is not None:
+            few = xp.astype(self.there[..., ::step], delta.dtype)
+            delta, number = delta * few[..., None], xp.sum(few, axis=(-2, -1))[..., None, None]
+            number = xp.clip(number, min=1.0)
+        delta = xp.reshape(delta, (*batch, -1, d))
+        return pilot, transpose(delta) @ delta / number
+
+    def below(self, xp: Any, blocks: int) -> _Queries:
+        """With an axis for blocks before that of their leaves."""
+        *batch, leaves, length, d = self.q.shape
+        shape = (blocks, leaves // blocks, length)
+        q, there = xp.reshape(self.q, (*batch, *shape, d)), self.there
+        return _Queries(q, None if there is None else xp.reshape(there, (*there.shape[:-2], *shape)))
 
 
 def _attend(
     xp: Any,
     q: Array,
-    queries: Array | int,
-    keys: _Keys,
+    k: Array,
+    v: Array,
     levels: tuple[_Level, ...],
     near: int,
     position: float,
     scale: float,
 ) -> Array:
-    """Attention of queries of which the first ``queries`` are real."""
-    batch = np.broadcast_shapes(tuple(q.shape[:-2]), tuple(keys.k.shape[:-2]))
-    q, k = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, keys.k))
+    batch = np.broadcast_shapes(tuple(q.shape[:-2]), tuple(k.shape[:-2]))
+    q, k = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k))
+    v = xp.broadcast_to(v, (*np.broadcast_shapes(batch, tuple(v.shape[:-2])), *v.shape[-2:]))
     leaves = prod(level.blocks for level in levels)
-    of_keys = _covariance(xp, still(k), keys.count)
-    if position == inf:
-        order = xp.broadcast_to(xp.arange(q.shape[-2], dtype=xp.int64, device=device_of(q)), q.shape[:-1])
+    of_keys = _covariance(xp, still(k))
+    if position == inf or q.shape[-2] <= leaves:
+        arranged = Arrangement(None, q.shape[-2], leaves)
     else:
-        axes = directions(xp, of_keys, _covariance(xp, still(q), queries))
-        order = arrange(xp, still(q), queries, leaves, axes, position)
-    blocks = in_blocks(xp, order, queries, leaves)
-    some = take_rows(q, _flat(xp, blocks.token))
-    if not isinstance(queries, int) or queries % leaves:
-        some = hide(xp, some, _flat(xp, blocks.there))
-    some = xp.reshape(some, (*blocks.token.shape, q.shape[-1]))
-    _, within = _pilots(xp, some, blocks.there, levels[0].blocks)
-    order = arrange(xp, still(k), keys.count, levels[0].groups, directions(xp, within, of_keys), 0.0)
-    faced = _facing(xp, some, blocks.there, keys.at(order, keys.count), of_keys, levels, near, scale)
-    exist = None if isinstance(keys.count, int) else faced.bias > -xp.inf
-    bias = faced.bias if exist is None else xp.where(exist, faced.bias, xp.zeros_like(faced.bias))
-    out = attend(xp, some, faced.k, faced.v, exist, bias[..., None, :], scale)
-    out = xp.reshape(out, (*out.shape[:-3], out.shape[-3] * out.shape[-2], out.shape[-1]))
-    return take_rows(out, blocks.slot)
+        axes = directions(xp, of_keys, _covariance(xp, still(q)))
+        arranged = arrange(xp, still(q), leaves, axes, position)
+    queries = _Queries(arranged.cut(xp, q), arranged.there(xp, q))
+    pilot, within = queries.pilots(xp, levels[0].blocks)
+    axes = directions(xp, within, of_keys)
+    grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
+    faced = _facing(xp, queries, pilot, k, v, grouped, axes, of_keys, levels, near, scale)
+    out = attend(xp, queries.q, faced.k, faced.v, None, faced.bias[..., None, :], scale)
+    return arranged.joined(xp, out)
 
 
-def _flat(xp: Any, x: Array) -> Array:
-    """Blocks of slots (..., b, l) as one axis."""
-    return xp.reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
-
-
-def _covariance(xp: Any, x: Array, count: Array | int) -> Array:
-    """Of the first ``count`` tokens x (..., n, d), from evenly spaced ones: (..., d, d)."""
-    some, there = _sample(xp, x, count, SAMPLE)
-    weights = xp.astype(there, x.dtype)
-    size = xp.sum(weights, axis=-2, keepdims=True)
-    size = xp.where(size > 0, size, xp.ones_like(size))
-    centred = (some - xp.sum(some * weights, axis=-2, keepdims=True) / size) * weights
-    return transpose(centred) @ centred / size
-
-
-def _sample(xp: Any, x: Array, count: Array | int, most: int) -> tuple[Array, Array]:
-    """Evenly spaced ones of the first ``count``, an int or (..., 1), rows of x (..., n, d), and which exist."""
-    place = xp.arange(min(x.shape[-2], most), dtype=xp.int64, device=device_of(x))
-    if isinstance(count, int):
-        count = xp.asarray([count], dtype=xp.int64, device=device_of(x))
-    size = xp.minimum(count, xp.full_like(count, most))
-    there = place < size
-    rank = xp.where(
-        there, place * count // xp.where(size > 0, size, xp.ones_like(size)), xp.zeros_like(count)
-    )
-    return take_rows(x, rank), there[..., None]
-
-
-def _pilots(xp: Any, some: Array, there: Array, blocks: int) -> tuple[Array, Array]:
-    """Means (..., blocks, d) of queries (..., leaves, l, d), and their covariance within blocks (..., d, d)."""
-    *batch, leaves, _, d = some.shape
-    inside = leaves // blocks
-    size = xp.sum(xp.astype(there, xp.int64), axis=-1, keepdims=True)
-    total = xp.reshape(xp.sum(some, axis=-2), (*batch, blocks, inside, d))  # what is not there is zero
-    of_block = xp.astype(xp.sum(xp.reshape(size, (*batch, blocks, inside)), axis=-1), some.dtype)[..., None]
-    pilot = xp.sum(total, axis=-2) / xp.where(of_block > 0, of_block, xp.ones_like(of_block))
-    centre = xp.broadcast_to(pilot[..., None, :], (*batch, blocks, inside, d))
-    few, real = _sample(xp, some, size, LEAF_SAMPLE)
-    delta = (few - xp.reshape(centre, (*batch, leaves, 1, d))) * xp.astype(real, some.dtype)
-    delta = xp.reshape(delta, (*batch, -1, d))
-    count = xp.sum(xp.astype(real, some.dtype), axis=(-3, -2, -1))[..., None, None]
-    return pilot, still(transpose(delta) @ delta / xp.where(count > 0, count, xp.ones_like(count)))
+def _covariance(xp: Any, x: Array) -> Array:
+    """Of tokens x (..., n, d), from evenly spaced ones: (..., d, d)."""
+    some = x[..., :: -(-x.shape[-2] // SAMPLE), :]
+    some = some - xp.mean(some, axis=-2, keepdims=True)
+    return transpose(some) @ some / some.shape[-2]
 
 
 def _facing(
     xp: Any,
-    some: Array,
-    there: Array,
-    keys: _Keys,
+    queries: _Queries,
+    pilot: Array,
+    k: Array,
+    v: Array,
+    grouped: Arrangement,
+    axes: Array,
     of_keys: Array,
     levels: tuple[_Level, ...],
     near: int,
     scale: float,
 ) -> _Faced:
-    """What every leaf of queries (..., leaves, l, d) faces of keys (..., n, d) in the order of groups."""
-    level, below = levels[0], levels[1:]
-    n = keys.k.shape[-2]
-    pilot, metric = _pilots(xp, some, there, level.blocks)
-    grouped, exist = _in_groups(xp, keys, level.groups)
-    scores = (pilot * scale) @ transpose(grouped.k)
-    along = still(grouped.k) @ (directions(xp, metric, of_keys) * scale)
-    missed = _missed(xp, along, exist, level.groups)[..., None, :]
-    worth = scores + xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
+    """What every leaf of queries faces of keys (..., n, d)."""
+    level, below, n = levels[0], levels[1:], k.shape[-2]
+    exist = grouped.there(xp, k)
+    k, v = grouped.cut(xp, k), grouped.cut(xp, v)  # (..., groups, l, ·)
+    flat_k, flat_v = (xp.reshape(x, (*x.shape[:-3], -1, x.shape[-1])) for x in (k, v))
+    missed = xp.reshape(_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), flat_k.shape[:-1])
+    scores = (pilot * scale) @ transpose(flat_k)  # (..., blocks, groups · l)
+    worth = xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
+    weights = xp.clip(missed / 2, max=CAP)
     if exist is not None:
-        worth = xp.where(exist[..., None, :], worth, -xp.inf)
-    handed = _handed(xp, keys.count, level, near) if below else near
-    limit = None if isinstance(handed, int) else handed[..., None]
-    index, chosen = largest(xp, in_order(xp, worth, STEP), handed if limit is None else _handed(xp, n, level, near), limit)
-    weights = scores + xp.clip(missed / 2, max=CAP)
-    away = chosen if exist is None else chosen | ~exist[..., None, :]
-    far = _tangents(xp, grouped, xp.where(away, -xp.inf, weights), pilot, level.groups, scale)
-    close = grouped.for_each(xp).at(index, handed)
+        there = xp.reshape(exist, (-1,))
+        worth, weights = (xp.where(there, x, -xp.inf) for x in (worth, weights))
+    handed = min(n, max(near, ceil(level.share * n)) if below else near)
+    index = largest(xp, still(scores) + worth[..., None, :], handed, STEP)
+    weights = filled_at(xp, scores + weights[..., None, :], index, -xp.inf)
+    far = _tangents(xp, weights, k, v, pilot, scale)
+    near_k, near_v = (take_rows(x[..., None, :, :], index) for x in (flat_k, flat_v))
     if not below:
-        bias = xp.zeros_like(close.k[..., 0])
-        if exist is not None:
-            real = xp.take_along_axis(xp.broadcast_to(exist[..., None, :], chosen.shape), index, axis=-1)
-            bias = xp.where(real, bias, -xp.inf)
-        return _joined(xp, _Faced(close.k, close.v, bias), far)
-    split = (*some.shape[:-3], level.blocks, some.shape[-3] // level.blocks)
-    leaves, present = (xp.reshape(x, (*split, *x.shape[len(split) - 1 :])) for x in (some, there))
-    if limit is not None:
-        close = replace(close, count=xp.broadcast_to(limit, (*index.shape[:-1], 1)))
-    inner = _facing(xp, leaves, present, close, of_keys[..., None, :, :], below, near, scale)
-    return _joined(xp, inner, far.for_each(xp, split[-1])).of_leaves(xp)
+        return _Faced(near_k, near_v, xp.zeros_like(near_k[..., 0])).joined(xp, far)
+    leaves = queries.below(xp, level.blocks)
+    inner_pilot, within = leaves.pilots(xp, below[0].blocks)
+    of_keys = of_keys[..., None, :, :]
+    inner = _facing(
+        xp,
+        leaves,
+        inner_pilot,
+        near_k,
+        near_v,
+        Arrangement(None, handed, below[0].groups),
+        directions(xp, within, of_keys),
+        of_keys,
+        below,
+        near,
+        scale,
+    )
+    return inner.joined(xp, far.for_each(xp, leaves.q.shape[-3])).of_leaves(xp)
 
 
-def _handed(xp: Any, count: Array | int, level: _Level, near: int) -> Any:
-    """How many of its keys, an int or (..., 1), a level hands to the next."""
-    if isinstance(count, int):
-        return min(count, max(near, ceil(level.share * count)))
-    share = xp.astype(xp.ceil(level.share * xp.astype(count, xp.float64)), xp.int64)
-    return xp.minimum(count, xp.maximum(share, xp.full_like(share, near)))
-
-
-def _in_groups(xp: Any, keys: _Keys, groups: int) -> tuple[_Keys, Array | None]:
-    """Keys in slots, as many a group, (..., groups · l, ·), and where a key stands, ``None`` for everywhere."""
-    n = keys.k.shape[-2]
-    if isinstance(keys.count, int) and keys.count == n and n % groups == 0:
-        return keys, None
-    rank, exist = (_flat(xp, x) for x in slots(xp, keys.k, n, keys.count, groups))
-    exist = xp.broadcast_to(exist, (*keys.k.shape[:-2], exist.shape[-1]))
-    return keys.at(rank, keys.count), exist
-
-
-def _missed(xp: Any, x: Array, exist: Array | None, groups: int) -> Array:
-    """Squared distance (..., n) of every x (..., n, r) from the mean of its group."""
-    *batch, n, r = x.shape
-    x = xp.reshape(x, (*batch, groups, n // groups, r))
+def _missed(xp: Any, x: Array, exist: Array | None) -> Array:
+    """Squared distance (..., groups, l) of every x (..., groups, l, r) from the mean of its group."""
     if exist is None:
         mean = xp.mean(x, axis=-2, keepdims=True)
     else:
-        weights = xp.astype(xp.reshape(exist, (*exist.shape[:-1], groups, 1, n // groups)), x.dtype)
-        size = xp.sum(weights, axis=-1, keepdims=True)
-        mean = (weights @ x) / xp.where(size > 0, size, xp.ones_like(size))
+        weights = xp.astype(exist, x.dtype)[:, None, :]
+        mean = (weights @ x) / xp.clip(xp.sum(weights, axis=-1, keepdims=True), min=1.0)
     delta = x - mean
-    return xp.reshape(xp.sum(delta * delta, axis=-1), (*batch, n))
+    return xp.sum(delta * delta, axis=-1)
 
 
-def _tangents(xp: Any, keys: _Keys, log_weights: Array, pilot: Array, groups: int, scale: float) -> _Faced:
-    """A key, a value and a bias for each block and group, from the logarithms of weights (..., b, n)."""
-    *batch, b, n = log_weights.shape
-    parts = xp.reshape(log_weights, (*batch, b, groups, n // groups))
-    top = xp.max(parts, axis=-1, keepdims=True)
+def _tangents(xp: Any, log_weights: Array, k: Array, v: Array, pilot: Array, scale: float) -> _Faced:
+    """A key, a value and a bias for each block and group, from the logarithms of weights (..., b, groups · l)."""
+    *batch, groups, length, _ = k.shape
+    log_weights = xp.reshape(log_weights, (*batch, log_weights.shape[-2], groups, length))
+    top = xp.max(log_weights, axis=-1, keepdims=True)
     exist = top > -xp.inf
     top = xp.where(exist, top, xp.zeros_like(top))
-    weights = xp.exp(parts - top)
+    weights = xp.exp(log_weights - top)
     total = xp.sum(weights, axis=-1, keepdims=True)
     total = xp.where(exist, total, xp.ones_like(total))
-    by_group = xp.moveaxis(weights / total, -2, -3)  # (..., groups, b, l)
-
-    def mean(x: Array) -> Array:
-        x = xp.reshape(x, (*x.shape[:-2], groups, n // groups, x.shape[-1]))
-        return xp.moveaxis(by_group @ x, -3, -2)
-
-    mu, nu = mean(keys.k), mean(keys.v)
-    bias = (top + xp.log(total))[..., 0] - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
-    return _Faced(mu, nu, xp.where(exist[..., 0], bias, -xp.inf))
-
-
-def _joined(xp: Any, one: _Faced, other: _Faced) -> _Faced:
-    return _Faced(
-        xp.concat([one.k, other.k], axis=-2),
-        xp.concat([one.v, other.v], axis=-2),
-        xp.concat([one.bias, other.bias], axis=-1),
-    )
+    by_group = xp.moveaxis(weights, -2, -3)
+    mu, nu = (xp.moveaxis(by_group @ x, -3, -2) / total for x in (k, v))  # (..., b, groups, ·)
+    bias = xp.where(exist, top + xp.log(total), -xp.inf)[..., 0]
+    return _Faced(mu, nu, bias - scale * xp.sum(mu * pilot[..., None, :], axis=-1))

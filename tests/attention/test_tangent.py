@@ -11,7 +11,7 @@ import torch
 
 from nystrom_numerics import errors
 from nystrom_numerics.attention import exact, nystrom, tangent
-from nystrom_numerics.attention.arrangement import arrange, directions, in_blocks
+from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.backend import to_numpy
 from tests.naive import tangent_matrix
 
@@ -29,8 +29,9 @@ def groups_of(q, k, blocks, groups):
     """Numbers of the keys of each group, as the tree makes them."""
     within = sum(np.cov(q[b].T, bias=True) * len(b) for b in blocks) / len(q)
     axes = directions(np, within, np.cov(k.T, bias=True))
-    made = in_blocks(np, arrange(np, k, len(k), groups, axes, 0.0), len(k), groups)
-    return [token[there] for token, there in zip(made.token, made.there, strict=True)]
+    made = arrange(np, k, groups, axes, 0.0)
+    token, there = made.cut(np, np.arange(len(k))[:, None])[..., 0], made.there(np, k)
+    return list(token) if there is None else [row[real] for row, real in zip(token, there, strict=True)]
 
 
 @pytest.mark.parametrize(
