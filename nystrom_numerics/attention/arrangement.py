@@ -11,7 +11,7 @@ from nystrom_numerics.linalg import all_finite, binary_scale, transpose
 
 __all__ = ["Arrangement", "arrange", "directions"]
 
-RUNS, AXES = 64, 16
+RUNS, AXES = 32, 16
 """Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
 
 STEPS = 4096
@@ -127,24 +127,29 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
         few = n // runs
         some = xp.reshape(_edges(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
         y = xp.mean(xp.reshape(xp.take(y, some, axis=-2), (*batch, runs, few, r)), axis=-2)
-    lacking = -runs % parts
-    if lacking:  # slots without a run, which stay the last
-        y = xp.concat([y, xp.zeros((*batch, lacking, r), dtype=y.dtype, device=device_of(y))], axis=-2)
-    order = xp.broadcast_to(_count(xp, x, runs + lacking), (*batch, runs + lacking))
-    there = _count(xp, x, runs + lacking) < runs
+    length = -(-runs // parts)
+    order, there = xp.broadcast_to(_count(xp, x, runs), (*batch, runs)), None
+    if runs % parts:  # as good as equal leaves: in some of them the last slot stays empty
+        start, stop = _edges(xp, x, runs, parts)
+        there = start[:, None] + _count(xp, x, length) < stop[:, None]
+        first = xp.reshape(xp.clip(start[:, None] + _count(xp, x, length), max=runs - 1), (-1,))
+        y, order = xp.take(y, first, axis=-2), xp.take(order, first, axis=-1)
     nodes = 1
     while nodes < parts:
-        shape = (nodes, (runs + lacking) // nodes)
+        shape = (nodes, parts // nodes * length)
         y, order = _halved(
             xp,
             xp.reshape(y, (*batch, *shape, r)),
             xp.reshape(order, (*batch, *shape)),
-            xp.reshape(there, shape) if lacking else None,
+            None if there is None else xp.reshape(there, shape),
             position,
         )
         nodes *= 2
-    order = xp.reshape(order, (*batch, runs + lacking))
-    return Arrangement(order[..., :runs], n, leaves)
+    order = xp.reshape(order, (*batch, parts * length))
+    if there is not None:
+        full = xp.argsort(xp.astype(~xp.reshape(there, (-1,)), xp.int8), stable=True)[:runs]
+        order = xp.take(order, full, axis=-1)
+    return Arrangement(order, n, leaves)
 
 
 def directions(xp: Any, metric: Array, spread: Array) -> Array:
@@ -174,31 +179,38 @@ def directions(xp: Any, metric: Array, spread: Array) -> Array:
 
 
 def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: float) -> tuple[Array, Array]:
-    """The runs of every node, y (..., p, l, r) and their numbers (..., p, l), those of its first half first."""
+    """The runs of every node, y (..., p, l, r) and their numbers (..., p, l), those of its first half first.
+
+    ``there`` (p, l) are the slots that are full, before and after, ``None`` for all of them.
+    """
     half = y.shape[-2] // 2
     stays = _count(xp, y, 2 * half) >= half
     if there is None:
-        number, above = 2.0 * half, 1.0 * half
+        below, above = half, float(half)
         y = y - xp.mean(y, axis=-2, keepdims=True)
     else:
-        present = xp.astype(there, y.dtype)
-        number = xp.clip(xp.sum(present, axis=-1), min=1.0)[:, None]
-        above = xp.clip(number - half, min=1.0)
-        y = (y - xp.sum(y * present[..., None], axis=-2, keepdims=True) / number[..., None]) * present[
-            ..., None
-        ]
+        present = xp.astype(there, y.dtype)[..., None]
+        stays = stays & there
+        below = xp.sum(xp.astype(there[:, :half], xp.int64), axis=-1, keepdims=True)
+        number = xp.sum(present, axis=-2, keepdims=True)
+        above = xp.clip(number[..., 0] - xp.astype(below, y.dtype), min=1.0)
+        y = (y - xp.sum(y * present, axis=-2, keepdims=True) / xp.clip(number, min=1.0)) * present
 
     def upper_mean(upper: Array) -> Array:
         """The mean of the second half (..., p, r), which is as far from that of the first as from the centre, twice."""
         return (xp.astype(upper, y.dtype)[..., None, :] @ y)[..., 0, :] / above
 
     def along(*scores: Array) -> Array:
-        """Numbers in the order of scores (..., p, l), the first first."""
+        """Numbers in the order of scores (..., p, l), the first first; infinite where a slot is empty."""
         place = in_order(xp, *(in_steps(xp, x, STEPS) for x in scores))
-        return place if there is None else xp.where(there, place, xp.full_like(place, xp.inf))
+        return place if there is None else xp.where(there, place, xp.inf)
 
     def second_half(place: Array) -> Array:
-        return place >= xp.sort(place, axis=-1)[..., half : half + 1]
+        ordered = xp.sort(place, axis=-1)
+        if there is None:
+            return place >= ordered[..., half : half + 1]
+        least = xp.take_along_axis(ordered, xp.broadcast_to(below, (*place.shape[:-1], 1)), axis=-1)
+        return (place >= least) & there
 
     widest = xp.argmax(xp.sum(y * y, axis=-2), axis=-1, keepdims=True)
     at_first = xp.take_along_axis(y, xp.broadcast_to(widest[..., None, :], (*y.shape[:-1], 1)), axis=-1)[
@@ -206,12 +218,14 @@ def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: floa
     ]
     line = upper_mean(second_half(along(at_first)))
     place = along((y @ line[..., None])[..., 0], at_first)
-    if position == 0:
-        new = xp.argsort(place, axis=-1, stable=True)
-    else:
+    if position > 0:
         apart = second_half(place)
         content, as_is = (xp.sum(upper_mean(u) ** 2, axis=-1, keepdims=True) for u in (apart, stays))
-        new = xp.argsort(
-            xp.astype(xp.where(content > position * as_is, apart, stays), xp.int8), axis=-1, stable=True
-        )
+        place = xp.astype(xp.where(content > position * as_is, apart, stays), xp.int8)
+        if there is not None:
+            place = xp.where(there, place, 2)
+    new = xp.argsort(place, axis=-1, stable=True)
+    if there is not None:  # the full slots of each node in turn, then the empty ones
+        turn = inverse_order(xp, xp.argsort(xp.astype(~there, xp.int8), axis=-1, stable=True))
+        new = xp.take_along_axis(new, xp.broadcast_to(turn, new.shape), axis=-1)
     return take_rows(y, new), xp.take_along_axis(order, new, axis=-1)
