@@ -243,6 +243,15 @@ def strip_rows(like: Array, width: int) -> int:
     return max(32, (2**18 if _on_host(like) else 2**25) // max(1, width))
 
 
+def items_at_once(x: Array) -> int:
+    """Items of x (items, n, d) to handle at once where they are passed over several times: as many as a cache holds.
+
+    On a GPU all of them.
+    """
+    items = 2**20 // max(1, prod(x.shape[1:])) if _on_host(x) else int(x.shape[0])
+    return max(1, items)
+
+
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
     """Rows and columns of a stack of matrices to handle at once, ``like`` having the leading axes of the stack.
 
@@ -359,6 +368,7 @@ def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
     if count >= n:
         return xp.broadcast_to(xp.arange(n, dtype=xp.int64, device=device_of(x)), x.shape)
     some = min(count + SPARE, n)
+    place: Array
     if array_api_compat.is_torch_array(x):
         place = x.topk(some, dim=-1, sorted=False).indices
     elif array_api_compat.is_numpy_array(x) and some < n:

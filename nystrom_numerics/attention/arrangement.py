@@ -2,7 +2,7 @@ r"""Tokens in blocks of balanced size that are alike: a balanced tree whose node
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nystrom_numerics.backend import Array, device_of, in_order, in_steps, inverse_order
@@ -32,6 +32,10 @@ class Arrangement:
     runs: Array | None
     n: int
     blocks: int
+
+    def __getitem__(self, items: slice) -> Arrangement:
+        """That of some items of a batch of one axis."""
+        return self if self.runs is None else replace(self, runs=self.runs[items, ...])
 
     def there(self, xp: Any, like: Array) -> Array | None:
         """Whether a token stands in each slot (b, ⌈n/b⌉), ``None`` where one stands in all."""

@@ -13,7 +13,7 @@ from nystrom_numerics.attention.arguments import product_form, ungroup
 from nystrom_numerics.attention.arrangement import Arrangement, arrange, directions
 from nystrom_numerics.attention.padding import by_length, hide
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, compute_dtype, filled_at, largest, still
+from nystrom_numerics.backend import Array, compute_dtype, filled_at, items_at_once, largest, still
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
@@ -270,9 +270,10 @@ def _attend(
     position: float,
     scale: float,
 ) -> Array:
-    batch = np.broadcast_shapes(tuple(q.shape[:-2]), tuple(k.shape[:-2]))
-    q, k = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k))
-    v = xp.broadcast_to(v, (*np.broadcast_shapes(batch, tuple(v.shape[:-2])), *v.shape[-2:]))
+    batch = np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in (q, k, v)))
+    q, k, v = (
+        xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-2:])), (-1, *x.shape[-2:])) for x in (q, k, v)
+    )
     leaves = prod(level.blocks for level in levels)
     of_keys = _covariance(xp, still(k))
     if position == inf or q.shape[-2] <= leaves:
@@ -284,9 +285,19 @@ def _attend(
     pilot, within = queries.pilots(xp, levels[0].blocks)
     axes = directions(xp, within, of_keys)
     grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
-    faced = _facing(xp, queries, pilot, k, v, grouped, axes, of_keys, levels, near, scale)
-    out = attend(xp, queries.q, faced.k, faced.v, None, faced.bias[..., None, :], scale)
-    return arranged.joined(xp, out)
+    some, parts = items_at_once(k), []
+    for i in range(0, k.shape[0], some):
+        of = slice(i, min(i + some, k.shape[0]))
+        asked = _Queries(queries.q[of, ...], queries.there)
+        seen = (x[of, ...] for x in (pilot, k, v, axes, of_keys))
+        faced = _facing(xp, asked, grouped[of], *seen, levels=levels, near=near, scale=scale)
+        parts.append(
+            arranged[of].joined(
+                xp, attend(xp, asked.q, faced.k, faced.v, None, faced.bias[..., None, :], scale)
+            )
+        )
+    out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+    return xp.reshape(out, (*batch, *out.shape[-2:]))
 
 
 def _covariance(xp: Any, x: Array) -> Array:
@@ -299,12 +310,13 @@ def _covariance(xp: Any, x: Array) -> Array:
 def _facing(
     xp: Any,
     queries: _Queries,
+    grouped: Arrangement,
     pilot: Array,
     k: Array,
     v: Array,
-    grouped: Arrangement,
     axes: Array,
     of_keys: Array,
+    *,
     levels: tuple[_Level, ...],
     near: int,
     scale: float,
@@ -334,15 +346,15 @@ def _facing(
     inner = _facing(
         xp,
         leaves,
+        Arrangement(None, handed, below[0].groups),
         inner_pilot,
         near_k,
         near_v,
-        Arrangement(None, handed, below[0].groups),
         directions(xp, within, of_keys),
         of_keys,
-        below,
-        near,
-        scale,
+        levels=below,
+        near=near,
+        scale=scale,
     )
     return inner.joined(xp, far.for_each(xp, leaves.q.shape[-3])).of_leaves(xp)
 
