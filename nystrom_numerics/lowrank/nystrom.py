@@ -21,6 +21,7 @@ from nystrom_numerics.backend import (
     floating,
     from_numpy,
     namespace,
+    require_finite,
     require_held,
     require_matrix,
     solve_lower,
@@ -316,10 +317,12 @@ def nystrom_factor(
     if rank:
         for strip in kernel.strips(rank):
             factor[strip, :] = solve_lower(triangle, evaluate(strip, kept))
+    require_finite(xp, kernel=factor)
     residual = None
     if diagonal:
         # rounding alone makes it negative
         residual = xp.clip(kernel.diagonal() - xp.sum(factor * factor, axis=1), min=0.0)
+        require_finite(xp, kernel=residual)
     return NystromFactor(factor, landmarks, kept, triangle, residual, kernel.entries - before)
 
 
