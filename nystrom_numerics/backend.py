@@ -40,6 +40,7 @@ __all__ = [
     "namespace",
     "real_or_complex",
     "require_finite",
+    "require_held",
     "require_mask",
     "require_matrix",
     "ridge_solve",
@@ -177,6 +178,21 @@ def require_finite(xp: Namespace, **arrays: Array) -> None:
         bad = int(xp.count_nonzero(~xp.isfinite(x)))
         if bad:
             raise NonFiniteError(name, f"not finite in {bad} of {prod(x.shape)} entries", "finite entries")
+
+
+def require_held(xp: Namespace, name: str, value: float, dtype: Any, *, divides: bool = False) -> float:
+    """A number that is finite in ``dtype`` too and, where it ``divides``, no less than the least normal one there.
+
+    Raises
+    ------
+    RangeError
+    """
+    kind = xp.finfo(dtype)
+    least, most = float(kind.smallest_normal) if divides else 0.0, float(kind.max)
+    if not least <= abs(value) <= most:
+        low = f"at least {least:.3g} and " if divides else ""
+        raise RangeError(name, f"{value:g}", f"{low}at most {most:.3g} in size, for {dtype_name(dtype)}")
+    return value
 
 
 def require_mask(xp: Namespace, name: str, mask: Array | None, shape: tuple[int, ...]) -> Array | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -175,6 +177,17 @@ def test_softmax_is_a_scaled_gaussian(rng):
         (lambda x: kernels.polynomial(x, degree=2.0), errors.RangeError, "degree"),
         (lambda x: kernels.polynomial(x, coef0=-1.0), errors.RangeError, "coef0"),
         (lambda x: kernels.softmax(x, scale=0.0), errors.RangeError, "scale"),
+        (lambda x: kernels.gaussian(x.astype("f4"), gamma=1e300), errors.RangeError, "gamma"),
+        (lambda x: kernels.laplacian(x.astype("f2"), gamma=1e39), errors.RangeError, "gamma"),
+        (
+            lambda x: kernels.matern(x.astype("f4"), nu=0.5, length_scale=1e-39),
+            errors.RangeError,
+            "length_scale",
+        ),
+        (lambda x: kernels.matern(x, nu=0.5, length_scale=1e-309), errors.RangeError, "length_scale"),
+        (lambda x: kernels.polynomial(x.astype("f4"), gamma=1e39), errors.RangeError, "gamma"),
+        (lambda x: kernels.polynomial(x.astype("f4"), coef0=1e39), errors.RangeError, "coef0"),
+        (lambda x: kernels.softmax(x.astype("f4"), scale=1e39), errors.RangeError, "scale"),
         (lambda x: kernels.softmax(x, x[:, :1]), errors.ShapeError, "k"),
         (lambda x: kernels.gaussian(x[None], gamma=1.0), errors.ShapeError, "x"),
         (lambda x: kernels.gaussian(x[:0], gamma=1.0), errors.ShapeError, "x"),
@@ -222,6 +235,24 @@ def test_bad_input(call, error, argument, rng):
     with pytest.raises(error) as caught:
         call(rng.standard_normal((5, 2)))
     assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_point_that_is_not_finite_shows_on_the_diagonal(bad, lane):
+    """As it does off it; the largest parameters that a dtype holds leave the others finite."""
+    x = np.array([[0.0, 1.0], [bad, 0.0], [2.0, 0.0]])
+    makers = (
+        partial(kernels.gaussian, gamma=1.7e308),
+        partial(kernels.laplacian, gamma=1e300),
+        partial(kernels.matern, nu=2.5, length_scale=1e-300),
+    )
+    for make in makers:
+        with np.errstate(over="ignore", invalid="ignore"):
+            kernel = make(lane(x))
+            diagonal = to_numpy(kernel.diagonal())
+            whole = to_numpy(kernel.block(slice(None), slice(None)))
+        np.testing.assert_array_equal(diagonal, [1.0, np.nan, 1.0])
+        np.testing.assert_array_equal(whole.diagonal(), diagonal)
 
 
 MAKERS = {

@@ -203,7 +203,7 @@ def test_ridge_solve(ridge, lane, rng):
 
 @pytest.mark.parametrize("ridge", [1e-10, 1e-6, 1e-3])
 def test_ridge_solve_keeps_digits_where_the_answer_is_small(ridge, rng):
-    """b along the first eigenvector: the forward error is κu, κ = λ₁/μ; without the refinement it is 15 times that."""
+    """b along the first eigenvector: the forward error is κu, κ = λ₁/μ."""
     x = rng.standard_normal((300, 3))
     kernel = kernels.gaussian(x, gamma=0.05)
     factor = lowrank.nystrom_factor(kernel, landmarks.uniform(x, 20))
@@ -212,6 +212,57 @@ def test_ridge_solve_keeps_digits_where_the_answer_is_small(ridge, rng):
     first /= np.linalg.norm(first)
     found = factor.solve((values[-1] + ridge) * first, ridge)
     assert np.linalg.norm(found - first) < 4 * 2.0**-53 * values[-1] / ridge
+
+
+@pytest.mark.parametrize("ridge", [1e-37, 1e-20, 1e-8, 1e-6, 1e-3, 1e3])
+def test_ridge_solve_below_the_roundoff_of_the_kernel(ridge, lane, dtype, rng):
+    """Backward error of order u however small μ is, for b with and without a part outside the range of Â, and where
+    there is no outside.  Order: the rounding of sums of n and of m terms, at random √n u and √m u."""
+    u = np.finfo(dtype).eps / 2
+    for n, m in ((1, 1), (5, 5), (60, 12), (60, 60)):
+        x = rng.standard_normal((n, 3)).astype(dtype)
+        factor = lowrank.nystrom_factor(kernels.gaussian(lane(x), gamma=0.5), landmarks.uniform(lane(x), m))
+        f = to_numpy(factor.factor).astype(np.longdouble)
+        b = np.stack([rng.standard_normal(n), f @ rng.standard_normal(factor.rank), np.eye(n)[0]], axis=1)
+        b = b.astype(dtype)
+        found = to_numpy(factor.solve(lane(b), ridge)).astype(np.longdouble)
+        left = f @ (f.T @ found) + ridge * found - b
+        top = np.linalg.norm(f.astype(float), 2) ** 2
+        norms = [np.linalg.norm(part.astype(float), axis=0) for part in (left, found, b)]
+        assert (norms[0] <= 8 * (n**0.5 + m**0.5) * u * (top * norms[1] + norms[2])).all()
+
+
+def test_a_ridge_that_the_dtype_does_not_hold_is_refused():
+    x = np.zeros((1, 1), dtype=np.float32)
+    kernel = kernels.gaussian(x, gamma=1.0)
+    factor = lowrank.nystrom_factor(kernel, landmarks.uniform(x, 1))
+    assert factor.solve(x + np.float32(0.3), 1e-8) == np.float32(0.3)
+    for ridge in (1e-39, 1e39):
+        for call in (
+            lambda ridge: factor.solve(x, ridge),
+            lambda ridge: factor.coefficients(x, ridge),
+            lambda ridge: factor.preconditioner(ridge),
+            lambda ridge: lowrank.kernel_ridge(kernel, x, ridge),
+        ):
+            with pytest.raises(errors.RangeError, match=r"`ridge` .* at least 1.18e-38"):
+                call(ridge)
+
+
+def test_coefficients_keep_what_the_gram_matrix_loses(lane):
+    """float32, σ from 1 to 1e-5: FᵀF holds none of the small ones, the singular values of F do."""
+    rng = np.random.default_rng(0)
+    u, _ = np.linalg.qr(rng.standard_normal((50, 6)))
+    v, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    f, eye = (u * np.logspace(0, -5, 6) @ v.T).astype(np.float32), np.eye(6, dtype=np.float32)
+    none = landmarks.ColumnSubset(lane(np.arange(6)), None, 0, None)
+    factor = lowrank.NystromFactor(lane(f), none, lane(np.arange(6)), lane(eye), None, 0)
+    y = rng.standard_normal(50).astype(np.float32)
+    wide = np.linalg.lstsq(np.vstack([f, 1e-4 * eye]).astype(float), np.r_[y, np.zeros(6)], rcond=None)[0]
+    # condition of [F; √μ I]: 1e4, and so the relative error that Björck's bound allows a backward stable method is
+    # of order 1e4 u (1 + its residual's share, 1e4 ‖r‖/‖w‖ ~ 1)
+    assert np.linalg.norm(
+        to_numpy(factor.coefficients(lane(y), 1e-8)) - wide
+    ) < 1e4 * 2.0**-20 * np.linalg.norm(wide)
 
 
 def test_coefficients_are_ridge_regression_on_the_features(lane, rng):

@@ -16,6 +16,7 @@ from nystrom_numerics.backend import (
     floating,
     namespace,
     require_finite,
+    require_held,
     require_mask,
     require_matrix,
 )
@@ -78,6 +79,7 @@ def check_arguments(
     batch = broadcast_shapes(**{name: tuple(x.shape[:-2]) for name, x in arrays.items()})
     needs = "a finite number, or None for 1/sqrt(d)"
     scale = q.shape[-1] ** -0.5 if scale is None else require_number("scale", scale, needs=needs)
+    require_held(xp, "scale", scale, compute_dtype(xp, q.dtype))
     if require_flag("check_finite", check_finite):
         require_finite(xp, **arrays)
     both = _token_mask(xp, "mask", mask, batch, n_q)

@@ -9,6 +9,7 @@ from nystrom_numerics.backend import (
     broadcast_shapes,
     floating,
     namespace,
+    require_held,
     require_matrix,
     ridge_solve,
     with_vjp,
@@ -39,7 +40,7 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
     Raises
     ------
     DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
-        Naming the argument; ``strength`` is a finite number above 0.
+        Naming the argument; ``strength`` is a number above 0, a normal one of the dtype.
 
     Notes
     -----
@@ -55,6 +56,7 @@ def ridge(a: Array, b: Array, /, *, strength: float = 1e-3) -> Array:
         require_matrix(name, x)
         if xp.finfo(x.dtype).bits == 16:
             raise DTypeError(name, f"of dtype {x.dtype}", "float32 or float64, in which systems are solved")
+    require_held(xp, "strength", strength, a.dtype, divides=True)
     if b.shape[-2] != a.shape[-2]:
         raise ShapeError("b", f"of {b.shape[-2]} rows", f"as many rows as `a` has, {a.shape[-2]}")
     batch = broadcast_shapes(a=tuple(a.shape[:-2]), b=tuple(b.shape[:-2]))

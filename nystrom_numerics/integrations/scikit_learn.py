@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nystrom_numerics import kernels
 from nystrom_numerics import landmarks as rules
 from nystrom_numerics.arguments import require_count, require_indices, require_number
-from nystrom_numerics.backend import strip_rows
+from nystrom_numerics.backend import require_finite, strip_rows
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 from nystrom_numerics.kernels import EntryCounter, Index, Kernel
 from nystrom_numerics.landmarks.result import require_found
@@ -134,10 +134,10 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
 
     Raises
     ------
-    DTypeError, IndefiniteError, KindError, NamespaceError, RangeError, ShapeError
-        From ``fit``: a rule for PSD kernels met another, a rule on points met a sparse or precomputed
-        kernel, the indices are not those of training points, or ``gamma``, ``coef0`` or ``degree`` is given beside
-        a kernel that has no use for it.  Otherwise what scikit-learn raises.
+    DTypeError, IndefiniteError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        The kernel overflows.  From ``fit``: a rule for PSD kernels met another, a rule on points met a sparse or
+        precomputed kernel, a rule found nothing, the indices are not those of training points, or ``gamma``,
+        ``coef0`` or ``degree`` is given beside a kernel that has no use for it.  Otherwise what scikit-learn raises.
 
     Notes
     -----
@@ -205,7 +205,12 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         else:
             kernel = _PairwiseKernel(X, self._pairwise(), self.kernel in ("rbf", "laplacian"), self._noise(X))
         indices, points, self.entries_ = self._choose(kernel, m)
+        if indices is not None and not len(indices):
+            if kernel.diagonal().any():
+                raise ShapeError("landmarks", "a rule that found none", "one landmark at least")
+            indices = np.zeros(1, dtype=np.int64)  # a zero kernel: the feature is zero, as in scikit-learn
         core = kernel.block(indices, indices) if points is None else kernel.between(points, points)
+        require_finite(np, kernel=core)
         u, s, vt = np.linalg.svd(core)
         kept = s > max(len(s) * np.finfo(core.dtype).eps * s.max(initial=0.0), np.finfo(core.dtype).tiny)
         self.normalization_ = (u[:, kept] / np.sqrt(s[kept])) @ vt[kept]
@@ -220,7 +225,11 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     def transform(self, X: Any) -> Any:
         """The features of the rows of X, shape (l, m)."""
         check_is_fitted(self, "normalization_")
-        X = self._samples(X, reset=False)
+        features = self._embedded(self._samples(X, reset=False))
+        require_finite(np, kernel=features)
+        return features
+
+    def _embedded(self, X: Any) -> Any:
         if self.components_ is None:
             embedded = X[:, self.component_indices_]
             embedded = embedded if isinstance(embedded, np.ndarray) else embedded.toarray()

@@ -22,6 +22,7 @@ from nystrom_numerics.backend import (
     floating,
     namespace,
     require_finite,
+    require_held,
     require_matrix,
     unit_roundoff,
 )
@@ -61,7 +62,15 @@ def _wide(x: Array) -> Array:
 
 
 def _ones(prepared: tuple[Array, ...]) -> Array:
-    return namespace(x=prepared[0]).ones_like(prepared[0][:, 0])
+    """k(x, x) = 1, and NaN for a point that is not finite, as off the diagonal."""
+    xp, one = namespace(x=prepared[0]), prepared[0][:, 0]
+    whole = xp.all(xp.isfinite(prepared[0]), axis=1)
+    return xp.where(whole, xp.ones_like(one), xp.full_like(one, xp.nan))
+
+
+def _held(name: str, value: float, x: Array, *, divides: bool = False) -> None:
+    xp = namespace(x=x)
+    require_held(xp, name, value, compute_dtype(xp, x.dtype), divides=divides)
 
 
 def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite: bool = False) -> Kernel:
@@ -74,7 +83,7 @@ def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite:
     y : array (p, d), optional
         Points of the columns; without them the kernel is symmetric, and PSD.
     gamma : float
-        Above 0.
+        Above 0.  It and the parameters of other kernels must not overflow the dtype computed in.
     check_finite : bool
         Raise on NaN and infinity.
 
@@ -108,11 +117,12 @@ def gaussian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite:
     """
     gamma = require_positive("gamma", gamma)
     _check_points(check_finite, x, y)
+    _held("gamma", gamma, x)
     origin = _centre(x)
 
     def prepare(points: Array) -> tuple[Array, ...]:
         xp = namespace(points=points)
-        moved = (_wide(points) - origin) * sqrt(2 * gamma)
+        moved = (_wide(points) - origin) * (2 * sqrt(gamma / 2))
         return moved, xp.sum(moved * moved, axis=-1) / 2
 
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
@@ -150,6 +160,7 @@ def laplacian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite
     """
     gamma = require_positive("gamma", gamma)
     _check_points(check_finite, x, y)
+    _held("gamma", gamma, x)
 
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
         xp = namespace(a=a[0])
@@ -190,6 +201,7 @@ def matern(
     closed = "0.5, 1.5 or 2.5, the ones with a short closed form"
     nu = require_number("nu", nu, lambda x: x in (0.5, 1.5, 2.5), closed)
     _check_points(check_finite, x, y)
+    _held("length_scale", length_scale, x, divides=True)
 
     def evaluate(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
         xp = namespace(a=a[0])
@@ -224,6 +236,8 @@ def polynomial(
     degree = require_count("degree", degree, high=2**20)
     coef0 = require_nonnegative("coef0", coef0)  # below 0 the kernel is not PSD
     _check_points(check_finite, x, y)
+    _held("gamma", gamma, x)
+    _held("coef0", coef0, x)
 
     def diagonal(a: tuple[Array, ...]) -> Array:
         return (namespace(a=a[0]).sum(a[0] * a[0], axis=-1) + coef0) ** degree
@@ -261,6 +275,7 @@ def softmax(
     """
     _check_points(check_finite, q, k, "qk")
     s = q.shape[1] ** -0.5 if scale is None else require_positive("scale", scale)
+    _held("scale", s, q)
 
     def prepare(points: Array) -> tuple[Array, ...]:
         return (_wide(points) * sqrt(s),)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_instance
-from nystrom_numerics.backend import Array, from_numpy, generator, namespace
+from nystrom_numerics.backend import Array, from_numpy, generator, namespace, require_finite
 from nystrom_numerics.errors import NamespaceError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.kernels.arguments import require_kernel
@@ -88,8 +88,9 @@ def on_columns(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0)
     require_kernel(kernel, symmetric=False)
     generator(rng)
     m = require_landmarks(m, kernel.shape[1])
-    before = kernel.entries
-    found = pivoted_qr(_all(kernel), m)
+    before, a = kernel.entries, _all(kernel)
+    require_finite(namespace(kernel=a), kernel=a)
+    found = pivoted_qr(a, m)
     return replace(found, entries=kernel.entries - before)
 
 

@@ -109,8 +109,9 @@ def _spread(kernel: Kernel, m: int, pick: Callable[[Array, int], Array], seed: i
         picked.append(chosen)
         apart.append(xp.take(distance, chosen) > 0)
         moved = diagonal + xp.take(diagonal, chosen) - 2 * kernel.columns(chosen)[:, 0]
+        moved = xp.where(xp.isfinite(moved), moved, xp.full_like(moved, xp.nan))  # which every minimum keeps
         lowest = xp.minimum(lowest, moved)
-        distance = xp.minimum(distance, xp.where(moved > floor, moved, xp.zeros_like(moved)))
+        distance = xp.minimum(distance, xp.where(moved <= floor, xp.zeros_like(moved), moved))
     require_finite(xp, kernel=distance)
     _require_positive(xp.where(lowest < -64 * floor, lowest, xp.zeros_like(lowest)), "squared distance")
     count = int(np.logical_and.accumulate(to_numpy(xp.concat(apart))).sum())

@@ -319,7 +319,7 @@ def ridge_leverage(
 
 def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
     """Estimated scores of ``points`` from weighted landmarks, as a NumPy array; strips of rows."""
-    core = to_numpy(kernel.block(chosen, chosen)).astype(np.float64)
+    core = _finite(kernel.block(chosen, chosen))
     weighted = (core + core.T) / 2 * weights[:, None] * weights[None, :]
     values, vectors = np.linalg.eigh(weighted)
     level = 1e3 * unit_roundoff(namespace(kernel=kernel.like), kernel.dtype)
@@ -340,7 +340,7 @@ def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagona
     step = max(64, 2**20 // len(chosen))
     for start in range(0, len(points), step):
         part = points[start : start + step]
-        rows = to_numpy(kernel.block(part, chosen)).astype(np.float64) @ scaled
+        rows = _finite(kernel.block(part, chosen)) @ scaled
         found.append(np.maximum(diagonal[part] - (rows * rows).sum(axis=1), 0.0) / ridge)
     return np.concatenate(found)
 
@@ -352,14 +352,18 @@ def _check(kernel: Kernel, m: int) -> int:
 
 def _diagonal(kernel: Kernel) -> Any:
     """The diagonal on the host in float64; refused where it is not finite or is negative."""
-    diagonal = kernel.diagonal()
-    require_finite(namespace(kernel=diagonal), kernel=diagonal)
-    found = to_numpy(diagonal).astype(np.float64)
+    found = _finite(kernel.diagonal())
     least = int(found.argmin())
     if found[least] < 0:
         got = f"not PSD, with diagonal entry {found[least]:.3g} at {least}"
         raise IndefiniteError("kernel", got, least, float(found[least]))
     return found
+
+
+def _finite(entries: Array) -> Any:
+    """Kernel entries on the host in float64; refused where they are not finite."""
+    require_finite(namespace(kernel=entries), kernel=entries)
+    return to_numpy(entries).astype(np.float64)
 
 
 def _subset(kernel: Kernel, chosen: Any, before: int, seed: int | None) -> ColumnSubset:

@@ -21,6 +21,8 @@ from nystrom_numerics.backend import (
     floating,
     from_numpy,
     namespace,
+    require_finite,
+    require_held,
     require_matrix,
     solve_lower,
     to_numpy,
@@ -130,54 +132,65 @@ class NystromFactor:
 
         Cost: a QR factorisation of F and an SVD of its triangle; an eigenvalue errs by some uλ₁ at most.
         """
+        vectors, singular, _ = self._svd()
+        return singular * singular, vectors
+
+    def _svd(self) -> tuple[Array, Array, Array]:
+        """U (n, r), σ (r,) descending, Vᵀ (r, r) of F."""
         xp = namespace(f=self.factor)
         if self.rank == 0:
-            return self.factor[0, :], self.factor
+            return self.factor, self.factor[0, :], self.triangle
         q, r = xp.linalg.qr(self.factor)
-        left, singular, _ = xp.linalg.svd(r, full_matrices=False)
-        return singular * singular, q @ left
+        left, singular, right = xp.linalg.svd(r, full_matrices=False)
+        return q @ left, singular, right
+
+    def _ridge(self, ridge: float) -> float:
+        xp = namespace(f=self.factor)
+        return require_held(xp, "ridge", require_positive("ridge", ridge), self.factor.dtype, divides=True)
 
     def solve(self, b: Array, ridge: float, /) -> Array:
-        r""":math:`(\hat A + \mu I)^{-1}b` for b (n,) or (n, c), by the identity of Woodbury.
+        r""":math:`x = (\hat A + \mu I)^{-1}b` for b (n,) or (n, c), by the eigenvectors U of Â.
 
-        .. math:: \tfrac1\mu\bigl(b - F(F^TF + \mu I)^{-1}F^Tb\bigr)
+        .. math:: U(\Lambda + \mu I)^{-1}U^Tb + \tfrac1\mu(b - UU^Tb)
 
         Raises
         ------
         RangeError, ShapeError
-            The ridge μ is not positive, or ``b`` has another number of rows than n.
+            The ridge μ is not positive, or not a normal number of the dtype; ``b`` has not n rows.
 
         Notes
         -----
-        Cost: nr² + 4nrc multiplications, one eigendecomposition r × r.  The difference loses digits for
-        λ₁/μ large, and one step of refinement wins them back.
+        Cost: that of :meth:`eigendecomposition` and 6nrc multiplications.  Backward stable for every μ: the residual
+        is some :math:`u(\|\hat A\|\|x\| + \|b\|)`, so x errs by some uκ, κ = 1 + λ₁/μ.
+
+        What rounding, ε‖b‖, leaves along U in :math:`p = b - UU^Tb` would come out :math:`\lambda/\mu` times too large,
+        so that p is projected again.  Where that takes less than half of it, what is left along U is at most 2ε‖p‖,
+        and λ/μ times that is within :math:`2\varepsilon\lambda\|x\|` in the residual.  Where it takes more, p was
+        mostly rounding and below 2ε‖b‖: zero in its place costs the residual no more.
         """
-        ridge = require_positive("ridge", ridge)
+        ridge = self._ridge(ridge)
         require_rows("b", b, self.factor.shape[0], factor=self.factor)
         xp = namespace(f=self.factor, b=b)
-        f = self.factor
-        values, vectors = _gram_spectrum(f)
-        rotated = f @ vectors
-        column = b if b.ndim == 2 else b[:, None]
-
-        def once(right: Array) -> Array:
-            inner = (transpose(rotated) @ right) / (values + ridge)[:, None]
-            return (right - rotated @ inner) / ridge
-
-        x = once(column)
-        x = x + once(column - ridge * x - f @ (transpose(f) @ x))
-        return x if b.ndim == 2 else xp.reshape(x, (-1,))
+        values, vectors = self.eigendecomposition()
+        right = b if b.ndim == 2 else b[:, None]
+        along = transpose(vectors) @ right
+        rest = right - vectors @ along
+        again = rest - vectors @ (transpose(vectors) @ rest)
+        size, left = (xp.linalg.vector_norm(x, axis=0) for x in (rest, again))
+        again = xp.where(left >= size / 2, again, xp.zeros_like(again))
+        x = vectors @ (along / (values + ridge)[:, None]) + again / ridge
+        return x if b.ndim == 2 else x[:, 0]
 
     def coefficients(self, y: Array, ridge: float, /) -> Array:
         r"""Weights w of ridge regression on the features F: :math:`(F^TF + \mu I)^{-1}F^Ty`.
 
         Predictions are ``factor.features(kernel, x) @ w``.  Raises what :meth:`solve` raises.
         """
-        ridge = require_positive("ridge", ridge)
+        ridge = self._ridge(ridge)
         require_rows("y", y, self.factor.shape[0], factor=self.factor)
-        values, vectors = _gram_spectrum(self.factor)
-        right = transpose(self.factor) @ (y if y.ndim == 2 else y[:, None])
-        w = vectors @ ((transpose(vectors) @ right) / (values + ridge)[:, None])
+        u, singular, vt = self._svd()
+        along = transpose(u) @ (y if y.ndim == 2 else y[:, None])
+        w = transpose(vt) @ (along * (singular / (singular * singular + ridge))[:, None])
         return w if y.ndim == 2 else w[:, 0]
 
     def features(self, kernel: Kernel, x: Array, /) -> Array:
@@ -197,9 +210,9 @@ class NystromFactor:
     def preconditioner(self, ridge: float, /) -> NystromPreconditioner:
         r"""The Nyström preconditioner for :math:`A + \mu I`; cost that of :meth:`eigendecomposition`.
 
-        Raises RangeError for a ridge that is not positive.
+        Raises RangeError for a ridge that is not positive, or not a normal number of the dtype.
         """
-        ridge = require_positive("ridge", ridge)
+        ridge = self._ridge(ridge)
         values, vectors = self.eigendecomposition()
         least = values[-1:] if self.rank else values
         return NystromPreconditioner(vectors, (least + ridge) / (values + ridge) - 1)
@@ -304,10 +317,12 @@ def nystrom_factor(
     if rank:
         for strip in kernel.strips(rank):
             factor[strip, :] = solve_lower(triangle, evaluate(strip, kept))
+    require_finite(xp, kernel=factor)
     residual = None
     if diagonal:
         # rounding alone makes it negative
         residual = xp.clip(kernel.diagonal() - xp.sum(factor * factor, axis=1), min=0.0)
+        require_finite(xp, kernel=residual)
     return NystromFactor(factor, landmarks, kept, triangle, residual, kernel.entries - before)
 
 
@@ -362,10 +377,3 @@ def _core(
         return kernel.cross(xp.take(points, kept, axis=0), rows=strip)
 
     return kernel.between(points, points), evaluate
-
-
-def _gram_spectrum(factor: Array) -> tuple[Array, Array]:
-    xp = namespace(f=factor)
-    gram = transpose(factor) @ factor
-    values, vectors = xp.linalg.eigh((gram + transpose(gram)) / 2)
-    return xp.clip(values, min=0.0), vectors

@@ -10,6 +10,7 @@ from nystrom_numerics.backend import (
     Array,
     device_of,
     namespace,
+    require_held,
     status_tells,
     worst_status,
 )
@@ -164,7 +165,7 @@ def kernel_ridge(
         Symmetric PSD, of n points.
     y : array (n,) or (n, c)
     ridge : float
-        μ, above 0.
+        μ, above 0 and a normal number of the kernel's dtype.
     factor : NystromFactor, optional
         Makes the preconditioner; without it there is none.
     tol, iterations, check_every
@@ -177,7 +178,8 @@ def kernel_ridge(
     Cholesky, Díaz, Epperly, Frangella, Tropp and Webber 2023.
     """
     require_kernel(kernel)
-    ridge = require_positive("ridge", ridge)
+    xp = namespace(kernel=kernel.like)
+    ridge = require_held(xp, "ridge", require_positive("ridge", ridge), kernel.dtype, divides=True)
     require_rows("y", y, kernel.shape[0], kernel=kernel.like)
     precondition = None
     if factor is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from nystrom_numerics.attention import (
     nystrom_operator,
     psd_lift,
     ridge,
+    tangent,
 )
 from nystrom_numerics.attention.certificate import Hints
 
@@ -203,6 +205,15 @@ def test_other_lengths_are_no_self_attention():
     for call in (lambda: causal(X, X[:5], X[:5], 3, block=4), lambda: near_field(X, X[:5], X[:5], 3)):
         with pytest.raises(errors.ShapeError, match="`k` is of 5 tokens; it needs the 12 tokens of `q`"):
             call()
+
+
+@pytest.mark.parametrize("call", [exact, nystrom, near_field, partial(causal, block=4), normalised, tangent])
+@pytest.mark.parametrize("scale", [1e39, -1e39])
+def test_a_scale_beyond_the_dtype_is_refused(call, scale):
+    x, m = X.astype("float32"), () if call in (exact, tangent) else (3,)
+    with pytest.raises(errors.RangeError, match=r"`scale` is -?1e[+]39; it needs at most 3.4e[+]38"):
+        call(x, x, x, *m, scale=scale)
+    assert np.isfinite(call(X, X, X, *m, scale=scale)).all()  # float64 holds it
 
 
 def test_a_number_of_numpy_is_a_number():

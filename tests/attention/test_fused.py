@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -178,6 +179,22 @@ def test_ridge_has_its_derivative_at_any_rank(shape, rng):
 def test_ridge_needs_a_strength(strength, rng):
     with pytest.raises(RangeError, match="`strength`"):
         ridge(np.eye(2), np.eye(2), strength=strength)
+
+
+@pytest.mark.parametrize("strength", [1e-39, 1e39])
+def test_ridge_needs_a_strength_that_the_dtype_holds(strength, lane):
+    with pytest.raises(RangeError, match="`strength`"):
+        ridge(*[lane(np.eye(2, dtype="float32"))] * 2, strength=strength)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
+def test_a_ridge_below_the_roundoff_of_a_singular_core_is_nan_and_no_number(library):
+    """Half of the tokens equal, λ = 1e-10 in float32: AᵀA + λI is not positive definite to rounding."""
+    q, k, v = np.random.default_rng(0).standard_normal((3, 200, 16)).astype("float32")
+    q[::2], k[::2] = q[0], k[0]
+    tokens = [library(x) for x in (q, k, v)]
+    assert np.isnan(np.asarray(nystrom(*tokens, 50, solver=partial(ridge, strength=1e-10)))).all()
+    assert np.isfinite(np.asarray(nystrom(*tokens, 50, solver=partial(ridge, strength=1e-3)))).all()
 
 
 def test_gradients_reach_landmarks_and_core_through_every_mask(rng):

@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from nystrom_numerics import errors, landmarks
 from nystrom_numerics.integrations.scikit_learn import RULES, Nystroem
+from nystrom_numerics.landmarks import ColumnSubset
 
 warnings.filterwarnings("ignore", message="n_components is")
 
@@ -162,6 +163,35 @@ def test_exhausted_kernel_gives_fewer_components():
     assert len(map_.get_feature_names_out()) == 3
 
 
+@pytest.mark.parametrize("rule", ["uniform", *RULES])
+@pytest.mark.parametrize("kernel", ["linear", "precomputed"])
+def test_a_zero_kernel_has_zero_features(rule, kernel):
+    """As scikit-learn's own, if fewer; rules on points take no matrix."""
+    if kernel == "precomputed" and rule in ("segment means", "strided", "k-means", "farthest"):
+        return
+    x = np.zeros((4, 4))
+    z = Nystroem(kernel, n_components=2, landmarks=rule, random_state=0).fit_transform(x)
+    assert z.shape in ((4, 1), (4, 2))
+    np.testing.assert_array_equal(z, 0)
+
+
+def test_a_kernel_that_overflows_is_refused():
+    """In ``fit`` among the landmarks, in ``transform`` beside them."""
+    x = np.ones((3, 2))
+    for options, overflows in (
+        ({"kernel": "linear"}, x * 1.7e308),
+        ({"kernel": "linear"}, (x * 3e38).astype("float32")),
+        ({"kernel": "polynomial", "degree": 300}, x * 1e10),
+        ({"kernel": lambda a, b: float(a @ b)}, x * 1.7e308),
+    ):
+        map_ = Nystroem(**{"landmarks": [0], **options})
+        for call in (map_.fit, map_.fit(x.astype(overflows.dtype)).transform):
+            with pytest.raises(errors.NonFiniteError, match="`kernel`"), np.errstate(all="ignore"):
+                call(overflows)
+    with pytest.raises(errors.RangeError, match="`gamma`"):
+        Nystroem(gamma=1e300, landmarks=[0]).fit(x.astype("float32"))
+
+
 def test_bad_input(digits):
     for options, error in [
         ({"landmarks": "no such rule"}, ValueError),
@@ -173,6 +203,7 @@ def test_bad_input(digits):
         ({"kernel": lambda a, b: 0.0, "gamma": 1.0}, errors.RangeError),
         ({"gamma": True}, errors.RangeError),
         ({"landmarks": lambda kernel, m: None}, errors.KindError),
+        ({"landmarks": lambda kernel, m: ColumnSubset(np.zeros(0, int), None, 0, None)}, errors.ShapeError),
         (
             {"kernel": lambda a, b: -float(a @ b), "landmarks": "rpcholesky"},
             errors.IndefiniteError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import combinations
 
 import numpy as np
@@ -135,6 +136,30 @@ def test_rectangular_and_non_finite_kernels_are_refused(rule):
     a[3, 3] = np.nan
     with pytest.raises(errors.ArgumentError):
         KERNEL_RULES[rule](kernels.precomputed(a), 2, rng=0)
+
+
+@pytest.mark.parametrize("rule", KERNEL_RULES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("m", [2, 6])
+def test_what_is_not_finite_off_the_diagonal_is_refused_where_it_is_met(rule, bad, m, lane):
+    """By the rule or by the factor; what neither refuses has met finite columns alone."""
+    a = np.eye(6) + 0.5
+    a[3, :3] = a[:3, 3] = bad
+    kernel, met = kernels.precomputed(lane(a)), None
+    with contextlib.suppress(errors.NonFiniteError), np.errstate(invalid="ignore"):
+        found = KERNEL_RULES[rule](kernel, m, rng=0)
+        lowrank.nystrom_factor(kernel, found)
+        met = to_numpy(found.indices)
+    assert met is None or (m < 6 and np.isfinite(a[:, met]).all())
+
+
+@pytest.mark.parametrize("rule", KERNEL_RULES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_points_that_are_not_finite_are_refused(rule, bad, lane):
+    x = np.array([[0.0], [1.0], [bad], [2.0], [3.0], [4.0]])
+    for m in (2, 6):
+        with pytest.raises(errors.NonFiniteError, match="`kernel`"), np.errstate(invalid="ignore"):
+            KERNEL_RULES[rule](kernels.gaussian(lane(x), gamma=1.0), m, rng=0)
 
 
 @pytest.mark.parametrize("rule", ["leverage", "kdpp", "deim", "qdeim", "farthest_point", "length_squared"])
