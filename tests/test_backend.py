@@ -342,3 +342,80 @@ def test_ridge_solve_is_nan_for_an_item_without_a_factor_alone(bad, asarray, rng
     np.testing.assert_allclose(got[[0, 2]], b[[0, 2]] / 2, rtol=1e-12)
     if asarray is np.asarray or np.isnan(bad):
         assert np.isnan(got[1]).any()
+
+
+# ---------------------------------------------------------------- linear algebra that only some libraries have
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+def test_real_and_complex_of_each_width_are_let_in(dtype):
+    x = np.zeros(2, dtype)
+    backend.real_or_complex(np, q=x, k=x)
+    assert backend.is_complex(np, x) is dtype.startswith("complex")
+
+
+@pytest.mark.parametrize("bad", [np.int64, np.bool_, np.longdouble, np.clongdouble])
+def test_only_real_and_complex_floating(bad):
+    with pytest.raises(errors.DTypeError, match="`k`"):
+        backend.real_or_complex(np, q=np.zeros(2), k=np.zeros(2, bad))
+
+
+@pytest.mark.parametrize("check", [backend.floating, backend.real_or_complex])
+def test_what_is_missing_or_of_another_dtype_is_named(check):
+    with pytest.raises(errors.NamespaceError, match="`k` is None"):
+        check(np, q=np.zeros(2), k=None)
+    with pytest.raises(errors.DTypeError, match="`k` is of dtype float32"):
+        check(np, q=np.zeros(2), k=np.zeros(2, np.float32))
+
+
+def test_a_namespace_of_nothing():
+    with pytest.raises(errors.NamespaceError, match="`q` is None"):
+        backend.namespace(q=None, k=None)
+    with pytest.raises(errors.NamespaceError, match="`k` is a matrix"):
+        backend.namespace(q=np.zeros(2), k=np.matrix([[1.0]]))
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_square_systems(batch, lane, rng):
+    a, b = rng.standard_normal((*batch, 4, 4)) + 3 * np.eye(4), rng.standard_normal((*batch, 4, 2))
+    got = backend.solve_square(backend.namespace(x=lane(b)), lane(a), lane(b))
+    lane.assert_close(got, np.linalg.solve(a, b), lane(b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("asarray", [np.asarray, torch.tensor], ids=["numpy", "torch"])
+def test_a_singular_item_is_nan_alone(asarray, rng):
+    a, b = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3)]), rng.standard_normal((3, 3, 2))
+    xp = backend.namespace(x=asarray(b))
+    got = backend.to_numpy(backend.solve_square(xp, asarray(a), asarray(b)))
+    np.testing.assert_array_equal(got, [b[0], np.full((3, 2), np.nan), b[2] / 2])
+    got = backend.solve_square(xp, asarray(a[1]), asarray(b[1]))
+    np.testing.assert_array_equal(backend.to_numpy(got), np.full((3, 2), np.nan))
+
+
+def test_least_squares_of_the_host_cut_off_what_is_small(rng):
+    a, b = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 2))
+    a[:, :, 2] = a[:, :, 1] + 1e-9 * a[:, :, 0]
+    got = backend.least_squares(np, a, b, 1e-6)
+    expected = np.stack([np.linalg.lstsq(x, y, rcond=1e-6)[0] for x, y in zip(a, b, strict=True)])
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    t, u = torch.from_numpy(a), torch.from_numpy(b)
+    np.testing.assert_array_equal(backend.least_squares(backend.namespace(x=t), t, u, 1e-6).numpy(), got)
+    for absent in (array_api_strict.asarray(a), on_a_device(5, 3)):
+        assert backend.least_squares(None, absent, absent, 1e-6) is None
+
+
+def test_a_derivative_is_recorded_where_one_is_asked_for():
+    """Backward, as the graph says; forward, which Torch refuses for a function with a backward derivative alone."""
+
+    def call(x):
+        return backend.with_vjp(lambda x: ((2 * x,), ()), lambda g: (2 * g,), x)[0]
+
+    x = torch.ones(1, requires_grad=True)
+    assert call(x).requires_grad
+    with torch.no_grad():
+        assert not call(x).requires_grad
+    assert not call(x.detach()).requires_grad
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.detach(), torch.ones(1))
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            call(dual)
