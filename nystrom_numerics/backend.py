@@ -147,8 +147,11 @@ def real_or_complex(xp: Namespace, **arrays: Array) -> None:
         kind = "complex floating" if xp.isdtype(x.dtype, "complex floating") else "real floating"
         allowed = (32, 64) if kind == "complex floating" else (16, 32, 64)
         if not xp.isdtype(x.dtype, kind) or xp.finfo(x.dtype).bits not in allowed:
-            needs = "a real floating dtype of 16, 32 or 64 bits, or a complex one of 64 or 128"
-            raise DTypeError(name, f"of dtype {x.dtype}", needs)
+            raise DTypeError(
+                name,
+                f"of dtype {x.dtype}",
+                "a real floating dtype of 16, 32 or 64 bits, or a complex one of 64 or 128",
+            )
         if x.dtype != x0.dtype:
             raise DTypeError(name, f"of dtype {x.dtype}", f"{x0.dtype}, as `{first}` has")
 
@@ -349,8 +352,7 @@ def _mask_at(xp: Namespace, index: Array, n: int) -> Array:
         flat[xp.arange(len(flat))[:, None], xp.reshape(index, (len(flat), index.shape[-1]))] = True
         there = xp.reshape(flat, shape)
     else:
-        places = xp.arange(n + 1, dtype=xp.int64, device=device_of(index))
-        there = xp.any(index[..., None] == places, axis=-2)
+        return xp.any(index[..., None] == xp.arange(n, device=device_of(index)), axis=-2)
     return there[..., :n]
 
 

@@ -29,7 +29,7 @@ def test_device_is_named():
 @pytest.mark.parametrize("bad", [np.int64, np.complex64, np.bool_, np.longdouble])
 def test_only_real_floating(bad):
     with pytest.raises(errors.DTypeError, match="`k`"):
-        backend.floating(np, q=np.zeros(2), k=np.zeros(2, bad))
+        backend.floating(np, k=np.zeros(2, bad))
 
 
 def test_dtypes_must_agree():
@@ -65,14 +65,14 @@ def test_to_numpy_round_trip(lane):
 # ---------------------------------------------------------------- what each part of the door says by itself
 
 
-@backend.status_tells
-def state_within(*args, **options):
-    state = np.geterr()
-    return state["over"], state["invalid"], state["divide"], args, options
-
-
 def test_only_numpy_is_told_to_be_quiet():
     """A Torch tensor first, and `errstate`, which cannot be compiled, is left out."""
+
+    @backend.status_tells
+    def state_within(*args, **options):
+        state = np.geterr()
+        return state["over"], state["invalid"], state["divide"], args, options
+
     x, t = np.zeros(2), torch.zeros(2)
     with np.errstate(over="warn", invalid="warn", divide="warn"):
         assert state_within(x, 3, a=1) == ("ignore", "ignore", "warn", (x, 3), {"a": 1})
@@ -176,10 +176,11 @@ def test_blocks_of_rows():
 
 def test_strips_fill_a_cache_on_the_host_and_more_on_a_device(lane):
     for x in (lane(np.zeros(2)), np.zeros(2)):
-        assert [backend.strip_rows(x, w) for w in (0, 1, 2, 2**12, 2**13, 2**20)] == [
+        assert [backend.strip_rows(x, w) for w in (0, 1, 2, 3, 2**12, 2**13, 2**20)] == [
             2**18,
             2**18,
             2**17,
+            2**18 // 3,
             64,
             32,
             32,
@@ -202,6 +203,9 @@ def test_tiles(lane):
     assert backend.tile(on_a_device(3, 4), 3000, 3000) == (2**23 // 3000, 3000)
     assert backend.tile(on_a_device(3, 4), 5000, 10000) == (1024, 2**13)
     assert backend.tile(on_a_device(2**20, 3, 4), 5000, 5000) == (1024, 1024)
+    assert backend.tile(on_a_device(3, 4), 1, 10**9) == (1, 2**23)
+    assert backend.tile(on_a_device(3, 4), 10**9, 1) == (2**23, 1)
+    assert {type(x) for x in backend.tile(on_a_device(3, 4), 5000, 10000)} == {int}
 
 
 def test_rows_against_a_lower_triangle(lane, rng):
@@ -221,10 +225,11 @@ def test_what_is_above_the_triangle_is_not_read(rng):
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
-def test_sums_by_label(batch, lane, rng):
+def test_sums_by_label(batch, width, lane, rng):
     """Label 4 is left out, label 2 has no rows."""
-    x, labels = rng.standard_normal((*batch, 9, 2)), rng.choice([0, 1, 3, 4], (*batch, 9))
+    x, labels = rng.standard_normal((*batch, 9, width)), rng.choice([0, 1, 3, 4], (*batch, 9))
     total, count = backend.sum_by_label(lane(x), lane(labels), 4)
     member = (labels[..., None] == np.arange(4)).astype(float)
     lane.assert_close(total, np.swapaxes(member, -1, -2) @ x, lane(x), rtol=1e-12, atol=1e-14)
@@ -237,13 +242,20 @@ def test_sums_keep_the_dtype(lane):
     assert total.dtype == count.dtype == lane(x).dtype
 
 
-def test_the_largest_in_order_of_place(lane, rng):
+def permutations(rng, *batch, n):
+    return rng.permuted(np.broadcast_to(np.arange(float(n)), (*batch, n)), axis=-1)
+
+
+@pytest.mark.parametrize(("n", "count"), [(9, 4), (600, 150)])
+def test_the_largest_in_order_of_place(n, count, lane, rng):
+    """Short rows are sorted by NumPy whatever is asked, long ones are not."""
     xp = backend.namespace(x=lane(np.zeros(1)))
-    x = np.stack([rng.permutation(np.arange(9.0)) for _ in range(3)])
-    index, there = backend.largest(xp, lane(x), 4)
-    expected = np.sort(np.argsort(-x, axis=-1)[:, :4], axis=-1)
+    x = permutations(rng, 2, 3, n=n)
+    index, there = backend.largest(xp, lane(x), count)
+    expected = np.sort(np.argsort(-x, axis=-1)[..., :count], axis=-1)
     np.testing.assert_array_equal(backend.to_numpy(index), expected)
-    np.testing.assert_array_equal(backend.to_numpy(there), x >= 5)
+    np.testing.assert_array_equal(backend.to_numpy(there), x >= n - count)
+    assert backend.to_numpy(there).dtype == bool
 
 
 @pytest.mark.parametrize("count", [9, 12])
@@ -255,16 +267,29 @@ def test_all_are_the_largest_where_there_are_no_more(count, lane, rng):
     assert backend.to_numpy(there).all()
 
 
-@pytest.mark.parametrize("count", [3, 9])
-def test_each_item_has_as_many_of_the_largest_as_its_limit_says(count, lane, rng):
+@pytest.mark.parametrize(("n", "count"), [(9, 3), (9, 9), (600, 150)])
+def test_each_item_has_as_many_of_the_largest_as_its_limit_says(n, count, lane, rng):
     xp = backend.namespace(x=lane(np.zeros(1)))
-    x, limit = np.stack([rng.permutation(np.arange(9.0)) for _ in range(4)]), np.asarray([[0], [1], [2], [3]])
+    x, limit = permutations(rng, 2, 2, n=n), np.asarray([[[0], [1]], [[2], [3]]])
     index, there = (backend.to_numpy(y) for y in backend.largest(xp, lane(x), count, lane(limit)))
-    np.testing.assert_array_equal(there, x >= 9 - limit)
-    assert index.shape == (4, count)
-    assert index.max() < 9
-    for item, number in enumerate(limit[:, 0]):
-        np.testing.assert_array_equal(index[item, :number], np.flatnonzero(x[item] >= 9 - number))
+    np.testing.assert_array_equal(there, x >= n - limit)
+    assert index.shape == (2, 2, count)
+    assert index.max() < n
+    for item in np.ndindex(2, 2):
+        number = limit[item][0]
+        np.testing.assert_array_equal(index[item][:number], np.flatnonzero(there[item]))
+
+
+def test_tensors_stay_on_their_device_whatever_the_default():
+    x, labels = torch.arange(6.0).reshape(3, 2), torch.tensor([0, 0, 1])
+    with torch.device("meta"):
+        found = [
+            *backend.largest(backend.namespace(x=x), x, 1),
+            *backend.sum_by_label(x, labels, 2),
+            backend.ridge_solve(backend.namespace(x=x), x.mT @ x, 1.0, x.mT),
+            backend.from_numpy(backend.namespace(x=x), np.zeros(2), x),
+        ]
+    assert {str(y.device) for y in found} == {"cpu"}
 
 
 def test_no_gradient_through_the_choice_of_the_largest():
@@ -326,6 +351,12 @@ def test_ridge_solve_is_the_solution_of_the_shifted_system(batch, lane, rng):
     lane.assert_close(got, np.linalg.solve(gram + 0.5 * np.eye(5), b), lane(b), rtol=1e-10, atol=1e-12)
 
 
+def test_ridge_solve_keeps_the_dtype(lane):
+    b = lane(np.ones((3, 1)), "float32")
+    got = backend.ridge_solve(backend.namespace(x=b), lane(np.eye(3), "float32"), 1.0, b)
+    lane.assert_close(got, np.full((3, 1), 0.5), b, rtol=1e-6)
+
+
 def test_ridge_solve_of_no_items():
     got = backend.ridge_solve(np, np.zeros((0, 3, 3)), 0.5, np.zeros((0, 3, 2)))
     assert got.shape == (0, 3, 2)
@@ -357,7 +388,13 @@ def test_real_and_complex_of_each_width_are_let_in(dtype):
 @pytest.mark.parametrize("bad", [np.int64, np.bool_, np.longdouble, np.clongdouble])
 def test_only_real_and_complex_floating(bad):
     with pytest.raises(errors.DTypeError, match="`k`"):
-        backend.real_or_complex(np, q=np.zeros(2), k=np.zeros(2, bad))
+        backend.real_or_complex(np, k=np.zeros(2, bad))
+
+
+def test_complex_numbers_of_two_halves_are_refused():
+    x = torch.zeros(2, dtype=torch.complex32)
+    with pytest.raises(errors.DTypeError, match="`k`"):
+        backend.real_or_complex(backend.namespace(k=x), k=x)
 
 
 @pytest.mark.parametrize("check", [backend.floating, backend.real_or_complex])
@@ -384,10 +421,10 @@ def test_square_systems(batch, lane, rng):
 
 @pytest.mark.parametrize("asarray", [np.asarray, torch.tensor], ids=["numpy", "torch"])
 def test_a_singular_item_is_nan_alone(asarray, rng):
-    a, b = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3)]), rng.standard_normal((3, 3, 2))
+    a, b = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3), np.eye(3)]), rng.standard_normal((4, 3, 2))
     xp = backend.namespace(x=asarray(b))
     got = backend.to_numpy(backend.solve_square(xp, asarray(a), asarray(b)))
-    np.testing.assert_array_equal(got, [b[0], np.full((3, 2), np.nan), b[2] / 2])
+    np.testing.assert_array_equal(got, [b[0], np.full((3, 2), np.nan), b[2] / 2, b[3]])
     got = backend.solve_square(xp, asarray(a[1]), asarray(b[1]))
     np.testing.assert_array_equal(backend.to_numpy(got), np.full((3, 2), np.nan))
 
