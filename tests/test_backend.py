@@ -1,10 +1,14 @@
 """The door: what it lets in, and what it says to the rest."""
 
+import sys
+from types import SimpleNamespace
+
 import array_api_compat
 import array_api_strict
 import numpy as np
 import pytest
 import torch
+from scipy import linalg
 
 from nystrom_numerics import backend, errors
 from nystrom_numerics.torch_vjp import WithVjp
@@ -215,6 +219,25 @@ def test_rows_against_a_lower_triangle(lane, rng):
     lane.assert_close(
         backend.solve_lower(lane(lower), lane(rows)), np.linalg.solve(lower, rows.T).T, lane(rows), rtol=1e-12
     )
+
+
+def test_a_lower_triangle_of_cupy(monkeypatch, rng):
+    """On a machine without CuPy: its arrays are strict ones, and its solver is SciPy's."""
+    lower, rows = np.tril(rng.standard_normal((4, 4))) + 3 * np.eye(4), rng.standard_normal((5, 4))
+
+    def solve_triangular(a, b, *, lower=None, check_finite=None):
+        assert check_finite is False
+        return array_api_strict.asarray(linalg.solve_triangular(np.asarray(a), np.asarray(b), lower=lower))
+
+    monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda x: x is not None)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.linalg", SimpleNamespace(solve_triangular=solve_triangular))
+    got = backend.solve_lower(array_api_strict.asarray(lower), array_api_strict.asarray(rows))
+    np.testing.assert_allclose(np.asarray(got), np.linalg.solve(lower, rows.T).T, rtol=1e-12)
+
+
+def test_arrays_of_cupy_are_fetched(monkeypatch):
+    monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda x: x is not None)
+    assert backend.to_numpy(SimpleNamespace(get=lambda: [1.0, 2.0])).tolist() == [1.0, 2.0]
 
 
 def test_what_is_above_the_triangle_is_not_read(rng):
