@@ -148,8 +148,11 @@ def real_or_complex(xp: Namespace, **arrays: Array) -> None:
         kind = "complex floating" if xp.isdtype(x.dtype, "complex floating") else "real floating"
         allowed = (32, 64) if kind == "complex floating" else (16, 32, 64)
         if not xp.isdtype(x.dtype, kind) or xp.finfo(x.dtype).bits not in allowed:
-            needs = "a real floating dtype of 16, 32 or 64 bits, or a complex one of 64 or 128"
-            raise DTypeError(name, f"of dtype {x.dtype}", needs)
+            raise DTypeError(
+                name,
+                f"of dtype {x.dtype}",
+                "a real floating dtype of 16, 32 or 64 bits, or a complex one of 64 or 128",
+            )
         if x.dtype != x0.dtype:
             raise DTypeError(name, f"of dtype {x.dtype}", f"{x0.dtype}, as `{first}` has")
 

@@ -1,12 +1,17 @@
 """The door: what it lets in, and what it says to the rest."""
 
+import sys
+from types import SimpleNamespace
+
 import array_api_compat
 import array_api_strict
 import numpy as np
 import pytest
 import torch
+from scipy import linalg
 
 from nystrom_numerics import backend, errors
+from nystrom_numerics.torch_vjp import WithVjp
 
 
 def test_namespace_names_the_stranger():
@@ -29,7 +34,7 @@ def test_device_is_named():
 @pytest.mark.parametrize("bad", [np.int64, np.complex64, np.bool_, np.longdouble])
 def test_only_real_floating(bad):
     with pytest.raises(errors.DTypeError, match="`k`"):
-        backend.floating(np, q=np.zeros(2), k=np.zeros(2, bad))
+        backend.floating(np, k=np.zeros(2, bad))
 
 
 def test_dtypes_must_agree():
@@ -65,14 +70,14 @@ def test_to_numpy_round_trip(lane):
 # ---------------------------------------------------------------- what each part of the door says by itself
 
 
-@backend.status_tells
-def state_within(*args, **options):
-    state = np.geterr()
-    return state["over"], state["invalid"], state["divide"], args, options
-
-
 def test_only_numpy_is_told_to_be_quiet():
     """A Torch tensor first, and `errstate`, which cannot be compiled, is left out."""
+
+    @backend.status_tells
+    def state_within(*args, **options):
+        state = np.geterr()
+        return state["over"], state["invalid"], state["divide"], args, options
+
     x, t = np.zeros(2), torch.zeros(2)
     with np.errstate(over="warn", invalid="warn", divide="warn"):
         assert state_within(x, 3, a=1) == ("ignore", "ignore", "warn", (x, 3), {"a": 1})
@@ -176,10 +181,11 @@ def test_blocks_of_rows():
 
 def test_strips_fill_a_cache_on_the_host_and_more_on_a_device(lane):
     for x in (lane(np.zeros(2)), np.zeros(2)):
-        assert [backend.strip_rows(x, w) for w in (0, 1, 2, 2**12, 2**13, 2**20)] == [
+        assert [backend.strip_rows(x, w) for w in (0, 1, 2, 3, 2**12, 2**13, 2**20)] == [
             2**18,
             2**18,
             2**17,
+            2**18 // 3,
             64,
             32,
             32,
@@ -202,6 +208,9 @@ def test_tiles(lane):
     assert backend.tile(on_a_device(3, 4), 3000, 3000) == (2**23 // 3000, 3000)
     assert backend.tile(on_a_device(3, 4), 5000, 10000) == (1024, 2**13)
     assert backend.tile(on_a_device(2**20, 3, 4), 5000, 5000) == (1024, 1024)
+    assert backend.tile(on_a_device(3, 4), 1, 10**9) == (1, 2**23)
+    assert backend.tile(on_a_device(3, 4), 10**9, 1) == (2**23, 1)
+    assert {type(x) for x in backend.tile(on_a_device(3, 4), 5000, 10000)} == {int}
 
 
 def test_rows_against_a_lower_triangle(lane, rng):
@@ -210,6 +219,25 @@ def test_rows_against_a_lower_triangle(lane, rng):
     lane.assert_close(
         backend.solve_lower(lane(lower), lane(rows)), np.linalg.solve(lower, rows.T).T, lane(rows), rtol=1e-12
     )
+
+
+def test_a_lower_triangle_of_cupy(monkeypatch, rng):
+    """On a machine without CuPy: its arrays are strict ones, and its solver is SciPy's."""
+    lower, rows = np.tril(rng.standard_normal((4, 4))) + 3 * np.eye(4), rng.standard_normal((5, 4))
+
+    def solve_triangular(a, b, *, lower=None, check_finite=None):
+        assert check_finite is False
+        return array_api_strict.asarray(linalg.solve_triangular(np.asarray(a), np.asarray(b), lower=lower))
+
+    monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda x: x is not None)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.linalg", SimpleNamespace(solve_triangular=solve_triangular))
+    got = backend.solve_lower(array_api_strict.asarray(lower), array_api_strict.asarray(rows))
+    np.testing.assert_allclose(np.asarray(got), np.linalg.solve(lower, rows.T).T, rtol=1e-12)
+
+
+def test_arrays_of_cupy_are_fetched(monkeypatch):
+    monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda x: x is not None)
+    assert backend.to_numpy(SimpleNamespace(get=lambda: [1.0, 2.0])).tolist() == [1.0, 2.0]
 
 
 def test_what_is_above_the_triangle_is_not_read(rng):
@@ -221,10 +249,11 @@ def test_what_is_above_the_triangle_is_not_read(rng):
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
-def test_sums_by_label(batch, lane, rng):
+def test_sums_by_label(batch, width, lane, rng):
     """Label 4 is left out, label 2 has no rows."""
-    x, labels = rng.standard_normal((*batch, 9, 2)), rng.choice([0, 1, 3, 4], (*batch, 9))
+    x, labels = rng.standard_normal((*batch, 9, width)), rng.choice([0, 1, 3, 4], (*batch, 9))
     total, count = backend.sum_by_label(lane(x), lane(labels), 4)
     member = (labels[..., None] == np.arange(4)).astype(float)
     lane.assert_close(total, np.swapaxes(member, -1, -2) @ x, lane(x), rtol=1e-12, atol=1e-14)
@@ -237,11 +266,19 @@ def test_sums_keep_the_dtype(lane):
     assert total.dtype == count.dtype == lane(x).dtype
 
 
-def test_the_largest_in_order_of_place(lane, rng):
+def permutations(rng, *batch, n):
+    return rng.permuted(np.broadcast_to(np.arange(float(n)), (*batch, n)), axis=-1)
+
+
+@pytest.mark.parametrize(("n", "count"), [(9, 4), (600, 150)])
+def test_the_largest_in_order_of_place(n, count, lane, rng):
+    """Short rows are sorted by NumPy whatever is asked, long ones are not."""
     xp = backend.namespace(x=lane(np.zeros(1)))
-    x = np.stack([rng.permutation(np.arange(300.0)) for _ in range(3)])
-    index = backend.largest(xp, lane(x), 4, 0.5)
-    np.testing.assert_array_equal(backend.to_numpy(index), np.sort(np.argsort(-x, axis=-1)[:, :4], axis=-1))
+    x = permutations(rng, 2, 3, n=n)
+    index = backend.largest(xp, lane(x), count, 0.5)
+    expected = np.sort(np.argsort(-x, axis=-1)[..., :count], axis=-1)
+    np.testing.assert_array_equal(backend.to_numpy(index), expected)
+    assert index.dtype == xp.int64
 
 
 @pytest.mark.parametrize("count", [9, 12])
@@ -273,7 +310,10 @@ def test_the_inverse_of_an_order(lane, rng):
 
 
 def test_filled_at_places(lane, rng):
-    x, index = rng.standard_normal((2, 3, 9)), np.stack([rng.permutation(9)[:4] for _ in range(6)]).reshape(2, 3, 4)
+    x, index = (
+        rng.standard_normal((2, 3, 9)),
+        np.stack([rng.permutation(9)[:4] for _ in range(6)]).reshape(2, 3, 4),
+    )
     expected = x.copy()
     np.put_along_axis(expected, index, -np.inf, axis=-1)
     given = lane(x)
@@ -336,6 +376,12 @@ def test_ridge_solve_is_the_solution_of_the_shifted_system(batch, lane, rng):
     lane.assert_close(got, np.linalg.solve(gram + 0.5 * np.eye(5), b), lane(b), rtol=1e-10, atol=1e-12)
 
 
+def test_ridge_solve_keeps_the_dtype(lane):
+    b = lane(np.ones((3, 1)), "float32")
+    got = backend.ridge_solve(backend.namespace(x=b), lane(np.eye(3), "float32"), 1.0, b)
+    lane.assert_close(got, np.full((3, 1), 0.5), b, rtol=1e-6)
+
+
 def test_ridge_solve_of_no_items():
     got = backend.ridge_solve(np, np.zeros((0, 3, 3)), 0.5, np.zeros((0, 3, 2)))
     assert got.shape == (0, 3, 2)
@@ -352,3 +398,87 @@ def test_ridge_solve_is_nan_for_an_item_without_a_factor_alone(bad, asarray, rng
     np.testing.assert_allclose(got[[0, 2]], b[[0, 2]] / 2, rtol=1e-12)
     if asarray is np.asarray or np.isnan(bad):
         assert np.isnan(got[1]).any()
+
+
+# ---------------------------------------------------------------- linear algebra that only some libraries have
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+def test_real_and_complex_of_each_width_are_let_in(dtype):
+    x = np.zeros(2, dtype)
+    backend.real_or_complex(np, q=x, k=x)
+    assert backend.is_complex(np, x) is dtype.startswith("complex")
+
+
+@pytest.mark.parametrize("bad", [np.int64, np.bool_, np.longdouble, np.clongdouble])
+def test_only_real_and_complex_floating(bad):
+    with pytest.raises(errors.DTypeError, match="`k`"):
+        backend.real_or_complex(np, k=np.zeros(2, bad))
+
+
+def test_complex_numbers_of_two_halves_are_refused():
+    x = torch.zeros(2, dtype=torch.complex32)
+    with pytest.raises(errors.DTypeError, match="`k`"):
+        backend.real_or_complex(backend.namespace(k=x), k=x)
+
+
+@pytest.mark.parametrize("check", [backend.floating, backend.real_or_complex])
+def test_what_is_missing_or_of_another_dtype_is_named(check):
+    with pytest.raises(errors.NamespaceError, match="`k` is None"):
+        check(np, q=np.zeros(2), k=None)
+    with pytest.raises(errors.DTypeError, match="`k` is of dtype float32"):
+        check(np, q=np.zeros(2), k=np.zeros(2, np.float32))
+
+
+def test_a_namespace_of_nothing():
+    with pytest.raises(errors.NamespaceError, match="`q` is None"):
+        backend.namespace(q=None, k=None)
+    with pytest.raises(errors.NamespaceError, match="`k` is a matrix"):
+        backend.namespace(q=np.zeros(2), k=np.matrix([[1.0]]))
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_square_systems(batch, lane, rng):
+    a, b = rng.standard_normal((*batch, 4, 4)) + 3 * np.eye(4), rng.standard_normal((*batch, 4, 2))
+    got = backend.solve_square(backend.namespace(x=lane(b)), lane(a), lane(b))
+    lane.assert_close(got, np.linalg.solve(a, b), lane(b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("asarray", [np.asarray, torch.tensor], ids=["numpy", "torch"])
+def test_a_singular_item_is_nan_alone(asarray, rng):
+    a, b = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3), np.eye(3)]), rng.standard_normal((4, 3, 2))
+    xp = backend.namespace(x=asarray(b))
+    got = backend.to_numpy(backend.solve_square(xp, asarray(a), asarray(b)))
+    np.testing.assert_array_equal(got, [b[0], np.full((3, 2), np.nan), b[2] / 2, b[3]])
+    got = backend.solve_square(xp, asarray(a[1]), asarray(b[1]))
+    np.testing.assert_array_equal(backend.to_numpy(got), np.full((3, 2), np.nan))
+
+
+def test_least_squares_of_the_host_cut_off_what_is_small(rng):
+    a, b = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 2))
+    a[:, :, 2] = a[:, :, 1] + 1e-9 * a[:, :, 0]
+    got = backend.least_squares(np, a, b, 1e-6)
+    expected = np.stack([np.linalg.lstsq(x, y, rcond=1e-6)[0] for x, y in zip(a, b, strict=True)])
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    t, u = torch.from_numpy(a), torch.from_numpy(b)
+    np.testing.assert_array_equal(backend.least_squares(backend.namespace(x=t), t, u, 1e-6).numpy(), got)
+    for absent in (array_api_strict.asarray(a), on_a_device(5, 3)):
+        assert backend.least_squares(None, absent, absent, 1e-6) is None
+
+
+def test_a_derivative_is_recorded_where_one_is_asked_for(monkeypatch):
+    """Backward, as the graph says; forward, which Torch refuses for a function with a backward derivative alone."""
+
+    def call(x):
+        return backend.with_vjp(lambda x: ((2 * x,), ()), lambda g: (2 * g,), x)[0]
+
+    x = torch.ones(1, requires_grad=True)
+    assert call(x).requires_grad
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.detach(), torch.ones(1))
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            call(dual)
+    monkeypatch.setattr(WithVjp, "apply", None)
+    assert call(x.detach()).item() == 2
+    with torch.no_grad():
+        assert call(x).item() == 2

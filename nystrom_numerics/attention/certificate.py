@@ -474,7 +474,7 @@ def _sizes(
         mean = y[inner].mean()
         if mean > 0:
             predicted = features @ nnls(features[pilot[inner]], y[inner] / mean)[0]
-            sizes += predicted / predicted.mean() if predicted.mean() > 0 else 1.0
+            sizes += predicted / predicted.mean()  # the constant feature alone makes it positive
     if not sizes.mean() > 0:
         return np.ones_like(sizes)
     # rounded, so that the order of equal sizes does not hang on a backend's last digits

@@ -193,7 +193,7 @@ def from_hugging_face(
     if not config.is_file() or not (tensors.is_file() or pickled.is_file()):
         raise CheckpointError(f"{folder} lacks config.json, or both model.safetensors and pytorch_model.bin")
     try:
-        settings = json.loads(config.read_text("utf-8"))
+        settings = json.loads(config.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{config} is no JSON that can be read: {error}") from error
     if not isinstance(settings, dict):
@@ -273,13 +273,13 @@ def from_hugging_face_state(
     prefix = "nystromformer." if any(str(name).startswith("nystromformer.") for name in state) else ""
     constants = {
         f"{prefix}embeddings.position_ids": torch.arange(c.max_positions) + c.pad_offset,
-        f"{prefix}embeddings.token_type_ids": torch.zeros(c.max_positions, dtype=torch.int64),
+        f"{prefix}embeddings.token_type_ids": torch.zeros(c.max_positions),
     }
     dtype = require_state(state, constants)
     for name, constant in constants.items():
         if name in state and not _same(state[name], constant[None]):
             raise CheckpointError(f"{name} is not that of {c.max_positions} positions in order")
-    model, head = _with_head(c, config, state, prefix)
+    model, head = _with_head(c, config, state)
     own, more = model.state_dict(), set(constants)
     places = {ours: _theirs(ours, prefix, head) for ours in own}
     if isinstance(model, NystromformerForMaskedLM):
@@ -291,7 +291,7 @@ def from_hugging_face_state(
 
 
 def _with_head(
-    c: NystromformerConfig, config: Mapping[str, Any], state: Mapping[str, Tensor], prefix: str
+    c: NystromformerConfig, config: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> tuple[Nystromformer | NystromformerForMaskedLM | NystromformerForClassification, dict[str, str]]:
     """The model that the names of the entries are of, without their values, and the places of its head."""
     if any(name.startswith("cls.") for name in state):

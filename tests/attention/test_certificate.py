@@ -11,7 +11,7 @@ from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
 from nystrom_numerics.attention import ridge
-from nystrom_numerics.attention.certificate import Hints, certify_operator, certify_rows
+from nystrom_numerics.attention.certificate import Hints, _proportional, certify_operator, certify_rows
 from nystrom_numerics.attention.lift import psd_lift
 from nystrom_numerics.attention.operator_rows import OperatorRows, without_padding
 from nystrom_numerics.attention.rounding import row_norms, softmax_rounding
@@ -410,6 +410,31 @@ def test_equal_errors_leave_no_doubt_whatever_queries_and_ends_are():
         assert found.upper.value < found.lower.value * (1 + 1e-4)
 
 
+def test_long_queries_are_expected_to_err_most():
+    """Squared errors in proportion to ‖q‖², against the same errors of other queries."""
+    rng, widths = np.random.default_rng(6), []
+    sizes = rng.uniform(0.05, 1, 200)
+    for lengths in (sizes, rng.permutation(sizes)):
+        head = Recorded(200, sizes)
+        head.q *= lengths[:, None]
+        head.hat = attention.exact(head.q, head.k, np.eye(200)) + head.errors
+        found = head.certify(60).matrix
+        widths.append(np.log(found.upper.value / found.lower.value))
+    assert widths[0] < widths[1] / 2, widths
+
+
+@pytest.mark.parametrize("values", [1.0, 0.0])
+def test_all_first_rows_but_the_ends_are_learnt_from(values):
+    """Two of them, of which the first errs and the second does not; outputs without an error tell nothing."""
+    first_half = np.arange(102) < 51
+    head = Recorded(102, np.where(first_half, 0.1, 1e-9))
+    head.v *= values
+    head.certify(14, hints=Hints(lambda c: (first_half.astype(float),)))
+    pilot, drawn = head.asked
+    assert first_half[pilot].tolist() == [True, True, False, False]
+    assert first_half[drawn].sum() >= 0.8 * len(drawn)
+
+
 def test_the_first_rows_are_the_ends_and_one_of_each_part():
     head, seen = Recorded(12, np.full(12, 0.1)), [set(), set()]
     for seed in range(60):
@@ -432,6 +457,17 @@ def test_rows_sure_to_be_drawn_add_no_uncertainty():
         assert found.matrix.upper.value < found.matrix.lower.value * (1 + 1e-2)
         assert set(np.concatenate(head.asked)) >= {0, 10, 33, 34, 70, 79}
         assert len(np.unique(np.concatenate(head.asked))) == 30
+
+
+def test_chances_are_those_of_what_is_left():
+    """Two rows are sure; of the others, however small, one is drawn."""
+    seen = set()
+    for seed in range(20):
+        chosen, chance = _proportional(np.array([0.2, 5.0, 0.2, 5.0]), 3, np.random.default_rng(seed))
+        np.testing.assert_allclose(chance, np.where(np.isin(chosen, [1, 3]), 1, 0.5))
+        assert {1, 3} < set(chosen)
+        seen |= set(chosen)
+    assert seen == {0, 1, 2, 3}
 
 
 def test_one_row_drawn_tells_nothing_of_the_others():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from mutmut import configuration
 from mutmut.mutation import file_mutation
 
+from tests.mutants import one_file
 from tests.mutants.__main__ import ROOT, TESTS, Outcome, files, report, selection_for
 from tests.mutants.explained import Entry, read, written
 from tests.mutants.one_file import Meaningful
@@ -119,3 +121,18 @@ def test_explained_lines_stand_in_their_files():
 def test_each_file_has_tests(pattern):
     for file in files([pattern]):
         assert all(Path(ROOT, test).is_file() for test in selection_for(file)[0])
+
+
+def test_a_mutant_whose_tests_did_not_run_is_an_error(monkeypatch):
+    """Pytest refuses a test that it does not find by name, and mutmut takes that for a timeout."""
+
+    class Data:
+        exit_code_by_key: ClassVar = {"a.x_f__mutmut_1": one_file.REFUSED}
+
+        def __init__(self, path):
+            self.load = lambda: None
+
+    monkeypatch.setattr(one_file, "walk_mutatable_files", lambda: [Path("a.py")])
+    monkeypatch.setattr(one_file, "SourceFileMutationData", Data)
+    with pytest.raises(SystemExit, match="x_f__mutmut_1: pytest refused"):
+        list(one_file.results())

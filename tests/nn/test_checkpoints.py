@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
+from fnmatch import fnmatchcase
 from functools import partial
 
 import pytest
@@ -103,10 +105,11 @@ def test_hugging_faces_defaults_run_exact_attention_and_we_say_so():
 
 @torch.no_grad()
 @pytest.mark.parametrize("safe", [True, False])
-def test_a_local_folder(tmp_path, safe):
+def test_a_local_folder(tmp_path, safe, monkeypatch):
     model, ids = theirs("NystromformerForMaskedLM"), torch.randint(2, 40, (1, N))
     if safe:
         model.save_pretrained(tmp_path)
+        monkeypatch.delattr(torch, "load")  # which can read them too, in some versions
     else:
         (tmp_path / "config.json").write_text(json.dumps(model.config.to_dict()))
         torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
@@ -152,6 +155,8 @@ def test_tied_weights_that_differ_are_refused():
         torch.testing.assert_close(
             from_hugging_face_state(settings, part)(ids), expected, rtol=1e-5, atol=1e-5
         )
+    assert from_hugging_face_state(settings, state).decoder is None
+    del settings["tie_word_embeddings"]
     assert from_hugging_face_state(settings, state).decoder is None
     for name, match in ((DECODER, "tie_word_embeddings"), (SECOND, "differ, though they are tied")):
         with pytest.raises(CheckpointError, match=match):
@@ -284,6 +289,27 @@ def test_what_changes_the_computation_is_refused(setting, value, match):
         hugging_face_config(config().to_dict() | {setting: value})
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("vocab_size", 0),
+        ("pad_token_id", -1),
+        ("pad_token_id", 40),
+        ("hidden_dropout_prob", 1.0),
+        ("layer_norm_eps", 0.0),
+    ],
+)
+def test_a_number_out_of_its_range_is_named(setting, value):
+    with pytest.raises(errors.RangeError) as caught:
+        hugging_face_config(config().to_dict() | {setting: value})
+    assert caught.value.argument == setting
+
+
+@pytest.mark.parametrize("pad", [0, 39])
+def test_padding_may_be_any_word(pad):
+    assert hugging_face_config(config().to_dict() | {"pad_token_id": pad}).pad_id == pad
+
+
 def test_what_does_not_fit_is_named(tmp_path):
     model = theirs()
     state, settings = model.state_dict(), model.config.to_dict()
@@ -347,8 +373,53 @@ def test_folders_that_hold_no_model(tmp_path):
     with pytest.raises(CheckpointError, match="no such model could be had"):
         from_hugging_face("somebody/a-model-that-is-not-here")
     for wrong in (3, None, "", b"x"):
-        with pytest.raises(errors.KindError):
+        with pytest.raises(errors.KindError) as caught:
             from_hugging_face(wrong)
+        assert caught.value.argument == "location"
+
+
+class Harmful:
+    """What runs when a pickle of it is read."""
+
+    ran = False
+
+    def __reduce__(self):
+        return setattr, (Harmful, "ran", True)
+
+
+def test_a_pickle_runs_nothing(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config().to_dict()))
+    torch.save({"x": Harmful()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        from_hugging_face(tmp_path)
+    assert not Harmful.ran
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_model_on_the_hub(tmp_path, safe, monkeypatch):
+    """Of its files those with weights and settings are asked for."""
+    hub, here, model = tmp_path / "hub", tmp_path / "here", theirs()
+    model.save_pretrained(hub)
+    if not safe:
+        torch.save(model.state_dict(), hub / "pytorch_model.bin")
+        (hub / "model.safetensors").unlink()
+    (hub / "tf_model.h5").touch()
+
+    def download(name, allow_patterns):
+        assert name == "somebody/a-model"
+        shutil.copytree(hub, here)
+        for file in here.iterdir():
+            if not any(fnmatchcase(file.name, pattern) for pattern in allow_patterns):
+                file.unlink()
+        return str(here)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    ids = torch.randint(2, 40, (1, N))
+    torch.testing.assert_close(
+        from_hugging_face("somebody/a-model")(ids), model(ids)[0], rtol=1e-5, atol=1e-5
+    )
+    assert not (here / "tf_model.h5").exists()
 
 
 def test_a_folder_gives_its_options_on(tmp_path):
@@ -458,6 +529,7 @@ def test_what_does_not_fit_the_peers_module_is_named():
         ),
         (state | {"to_out.0.bias": torch.zeros(24, 1)}, "to_out.0.bias of shape"),
         (state | {"res_conv.weight": torch.zeros(1, 1, 5)}, "res_conv.weight of shape"),
+        (state | {"res_conv.weight": torch.zeros(5)}, "res_conv.weight of shape"),
         (state | {"res_conv.weight": torch.zeros(2, 1, 5, 1)}, "res_conv.weight of shape"),
         (state | {"to_qkv.weight": torch.zeros(())}, "not a matrix"),
         (state | {"to_qkv.weight": torch.zeros(24, 0)}, "not a matrix"),
@@ -470,7 +542,7 @@ def test_what_does_not_fit_the_peers_module_is_named():
         with pytest.raises(CheckpointError, match=match):
             from_nystrom_attention(broken, heads=1, landmarks=M)
     for rows in (23, 25):  # of 24 that one head has: three times 8
-        with pytest.raises(errors.ShapeError, match=f"{rows} rows for q, k and v"):
+        with pytest.raises(errors.ShapeError, match=f"`state` is of {rows} rows for q, k and v"):
             from_nystrom_attention(state | {"to_qkv.weight": torch.zeros(rows, 24)}, heads=1, landmarks=M)
     for options in ({"heads": 0}, {"landmarks": 0}, {"pinv": "razavi"}, {"dropout": 1.0}):
         with pytest.raises(errors.ArgumentError) as caught:

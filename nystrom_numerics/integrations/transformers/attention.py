@@ -62,12 +62,17 @@ class NystromAttentionFunction:
                 module,
                 "causal attention without the mask that says so; transformers' own kernels differ on it",
             )
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        out = self._attend(module, query, key, value, attention_mask, scale)
+        out = self._attend(module, query, key, value, attention_mask, scaling)
         return out.transpose(1, 2).contiguous(), None
 
     def _attend(
-        self, module: torch.nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+        self,
+        module: torch.nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scale: float | None,
     ) -> Tensor:
         n_q, n_k = q.shape[-2], k.shape[-2]
         if min(n_q, n_k) <= self.m:
@@ -91,7 +96,13 @@ class NystromAttentionFunction:
         return _exactly(q, k, v, mask, scale)
 
     def _causally(
-        self, module: torch.nn.Module, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float
+        self,
+        module: torch.nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        real: Tensor | None,
+        scale: float | None,
     ) -> Tensor:
         if self.block is None:
             raise unsupported(module, "causal attention; register with a `block` to serve it")
@@ -109,7 +120,7 @@ class NystromAttentionFunction:
         )
         return out.reshape(*q.shape[:3], v.shape[-1])
 
-    def _fully(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float) -> Tensor:
+    def _fully(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float | None) -> Tensor:
         tokens = None if real is None else real[:, None]
         if self.near is not None and q.shape[-2] <= self.near:
             mask = None if real is None else real[:, None, None]
@@ -216,7 +227,7 @@ def _attends_to_itself(module: torch.nn.Module) -> bool:
 # ---------------------------------------------------------------- exactly
 
 
-def _exactly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def _exactly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
     """Exact attention under any mask; that of a rule is made for some queries and the keys that they may see."""
     if not isinstance(mask, RuleMask):
         return _shared(q, k, v, mask, scale)
@@ -231,7 +242,7 @@ def _exactly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float)
     return torch.cat(parts, dim=-2)
 
 
-def _shared(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def _shared(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
     """Exact attention of heads (b, h, ·, ·) that share those of keys (b, g, ·, ·): they become rows of one."""
     heads, groups, n_q = q.shape[-3], k.shape[-3], q.shape[-2]
     if heads == groups:

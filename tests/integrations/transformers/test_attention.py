@@ -142,6 +142,21 @@ def test_without_a_scale_it_is_that_of_the_width():
     q, k, v = qkv(M, N)
     out, _ = PLAIN(module(), q, k, v, None)
     same(out, reference(q, k, v, scale=D**-0.5))
+    q, k, v = qkv()
+    for function, mask in ((PLAIN, rule(full)), (PLAIN, rule(causal)), (replace(PLAIN, near=8), rule(full))):
+        by_default, stated = (function(module(), q, k, v, mask, scaling=s)[0] for s in (None, D**-0.5))
+        same(by_default, stated)
+
+
+def test_a_mask_of_keys_is_not_repeated_for_each_query(monkeypatch):
+    """That would be n × n entries, where heads that share keys become rows of one."""
+    given, exactly = [], under_test.exact
+    monkeypatch.setattr(
+        under_test, "exact", lambda *x, **o: given.append(o["attn_mask"].shape) or exactly(*x, **o)
+    )
+    q, k, v = qkv()
+    attend(replace(PLAIN, m=N), q, k, v, rule(full, padding=LEFT))
+    assert given == [(B, 1, 1, N)]
 
 
 # ---------------------------------------------------------------- approximated
@@ -363,6 +378,7 @@ def test_dropout_in_training():
     out = attend(PLAIN, q, k, v)
     same(attend(PLAIN, q, k, v, dropout=0.1), out)
     same(attend(PLAIN, q, k, v, said=training, dropout=0.0), out)
+    same(attend(PLAIN, q, k, v, said=training), out)
     same(attend(replace(PLAIN, leave_out_dropout=True), q, k, v, said=training, dropout=0.1), out)
 
 
