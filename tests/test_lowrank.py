@@ -495,3 +495,16 @@ def test_the_residual_of_a_cur_factor_in_float32_is_of_any_scale(scale, lane, rn
         expected = a - to_numpy(found.left).astype(float) @ to_numpy(found.right).astype(float) / power
         # the difference of two squares, each right to some u of float32
         assert found.frobenius_residual / power == pytest.approx(np.linalg.norm(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [lowrank.cross_factor, lowrank.cur_factor])
+def test_a_cross_takes_slices_and_short_integers(make, lane, rng):
+    kernel = kernels.precomputed(lane(rng.standard_normal((6, 5))))
+    expected = make(kernel, [0, 2, 4], [1, 2])
+    for rows, columns in (
+        (slice(0, 6, 2), slice(1, 3)),
+        (lane(np.array([0, 2, 4], "uint8")), lane(np.array([1, 2], "int8"))),
+    ):
+        found = make(kernel, rows, columns)
+        for name in ("rows", "columns", "left", "right"):
+            np.testing.assert_array_equal(to_numpy(getattr(found, name)), to_numpy(getattr(expected, name)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.arguments import (
     require_count,
     require_instance,
@@ -109,7 +111,7 @@ def cross_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float 
     ----------
     kernel : Kernel
         Of shape (n, p).
-    rows, columns : 1-D array of int
+    rows, columns : 1-D array of int, or slice
         I and J, :math:`|I| \ge |J|`; more rows than columns tame W⁺.
     rtol : float, optional
         Singular values of W of at most this times the largest are dropped; by default
@@ -189,6 +191,10 @@ def _crossing(
 ) -> tuple[Array, Array, Array, Array]:
     if rtol is not None:
         require_tolerance("rtol", rtol)
+    rows, columns = (
+        np.arange(length)[index] if isinstance(index, slice) else index
+        for index, length in zip((rows, columns), kernel.shape, strict=True)
+    )
     c, r = kernel.block(slice(None), columns), kernel.block(rows, slice(None))
     for name, count in (("rows", r.shape[0]), ("columns", c.shape[1])):
         if not count:
