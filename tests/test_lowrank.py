@@ -469,3 +469,42 @@ def test_half_precision(rng):
     factor = lowrank.nystrom_factor(kernel, landmarks.accelerated_rpcholesky(kernel, 8))
     assert factor.factor.dtype == torch.float32
     assert factor.features(kernel, x[:3]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (0, 5), (5, 0)])
+def test_crosses_refuse_what_is_not_finite(bad, place, lane, rng):
+    """In the crossing, in its columns and in its rows; `cur_factor`, which reads all entries, anywhere."""
+    a = rng.standard_normal((6, 6))
+    a[place] = bad
+    for make in (lowrank.cross_factor, lowrank.cur_factor):
+        with pytest.raises(errors.NonFiniteError, match="`kernel`"):
+            make(kernels.precomputed(lane(a)), [0, 1], [0, 2])
+    a = np.eye(6)
+    a[5, 5] = bad
+    with pytest.raises(errors.NonFiniteError, match="`kernel`"), np.errstate(invalid="ignore"):
+        lowrank.cur_factor(kernels.precomputed(lane(a)), [0, 1], [0, 2])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_the_residual_of_a_cur_factor_in_float32_is_of_any_scale(scale, lane, rng):
+    """Squares that float32 does not hold."""
+    a = rng.standard_normal((9, 7))
+    for power in (1.0, scale):
+        found = lowrank.cur_factor(kernels.precomputed(lane((a * power).astype("float32"))), [0, 1], [0, 2])
+        expected = a - to_numpy(found.left).astype(float) @ to_numpy(found.right).astype(float) / power
+        # the difference of two squares, each right to some u of float32
+        assert found.frobenius_residual / power == pytest.approx(np.linalg.norm(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [lowrank.cross_factor, lowrank.cur_factor])
+def test_a_cross_takes_slices_and_short_integers(make, lane, rng):
+    kernel = kernels.precomputed(lane(rng.standard_normal((6, 5))))
+    expected = make(kernel, [0, 2, 4], [1, 2])
+    for rows, columns in (
+        (slice(0, 6, 2), slice(1, 3)),
+        (lane(np.array([0, 2, 4], "uint8")), lane(np.array([1, 2], "int8"))),
+    ):
+        found = make(kernel, rows, columns)
+        for name in ("rows", "columns", "left", "right"):
+            np.testing.assert_array_equal(to_numpy(getattr(found, name)), to_numpy(getattr(expected, name)))

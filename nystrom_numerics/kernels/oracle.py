@@ -182,7 +182,7 @@ class Kernel(ABC):
             raise DTypeError(name, f"of dtype {index.dtype}", "integers")
         if index.ndim != 1:
             raise ShapeError(name, f"of shape {tuple(index.shape)}", "one axis")
-        return index
+        return xp.astype(index, xp.int64, copy=False)  # Torch takes no index of 8 bits
 
     @abstractmethod
     def _block(self, rows: Index, columns: Index) -> Array: ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.arguments import (
     require_count,
     require_instance,
@@ -16,6 +18,7 @@ from nystrom_numerics.backend import (
     device_of,
     floating,
     namespace,
+    require_finite,
     unit_roundoff,
 )
 from nystrom_numerics.brief import brief
@@ -108,7 +111,7 @@ def cross_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float 
     ----------
     kernel : Kernel
         Of shape (n, p).
-    rows, columns : 1-D array of int
+    rows, columns : 1-D array of int, or slice
         I and J, :math:`|I| \ge |J|`; more rows than columns tame W⁺.
     rtol : float, optional
         Singular values of W of at most this times the largest are dropped; by default
@@ -120,7 +123,7 @@ def cross_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float 
 
     Raises
     ------
-    DTypeError, NamespaceError, RangeError, ShapeError
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
 
     Notes
@@ -171,9 +174,9 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
     for strip in kernel.strips(kernel.shape[1]):
         part = kernel.block(strip, slice(None))
         core = core + transpose(q[strip, :]) @ (part @ p)
-        square += float(xp.sum(part * part, dtype=xp.float64))
-    captured = float(xp.sum(core * core, dtype=xp.float64))
-    residual = max(0.0, square - captured) ** 0.5
+        square += _square(xp, part)
+    require_finite(xp, kernel=core)
+    residual = max(0.0, square - _square(xp, core)) ** 0.5
     return CrossFactor(q @ core, transpose(p), rows, columns, residual, kernel.entries - before)
 
 
@@ -188,12 +191,24 @@ def _crossing(
 ) -> tuple[Array, Array, Array, Array]:
     if rtol is not None:
         require_tolerance("rtol", rtol)
+    rows, columns = (
+        np.arange(length)[index] if isinstance(index, slice) else index
+        for index, length in zip((rows, columns), kernel.shape, strict=True)
+    )
     c, r = kernel.block(slice(None), columns), kernel.block(rows, slice(None))
     for name, count in (("rows", r.shape[0]), ("columns", c.shape[1])):
         if not count:
             raise ShapeError(name, "empty", "one index at least")
+    require_finite(xp, kernel=c)
+    require_finite(xp, kernel=r)
     device = device_of(kernel.like)
     return c, r, *(xp.asarray(index, dtype=xp.int64, device=device) for index in (rows, columns))
+
+
+def _square(xp: Any, x: Array) -> float:
+    """‖x‖_F², in float64: squares of float32 underflow below 1e-22 and overflow above 1e19."""
+    wide = xp.astype(x, xp.float64)
+    return float(xp.sum(wide * wide))
 
 
 def _count_above(xp: Any, singular: Array, size: int, rtol: float | None) -> int:

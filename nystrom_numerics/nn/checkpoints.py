@@ -344,7 +344,8 @@ def from_nystrom_attention(
 ) -> NystromAttention:
     """The module whose weights ``state`` holds in the layout of the package ``nystrom-attention``.
 
-    Equal to theirs for one item and one head without padding, at lengths that m divides.  Where theirs couples
+    Equal to theirs for one item and one head without padding, at lengths above m that m divides; up to m the module
+    here attends exactly, and theirs by its iterations.  Where theirs couples
     items and heads, lets its padding into means and softmaxes, or shifts the sequence, it is not.
 
     Parameters
