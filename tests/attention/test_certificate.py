@@ -11,7 +11,13 @@ from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
 from nystrom_numerics.attention import ridge
-from nystrom_numerics.attention.certificate import Hints, _proportional, certify_operator, certify_rows
+from nystrom_numerics.attention.certificate import (
+    Hints,
+    _proportional,
+    _spread,
+    certify_operator,
+    certify_rows,
+)
 from nystrom_numerics.attention.lift import psd_lift
 from nystrom_numerics.attention.operator_rows import OperatorRows, without_padding
 from nystrom_numerics.attention.rounding import row_norms, softmax_rounding
@@ -470,6 +476,21 @@ def test_chances_are_those_of_what_is_left():
     assert seen == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(
+    ("weighed", "chance", "error"),
+    [
+        ([1.0, 3.0], [0.5, 0.5], np.sqrt(2 * (0.5 + 0.5))),
+        ([1.0, 3.0, 99.0], [0.5, 0.5, 1.0], np.sqrt(2)),
+        ([1.0, 99.0], [0.5, 1.0], np.inf),
+        ([1.0, 99.0], [1.0, 1.0], 0.0),
+    ],
+)
+def test_the_spread_is_that_of_rows_not_sure(weighed, chance, error):
+    found, degrees = _spread(np.array([weighed, 2 * np.array(weighed)]), np.array(chance))
+    np.testing.assert_allclose(found, [error, 2 * error])
+    assert degrees == 1
+
+
 def test_one_row_drawn_tells_nothing_of_the_others():
     """Nine rows, eight looked at: where all but one of them are sure, the interval is no interval."""
     sizes = np.full(9, 1e-2)
@@ -509,9 +530,10 @@ def test_without_any_real_query_there_is_nothing_to_certify():
     assert found.matrix.estimate.value == pytest.approx(2.0), "S is zero without a key"
 
 
-def test_hints_are_asked_for_the_columns_of_most_error():
-    head = Recorded(60, np.full(60, 1e-3))
-    head.hat[:, [7, 50, 21]] += np.array([0.3, 0.9, 0.5])
+@pytest.mark.parametrize("size", [1.0, 1e-5])
+def test_hints_are_asked_for_the_columns_of_most_error(size):
+    head = Recorded(60, np.full(60, 1e-3 * size))
+    head.hat[:, [7, 50, 21]] += size * np.array([0.3, 0.9, 0.5])
     seen = []
     head.certify(20, hints=Hints(lambda c: (seen.append(c), np.ones(60))[1:], columns=3))
     np.testing.assert_array_equal(seen, [[50, 21, 7]])
