@@ -620,6 +620,12 @@ def test_rounding_of_the_rows_given_widens_both_sides():
         value = one.estimate.value
         assert one.upper.value - value == pytest.approx(108 * u * value + extra, rel=1e-2)
         assert value - one.lower.value == pytest.approx(108 * u * value + extra, rel=1e-2)
+    none = Recorded(50, np.zeros(50))
+    none.q, none.k = loud.q, loud.k
+    none.hat = attention.exact(none.q, none.k, np.eye(50))
+    assert none.certify(50, rounding=ends).matrix.upper.value == pytest.approx(
+        2 * np.linalg.norm(ends), rel=0.1
+    )
     size = np.linalg.norm(head.v) * more
     assert wide.output.upper.value - plain.output.upper.value == pytest.approx(size, rel=1e-6)
     assert plain.output.lower.value - wide.output.lower.value == pytest.approx(size, rel=1e-6)
@@ -779,6 +785,23 @@ def test_what_cannot_be_done_is_refused(change, argument):
     with pytest.raises(errors.ArgumentError) as caught:
         certify_rows(q, k, v, lambda i: np.zeros((len(i), 60)), **options)
     assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("value", [-1e-9, np.inf, np.nan])
+@pytest.mark.parametrize("argument", ["lengths", "rounding"])
+def test_lengths_are_finite_and_not_negative(argument, value):
+    numbers = np.ones(60)
+    numbers[7] = value
+    with pytest.raises(errors.RangeError) as caught:
+        Recorded(60, np.full(60, 0.1)).certify(20, **{argument: numbers})
+    assert caught.value.argument == argument
+
+
+def test_lengths_in_float32_are_computed_with_in_float64():
+    head = Recorded(60, np.full(60, 0.1))
+    lengths = (head.hat**2).sum(1).astype("float32")
+    found, expected = (head.certify(20, lengths=x).certain for x in (lengths, lengths.astype(float)))
+    assert found.upper.value == expected.upper.value
 
 
 def test_a_batch_is_refused():
