@@ -576,6 +576,8 @@ def test_the_counts_of_rows_and_entries():
     assert (found.rows, found.exact_entries, found.entries) == (20, 20 * 60 + 7, 20 * 60 + 1007)
     assert found.matrix.estimate.matvecs == 20
     assert "20 exact rows of 60, drawn by predicted error" in found.matrix.upper.source
+    for one in (found.certain.lower, found.certain.upper):
+        assert one.source == "20 exact rows of 60, drawn by predicted error; ‖S_i‖₂ ≤ 1 for the others"
     found = head.certify(60, hints=Hints(lambda c: (), columns=2, entries=7))
     assert found.exact_entries == found.entries == 3600
     assert found.matrix.upper.source == found.matrix.estimate.source == "all rows exact"
@@ -595,6 +597,8 @@ def test_trivial_bounds_and_what_is_vacuous():
     assert sampled.certain.upper.value == pytest.approx(high, rel=1e-10)
     assert sampled.certain.upper.vacuous == (high >= np.sqrt(lengths.sum()) + np.sqrt(n))
     assert not sampled.certain.upper.vacuous
+    assert 0 < sampled.certain.lower.value < 1
+    assert not sampled.certain.lower.vacuous
     without = head.certify(20)
     assert without.certain.upper.value == np.inf
     assert without.certain.upper.vacuous
