@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
-from nystrom_numerics.attention import ridge
+from nystrom_numerics.attention import certificate, ridge
 from nystrom_numerics.attention.certificate import (
     Hints,
     _proportional,
@@ -557,6 +557,16 @@ def test_more_rows_than_are_held_at_once():
     seen = []
     head.certify(600, hints=Hints(lambda c: (seen.append(c), np.ones(n))[1:], columns=1))
     assert seen[0].tolist() == [690]
+
+
+def test_columns_are_summed_over_all_rows_that_were_held(monkeypatch):
+    monkeypatch.setattr(certificate, "HELD", 4)
+    head = Recorded(60, np.full(60, 1e-3))
+    head.hat[:30, 7] += 0.9
+    head.hat[:, 50] += 0.3
+    seen = []
+    head.certify(40, hints=Hints(lambda c: (seen.append(c), np.ones(60))[1:], columns=1))
+    assert seen[0].tolist() == [7]
 
 
 def test_small_heads():
