@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
@@ -818,6 +819,22 @@ def test_lengths_in_float32_are_computed_with_in_float64():
     lengths = (head.hat**2).sum(1).astype("float32")
     found, expected = (head.certify(20, lengths=x).certain for x in (lengths, lengths.astype(float)))
     assert found.upper.value == expected.upper.value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x[:, 1:],
+        lambda x: x.astype(int),
+        torch.from_numpy,
+        lambda x: x.tolist(),
+    ],
+    ids=["shape", "dtype", "library", "list"],
+)
+def test_rows_that_are_none_are_refused(wrong):
+    with pytest.raises(errors.ArgumentError) as caught:
+        certify_rows(*head(60), lambda i: wrong(np.zeros((len(i), 60))), rows=20)
+    assert caught.value.argument == "rows_of"
 
 
 def test_a_batch_is_refused():
