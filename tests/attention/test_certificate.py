@@ -837,6 +837,13 @@ def test_rows_that_are_none_are_refused(wrong):
     assert caught.value.argument == "rows_of"
 
 
+@pytest.mark.parametrize(("argument", "value"), [("predict", 3), ("columns", -1), ("entries", 0.5)])
+def test_hints_that_are_none_are_refused(argument, value):
+    with pytest.raises(errors.ArgumentError) as caught:
+        Hints(**{"predict": lambda columns: (), argument: value})
+    assert caught.value.argument == argument
+
+
 def test_a_batch_is_refused():
     q, k, v = (np.stack([x, x]) for x in head(60))
     with pytest.raises(errors.ShapeError, match="operator"):
