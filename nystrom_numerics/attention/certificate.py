@@ -383,8 +383,11 @@ class _Head:
             of_columns += to_numpy(xp.sum(squares, axis=0))
         found = np.concatenate(of_rows, axis=1)
         if not np.isfinite(found).all():
-            needs = "smaller ones, or a smaller `scale`"
-            raise NonFiniteError("q", "of queries whose scores or squared errors overflow", needs)
+            raise NonFiniteError(
+                "q",
+                "of queries whose scores or squared errors overflow",
+                "smaller ones, or a smaller `scale`",
+            )
         return found, of_columns
 
     def _made(self, place: np.ndarray[Any, Any]) -> Array:

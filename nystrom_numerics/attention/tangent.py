@@ -285,7 +285,7 @@ def _attend(
     pilot, within = queries.pilots(xp, levels[0].blocks)
     axes = directions(xp, within, of_keys)
     grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
-    some, parts = items_at_once(k), []
+    some, parts = items_at_once(k if k.shape[-1] > v.shape[-1] else v), []
     for i in range(0, k.shape[0], some):
         of = slice(i, min(i + some, k.shape[0]))
         asked = _Queries(queries.q[of, ...], queries.there)

@@ -7,11 +7,18 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
-from nystrom_numerics.attention import ridge
-from nystrom_numerics.attention.certificate import Hints, _proportional, certify_operator, certify_rows
+from nystrom_numerics.attention import certificate, ridge
+from nystrom_numerics.attention.certificate import (
+    Hints,
+    _proportional,
+    _spread,
+    certify_operator,
+    certify_rows,
+)
 from nystrom_numerics.attention.lift import psd_lift
 from nystrom_numerics.attention.operator_rows import OperatorRows, without_padding
 from nystrom_numerics.attention.rounding import row_norms, softmax_rounding
@@ -47,6 +54,8 @@ def test_all_rows_give_the_norms(rule, method):
         assert c.lower.value < c.estimate.value < c.upper.value < c.lower.value * (1 + 1e-9)
         assert c.probability == 1
         assert "with certainty" in str(c.upper)
+        assert not c.lower.asymptotic
+        assert not c.upper.asymptotic
     for side in ("lower", "upper"):
         assert getattr(found.certain, side).value == getattr(found.matrix, side).value
 
@@ -470,6 +479,21 @@ def test_chances_are_those_of_what_is_left():
     assert seen == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(
+    ("weighed", "chance", "error"),
+    [
+        ([1.0, 3.0], [0.5, 0.5], np.sqrt(2 * (0.5 + 0.5))),
+        ([1.0, 3.0, 99.0], [0.5, 0.5, 1.0], np.sqrt(2)),
+        ([1.0, 99.0], [0.5, 1.0], np.inf),
+        ([1.0, 99.0], [1.0, 1.0], 0.0),
+    ],
+)
+def test_the_spread_is_that_of_rows_not_sure(weighed, chance, error):
+    found, degrees = _spread(np.array([weighed, 2 * np.array(weighed)]), np.array(chance))
+    np.testing.assert_allclose(found, [error, 2 * error])
+    assert degrees == 1
+
+
 def test_one_row_drawn_tells_nothing_of_the_others():
     """Nine rows, eight looked at: where all but one of them are sure, the interval is no interval."""
     sizes = np.full(9, 1e-2)
@@ -509,9 +533,10 @@ def test_without_any_real_query_there_is_nothing_to_certify():
     assert found.matrix.estimate.value == pytest.approx(2.0), "S is zero without a key"
 
 
-def test_hints_are_asked_for_the_columns_of_most_error():
-    head = Recorded(60, np.full(60, 1e-3))
-    head.hat[:, [7, 50, 21]] += np.array([0.3, 0.9, 0.5])
+@pytest.mark.parametrize("size", [1.0, 1e-5])
+def test_hints_are_asked_for_the_columns_of_most_error(size):
+    head = Recorded(60, np.full(60, 1e-3 * size))
+    head.hat[:, [7, 50, 21]] += size * np.array([0.3, 0.9, 0.5])
     seen = []
     head.certify(20, hints=Hints(lambda c: (seen.append(c), np.ones(60))[1:], columns=3))
     np.testing.assert_array_equal(seen, [[50, 21, 7]])
@@ -535,6 +560,16 @@ def test_more_rows_than_are_held_at_once():
     assert seen[0].tolist() == [690]
 
 
+def test_columns_are_summed_over_all_rows_that_were_held(monkeypatch):
+    monkeypatch.setattr(certificate, "HELD", 4)
+    head = Recorded(60, np.full(60, 1e-3))
+    head.hat[:30, 7] += 0.9
+    head.hat[:, 50] += 0.3
+    seen = []
+    head.certify(40, hints=Hints(lambda c: (seen.append(c), np.ones(60))[1:], columns=1))
+    assert seen[0].tolist() == [7]
+
+
 def test_small_heads():
     for n in (1, 2, 3, 7):
         head = Recorded(n, np.full(n, 0.1))
@@ -552,9 +587,11 @@ def test_the_counts_of_rows_and_entries():
     assert (found.rows, found.exact_entries, found.entries) == (20, 20 * 60 + 7, 20 * 60 + 1007)
     assert found.matrix.estimate.matvecs == 20
     assert "20 exact rows of 60, drawn by predicted error" in found.matrix.upper.source
+    for one in (found.certain.lower, found.certain.upper):
+        assert one.source == "20 exact rows of 60, drawn by predicted error; ‖S_i‖₂ ≤ 1 for the others"
     found = head.certify(60, hints=Hints(lambda c: (), columns=2, entries=7))
     assert found.exact_entries == found.entries == 3600
-    assert found.matrix.upper.source == "all rows exact"
+    assert found.matrix.upper.source == found.matrix.estimate.source == "all rows exact"
 
 
 def test_trivial_bounds_and_what_is_vacuous():
@@ -571,6 +608,8 @@ def test_trivial_bounds_and_what_is_vacuous():
     assert sampled.certain.upper.value == pytest.approx(high, rel=1e-10)
     assert sampled.certain.upper.vacuous == (high >= np.sqrt(lengths.sum()) + np.sqrt(n))
     assert not sampled.certain.upper.vacuous
+    assert 0 < sampled.certain.lower.value < 1
+    assert not sampled.certain.lower.vacuous
     without = head.certify(20)
     assert without.certain.upper.value == np.inf
     assert without.certain.upper.vacuous
@@ -598,6 +637,12 @@ def test_rounding_of_the_rows_given_widens_both_sides():
         value = one.estimate.value
         assert one.upper.value - value == pytest.approx(108 * u * value + extra, rel=1e-2)
         assert value - one.lower.value == pytest.approx(108 * u * value + extra, rel=1e-2)
+    none = Recorded(50, np.zeros(50))
+    none.q, none.k = loud.q, loud.k
+    none.hat = attention.exact(none.q, none.k, np.eye(50))
+    assert none.certify(50, rounding=ends).matrix.upper.value == pytest.approx(
+        2 * np.linalg.norm(ends), rel=0.1, abs=0
+    )
     size = np.linalg.norm(head.v) * more
     assert wide.output.upper.value - plain.output.upper.value == pytest.approx(size, rel=1e-6)
     assert plain.output.lower.value - wide.output.lower.value == pytest.approx(size, rel=1e-6)
@@ -756,6 +801,46 @@ def test_what_cannot_be_done_is_refused(change, argument):
     options = {"rows": 20} | change
     with pytest.raises(errors.ArgumentError) as caught:
         certify_rows(q, k, v, lambda i: np.zeros((len(i), 60)), **options)
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("value", [-1e-9, np.inf, np.nan])
+@pytest.mark.parametrize("argument", ["lengths", "rounding"])
+def test_lengths_are_finite_and_not_negative(argument, value):
+    numbers = np.ones(60)
+    numbers[7] = value
+    with pytest.raises(errors.RangeError) as caught:
+        Recorded(60, np.full(60, 0.1)).certify(20, **{argument: numbers})
+    assert caught.value.argument == argument
+
+
+def test_lengths_in_float32_are_computed_with_in_float64():
+    head = Recorded(60, np.full(60, 0.1))
+    lengths = (head.hat**2).sum(1).astype("float32")
+    found, expected = (head.certify(20, lengths=x).certain for x in (lengths, lengths.astype(float)))
+    assert found.upper.value == expected.upper.value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x[:, 1:],
+        lambda x: x.astype(int),
+        torch.from_numpy,
+        lambda x: x.tolist(),
+    ],
+    ids=["shape", "dtype", "library", "list"],
+)
+def test_rows_that_are_none_are_refused(wrong):
+    with pytest.raises(errors.ArgumentError) as caught:
+        certify_rows(*head(60), lambda i: wrong(np.zeros((len(i), 60))), rows=20)
+    assert caught.value.argument == "rows_of"
+
+
+@pytest.mark.parametrize(("argument", "value"), [("predict", 3), ("columns", -1), ("entries", 0.5)])
+def test_hints_that_are_none_are_refused(argument, value):
+    with pytest.raises(errors.ArgumentError) as caught:
+        Hints(**{"predict": lambda columns: (), argument: value})
     assert caught.value.argument == argument
 
 

@@ -149,7 +149,11 @@ def report(outcomes: Sequence[Outcome], explained: Sequence[Entry]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("files", nargs="*", default=list(TESTS), metavar="FILE")
-    parser.add_argument("--again", action="store_true", help="try only what was not killed the last time")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="try only what was not killed the last time; once more for functions changed since",
+    )
     arguments = parser.parse_args()
     line = "{:<48} {:>8} {:>8} {:>9} {:>9} {:>8}"
     print(line.format("file", "mutants", "killed", "survived", "timeouts", "time"), flush=True)
