@@ -117,6 +117,12 @@ def test_explained_lines_stand_in_their_files():
         assert set(entry.was.splitlines()) <= lines, f"explained, but changed since: {entry}"
 
 
+def test_a_folder_stands_for_its_modules():
+    names = ["attention", "masks", "refusals", "registration"]
+    folder = "nystrom_numerics/integrations/transformers"
+    assert files([folder]) == [f"{folder}/{name}.py" for name in names]
+
+
 @pytest.mark.parametrize("pattern", TESTS)
 def test_each_file_has_tests(pattern):
     for file in files([pattern]):
