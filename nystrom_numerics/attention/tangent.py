@@ -2,6 +2,7 @@ r"""Tangent attention: near keys exactly, groups of far keys by the tangent of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf, prod
 from typing import Any
@@ -25,6 +26,9 @@ CAP = 2.0
 
 STEP = 1 / 256
 """The logarithms of what two keys are worth count as equal within it."""
+
+WIDTH = 2**22
+"""Numbers of the values that all blocks face at once, but for as many columns as the keys have."""
 
 SAMPLE, LEAF_SAMPLE = 512, 16
 """Tokens, evenly spaced, from which covariances are taken: of all keys, and of each block's queries."""
@@ -160,35 +164,14 @@ def tangent(
 
 @dataclass(frozen=True)
 class _Faced:
-    """What blocks face: keys (..., b, s, d), values (..., b, s, d_v), and their bias (..., b, s), −∞ for none."""
+    """What blocks face: keys (..., b, s, d), their bias (..., b, s), −∞ for none, and the values that go with them.
+
+    ``values`` makes (..., b, s, w) of values (..., n, w) of the keys.
+    """
 
     k: Array
-    v: Array
     bias: Array
-
-    def for_each(self, xp: Any, leaves: int) -> _Faced:
-        """The same for each of so many leaves of a block, (..., b, leaves, s, ·)."""
-
-        def repeated(x: Array, axis: int) -> Array:
-            x = xp.expand_dims(x, axis=axis)
-            shape = list(x.shape)
-            shape[axis] = leaves
-            return xp.broadcast_to(x, tuple(shape))
-
-        return _Faced(repeated(self.k, -3), repeated(self.v, -3), repeated(self.bias, -2))
-
-    def of_leaves(self, xp: Any) -> _Faced:
-        """The axes of blocks and of their leaves made one."""
-
-        def one(x: Array, axis: int) -> Array:
-            shape = (*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[x.ndim + axis + 2 :])
-            return xp.reshape(x, shape)
-
-        return _Faced(one(self.k, -4), one(self.v, -4), one(self.bias, -3))
-
-    def joined(self, xp: Any, other: _Faced) -> _Faced:
-        k, v = (xp.concat(pair, axis=-2) for pair in ([self.k, other.k], [self.v, other.v]))
-        return _Faced(k, v, xp.concat([self.bias, other.bias], axis=-1))
+    values: Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -285,19 +268,23 @@ def _attend(
     pilot, within = queries.pilots(xp, levels[0].blocks)
     axes = directions(xp, within, of_keys)
     grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
-    some, parts = items_at_once(k if k.shape[-1] > v.shape[-1] else v), []
+    some, parts = items_at_once(k), []
     for i in range(0, k.shape[0], some):
         of = slice(i, min(i + some, k.shape[0]))
         asked = _Queries(queries.q[of, ...], queries.there)
-        seen = (x[of, ...] for x in (pilot, k, v, axes, of_keys))
+        seen = (x[of, ...] for x in (pilot, k, axes, of_keys))
         faced = _facing(xp, asked, grouped[of], *seen, levels=levels, near=near, scale=scale)
-        parts.append(
-            arranged[of].joined(
-                xp, attend(xp, asked.q, faced.k, faced.v, None, faced.bias[..., None, :], scale)
-            )
-        )
+        parts.append(arranged[of].joined(xp, _answers(xp, asked.q, faced, v[of, ...], scale)))
     out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
     return xp.reshape(out, (*batch, *out.shape[-2:]))
+
+
+def _answers(xp: Any, q: Array, faced: _Faced, v: Array, scale: float) -> Array:
+    """Attention of leaves q (..., leaves, l, d) to what they face, for values (..., n, d_v), some columns at a time."""
+    width, bias = max(faced.k.shape[-1], WIDTH // prod(faced.bias.shape[-2:])), faced.bias[..., None, :]
+    columns = [slice(j, min(j + width, v.shape[-1])) for j in range(0, v.shape[-1], width)]
+    found = [attend(xp, q, faced.k, faced.values(v[..., of]), None, bias, scale) for of in columns]
+    return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
 
 
 def _covariance(xp: Any, x: Array) -> Array:
@@ -313,7 +300,6 @@ def _facing(
     grouped: Arrangement,
     pilot: Array,
     k: Array,
-    v: Array,
     axes: Array,
     of_keys: Array,
     *,
@@ -324,10 +310,10 @@ def _facing(
     """What every leaf of queries faces of keys (..., n, d)."""
     level, below, n = levels[0], levels[1:], k.shape[-2]
     exist = grouped.there(xp, k)
-    k, v = grouped.cut(xp, k), grouped.cut(xp, v)  # (..., groups, l, ·)
-    flat_k, flat_v = (xp.reshape(x, (*x.shape[:-3], -1, x.shape[-1])) for x in (k, v))
-    missed = xp.reshape(_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), flat_k.shape[:-1])
-    scores = (pilot * scale) @ transpose(flat_k)  # (..., blocks, groups · l)
+    k = grouped.cut(xp, k)  # (..., groups, l, d)
+    flat = _flat(xp, k)
+    missed = xp.reshape(_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), flat.shape[:-1])
+    scores = (pilot * scale) @ transpose(flat)  # (..., blocks, groups · l)
     worth = xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
     weights = xp.clip(missed / 2, max=CAP)
     if exist is not None:
@@ -336,10 +322,19 @@ def _facing(
     handed = min(n, max(near, ceil(level.share * n)) if below else near)
     index = largest(xp, still(scores) + worth[..., None, :], handed, STEP)
     weights = filled_at(xp, scores + weights[..., None, :], index, -xp.inf)
-    far = _tangents(xp, weights, k, v, pilot, scale)
-    near_k, near_v = (take_rows(x[..., None, :, :], index) for x in (flat_k, flat_v))
+    by_group, beta = _weights(xp, weights, k.shape[-3])
+    mu = xp.moveaxis(by_group @ k, -3, -2)
+    beta = beta - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
+    near_k = take_rows(flat[..., None, :, :], index)
+
+    def values(v: Array) -> tuple[Array, Array]:
+        """Those of the keys handed on (..., blocks, t, w) and of the groups (..., blocks, groups, w)."""
+        v = grouped.cut(xp, v)
+        return take_rows(_flat(xp, v)[..., None, :, :], index), xp.moveaxis(by_group @ v, -3, -2)
+
     if not below:
-        return _Faced(near_k, near_v, xp.zeros_like(near_k[..., 0])).joined(xp, far)
+        bias = xp.concat([xp.zeros_like(near_k[..., 0]), beta], axis=-1)
+        return _Faced(xp.concat([near_k, mu], axis=-2), bias, lambda v: xp.concat(values(v), axis=-2))
     leaves = queries.below(xp, level.blocks)
     inner_pilot, within = leaves.pilots(xp, below[0].blocks)
     of_keys = of_keys[..., None, :, :]
@@ -349,14 +344,30 @@ def _facing(
         Arrangement(None, handed, below[0].groups),
         inner_pilot,
         near_k,
-        near_v,
         directions(xp, within, of_keys),
         of_keys,
         levels=below,
         near=near,
         scale=scale,
     )
-    return inner.joined(xp, far.for_each(xp, leaves.q.shape[-3])).of_leaves(xp)
+
+    def joined(inner: Array, far: Array) -> Array:
+        """What leaves face of their own (..., blocks, leaves, s, w), and what all of a block do (..., blocks, g, w)."""
+        far = xp.broadcast_to(far[..., None, :, :], (*inner.shape[:-2], *far.shape[-2:]))
+        both = xp.concat([inner, far], axis=-2)
+        return xp.reshape(both, (*both.shape[:-4], both.shape[-4] * both.shape[-3], *both.shape[-2:]))
+
+    def all_values(v: Array) -> Array:
+        handed_on, of_groups = values(v)
+        return joined(inner.values(handed_on), of_groups)
+
+    bias = joined(inner.bias[..., None], beta[..., None])[..., 0]
+    return _Faced(joined(inner.k, mu), bias, all_values)
+
+
+def _flat(xp: Any, x: Array) -> Array:
+    """Groups of slots (..., groups, l, w) as one axis."""
+    return xp.reshape(x, (*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1]))
 
 
 def _missed(xp: Any, x: Array, exist: Array | None) -> Array:
@@ -370,17 +381,15 @@ def _missed(xp: Any, x: Array, exist: Array | None) -> Array:
     return xp.sum(delta * delta, axis=-1)
 
 
-def _tangents(xp: Any, log_weights: Array, k: Array, v: Array, pilot: Array, scale: float) -> _Faced:
-    """A key, a value and a bias for each block and group, from the logarithms of weights (..., b, groups · l)."""
-    *batch, groups, length, _ = k.shape
-    log_weights = xp.reshape(log_weights, (*batch, log_weights.shape[-2], groups, length))
+def _weights(xp: Any, log_weights: Array, groups: int) -> tuple[Array, Array]:
+    """Weights of sum one (..., groups, b, l), and the logarithms of sums (..., b, groups), of (..., b, groups · l)."""
+    *batch, b, n = log_weights.shape
+    log_weights = xp.reshape(log_weights, (*batch, b, groups, n // groups))
     top = xp.max(log_weights, axis=-1, keepdims=True)
     exist = top > -xp.inf
     top = xp.where(exist, top, xp.zeros_like(top))
     weights = xp.exp(log_weights - top)
     total = xp.sum(weights, axis=-1, keepdims=True)
     total = xp.where(exist, total, xp.ones_like(total))
-    by_group = xp.moveaxis(weights, -2, -3)
-    mu, nu = (xp.moveaxis(by_group @ x, -3, -2) / total for x in (k, v))  # (..., b, groups, ·)
-    bias = xp.where(exist, top + xp.log(total), -xp.inf)[..., 0]
-    return _Faced(mu, nu, bias - scale * xp.sum(mu * pilot[..., None, :], axis=-1))
+    of_groups = xp.where(exist, top + xp.log(total), -xp.inf)[..., 0]
+    return xp.moveaxis(weights / total, -2, -3), of_groups
