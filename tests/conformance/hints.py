@@ -157,6 +157,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "MaskFormerSwinConfig": {"num_heads": (2, 2, 2, 2), "embed_dim": 8},
     "MiMoV2FlashConfig": {},
     "Molmo2AdapterConfig": {"vision_feature_layer": [-1]},
+    "YolosConfig": {"image_size": [32, 64]},
     "Molmo2VisionConfig": {"image_size": [32, 32], "num_position_embeddings": 16},
     "MoonshineStreamingConfig": {"num_key_value_heads": 4},
     "MuseSparkAudioConfig": {
