@@ -110,7 +110,8 @@ def tangent(
     Notes
     -----
     Cost, one level: b n_k + (near + groups) n_q kernel entries, (2b n_k + (near + groups) n_q)(d + d_v) multiplications
-    and 16 n_k d for the r_j, taken in the 16 directions that count most; memory O((n_q + n_k)(d + d_v) + b n_k).
+    and 16 n_k d for the r_j, taken in the 16 directions that count most; memory
+    O((n_q + n_k)(d + d_v) + b(n_k + (near + groups)d)).
     By default the entries are 128 n, those of ``nystrom`` with 64 landmarks.  No matrix is inverted.
 
     Derivative in Torch: of what is computed, with blocks, groups and near keys, which change in steps, and the
