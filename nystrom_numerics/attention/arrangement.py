@@ -131,6 +131,7 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
         few = n // runs
         some = xp.reshape(_edges(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
         y = xp.mean(xp.reshape(xp.take(y, some, axis=-2), (*batch, runs, few, r)), axis=-2)
+    y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))  # an order all the same, of each token once
     length = -(-runs // parts)
     order, there = xp.broadcast_to(_count(xp, x, runs), (*batch, runs)), None
     if runs % parts:  # as good as equal leaves: in some of them the last slot stays empty

@@ -107,6 +107,19 @@ def test_no_item_depends_on_its_batch_mates(rng):
             assert np.isnan(got[2]).all()
 
 
+@pytest.mark.parametrize("options", [{"blocks": 32, "groups": 16}, {"blocks": (2, 4), "groups": (3, 4)}])
+@pytest.mark.parametrize("position", [0, 4.0, FLAT])
+@pytest.mark.parametrize("n", [1, 3, 9])
+def test_an_item_of_nan_is_nan_and_few_tokens_fill_what_they_can(n, position, options, rng):
+    q, k, v = qkv(rng, 2, n=n)
+    q[1] = k[1] = np.nan
+    for lane in (np.asarray, torch.tensor):
+        got = to_numpy(tangent(*map(lane, (q, k, v)), near=1, position=position, **options))
+        alone = to_numpy(tangent(*(lane(x[0]) for x in (q, k, v)), near=1, position=position, **options))
+        np.testing.assert_allclose(got[0], alone, rtol=1e-12)
+        assert np.isnan(got[1]).all()
+
+
 @pytest.mark.parametrize("blocks", [(4,), (2, 4), (2, 4, 8)])
 def test_exact_where_every_key_is_near(blocks, rng):
     q, k, v = qkv(rng, 2)
