@@ -267,8 +267,9 @@ def items_at_once(x: Array) -> int:
 
     On a GPU all of them.
     """
-    items = 2**20 // max(1, prod(x.shape[1:])) if _on_host(x) else int(x.shape[0])
-    return max(1, items)
+    if not _on_host(x):
+        return int(x.shape[0])
+    return max(1, 2**20 // max(1, prod(x.shape[1:])))
 
 
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
@@ -354,14 +355,7 @@ def inverse_order(xp: Namespace, order: Array) -> Array:
         return xp.empty_like(order).scatter_(
             -1, order, xp.arange(order.shape[-1], device=order.device).expand_as(order)
         )
-    return xp.argsort(order, axis=-1, stable=True)
-
-
-def in_steps(xp: Namespace, x: Array, steps: int) -> Array:
-    """Whole numbers from −steps to steps, float64, in proportion to x (..., n) along its last axis."""
-    top = xp.max(xp.abs(x), axis=-1, keepdims=True)
-    top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
-    return xp.floor(xp.astype(x / top, xp.float64) * steps)
+    return xp.argsort(order)
 
 
 def in_order(xp: Namespace, *steps: Array) -> Array:
@@ -389,15 +383,15 @@ def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
     some = min(count + SPARE, n)
     place: Array
     if array_api_compat.is_torch_array(x):
-        place = x.topk(some, dim=-1, sorted=False).indices
+        place = x.topk(some).indices
     elif array_api_compat.is_numpy_array(x) and some < n:
-        place = np.argpartition(-x, some - 1, axis=-1)[..., :some]
+        place = np.argpartition(-x, some - 1)[..., :some]
     else:
-        place = xp.argsort(x, axis=-1, descending=True)[..., :some]
-    place = xp.sort(place, axis=-1)
+        place = xp.argsort(x, descending=True)[..., :some]
+    place = xp.sort(place)
     value = xp.floor(xp.astype(xp.take_along_axis(x, place, axis=-1), xp.float64) / step)
-    first = xp.argsort(in_order(xp, -value), axis=-1)[..., :count]
-    return xp.sort(xp.take_along_axis(place, first, axis=-1), axis=-1)
+    first = xp.argsort(in_order(xp, -value))[..., :count]
+    return xp.sort(xp.take_along_axis(place, first, axis=-1))
 
 
 SPARE = 64

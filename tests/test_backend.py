@@ -301,6 +301,71 @@ def test_of_equal_ones_the_first_are_the_largest(lane, rng):
     np.testing.assert_array_equal(backend.to_numpy(index), [[0, 10, 20, 299]] * 2)
 
 
+def test_all_of_the_largest_are_where_the_numbers_are(lane, rng):
+    x = lane(rng.standard_normal((2, 9)))
+    index = backend.largest(backend.namespace(x=x), x, 9, 0.1)
+    assert backend.device_of(index) == backend.device_of(x)
+    assert index.dtype == backend.namespace(x=x).int64
+
+
+def test_more_equal_ones_than_are_spare_are_the_largest_all_the_same(lane):
+    x = lane(np.ones((2, 600)))
+    index = backend.to_numpy(backend.largest(backend.namespace(x=x), x, 5, 0.1))
+    assert index.shape == (2, 5)
+    assert (np.diff(index, axis=-1) > 0).all()
+
+
+def test_numbers_in_an_order_of_several_keys(lane):
+    first, second = (
+        np.asarray([[1.0, 0.0, 1.0, 1.0, 0.0]]),
+        np.asarray([[-8191.0, 8191.0, 3.0, 3.0, -8191.0]]),
+    )
+    number = backend.in_order(backend.namespace(x=lane(first)), lane(first), lane(second))
+    np.testing.assert_array_equal(np.argsort(backend.to_numpy(number)), [[4, 1, 0, 2, 3]])
+    third = backend.in_order(backend.namespace(x=lane(first)), *(lane(x) for x in (first, second, -second)))
+    np.testing.assert_array_equal(np.argsort(backend.to_numpy(third)), [[4, 1, 0, 2, 3]])
+    expected = first * 5 + np.arange(5)
+    np.testing.assert_array_equal(backend.to_numpy(backend.in_order(np, first)), expected)
+    np.testing.assert_array_equal(backend.to_numpy(number), (first * 16384 + second) * 5 + np.arange(5))
+
+
+def test_items_that_a_cache_holds():
+    for shape, items in (
+        ((9, 2**10, 2**8), 4),
+        ((9, 2**11, 2**10), 1),
+        ((9, 1, 1), 2**20),
+        ((9, 0, 4), 2**20),
+    ):
+        assert backend.items_at_once(np.broadcast_to(np.zeros(()), shape)) == items
+        assert backend.items_at_once(torch.empty(shape, device="meta")) == 9
+
+
+def test_a_number_that_the_dtype_holds():
+    small, large = float(np.finfo("f4").smallest_normal), float(np.finfo("f4").max)
+    for value in (0.0, small / 2, -1.0, large, -large):
+        assert backend.require_held(np, "x", value, np.float32) == value
+    for value in (small, -small, large):
+        assert backend.require_held(np, "x", value, np.float32, divides=True) == value
+    for value, divides, needs in (
+        (2 * large, False, r"it needs at most 3\.4e\+38 in size"),
+        (small / 2, True, r"at least 1\.18e-38 and at most 3\.4e\+38 in size"),
+        (0.0, True, "at least"),
+    ):
+        with pytest.raises(errors.RangeError, match=needs) as caught:
+            backend.require_held(np, "x", value, np.float32, divides=divides)
+        assert caught.value.argument == "x"
+
+
+@pytest.mark.parametrize("a", [torch.full((2, 2), torch.inf), torch.full((2, 2), 1e30) ** 2, -torch.eye(2)])
+def test_a_factor_that_is_none_solves_nothing(a):
+    """Infinite, overflown, not positive: NaN in Torch as in NumPy."""
+    both = backend.ridge_solve(torch, torch.stack([a, torch.eye(2)]), 1e-3, torch.ones(2, 2, 1))
+    alone = backend.ridge_solve(np, a.numpy()[None], 1e-3, np.ones((1, 2, 1), "f4"))
+    assert bool(both[0].isnan().all())
+    assert np.isnan(alone).all()
+    torch.testing.assert_close(both[1], torch.full((2, 1), 1 / 1.001))
+
+
 def test_no_gradient_through_the_choice_of_the_largest():
     x = torch.arange(5.0, requires_grad=True)
     assert not backend.largest(backend.namespace(x=x), x, 2, 0.1).requires_grad

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nystrom_numerics.backend import Array, device_of, in_order, in_steps, inverse_order
+from nystrom_numerics.backend import Array, device_of, in_order, inverse_order
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import all_finite, binary_scale, transpose
 
@@ -183,6 +183,13 @@ def directions(xp: Any, metric: Array, spread: Array) -> Array:
     return made * xp.sign(xp.take_along_axis(made, largest, axis=-2))
 
 
+def _in_steps(xp: Any, x: Array, steps: int) -> Array:
+    """Whole numbers from −steps to steps, float64, in proportion to x (..., n) along its last axis."""
+    top = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
+    return xp.floor(xp.astype(x / top, xp.float64) * steps)
+
+
 def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: float) -> tuple[Array, Array]:
     """The runs of every node, y (..., p, l, r) and their numbers (..., p, l), those of its first half first.
 
@@ -207,7 +214,7 @@ def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: floa
 
     def along(*scores: Array) -> Array:
         """Numbers in the order of scores (..., p, l), the first first; infinite where a slot is empty."""
-        place = in_order(xp, *(in_steps(xp, x, STEPS) for x in scores))
+        place = in_order(xp, *(_in_steps(xp, x, STEPS) for x in scores))
         return place if there is None else xp.where(there, place, xp.inf)
 
     def second_half(place: Array) -> Array:
