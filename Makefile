@@ -21,7 +21,7 @@ report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
