@@ -336,7 +336,7 @@ def test_items_that_a_cache_holds():
         ((9, 1, 1), 2**20),
         ((9, 0, 4), 2**20),
     ):
-        assert backend.items_at_once(np.broadcast_to(np.zeros(()), shape)) == items
+        assert range(0, 2, backend.items_at_once(np.broadcast_to(np.zeros(()), shape))).step == items
         assert backend.items_at_once(torch.empty(shape, device="meta")) == 9
 
 
@@ -383,12 +383,13 @@ def test_filled_at_places(lane, rng):
         rng.standard_normal((2, 3, 9)),
         np.stack([rng.permutation(9)[:4] for _ in range(6)]).reshape(2, 3, 4),
     )
-    expected = x.copy()
-    np.put_along_axis(expected, index, -np.inf, axis=-1)
-    given = lane(x)
-    got = backend.filled_at(backend.namespace(x=given), given, lane(index), -np.inf)
-    np.testing.assert_array_equal(backend.to_numpy(got), expected)
-    np.testing.assert_array_equal(backend.to_numpy(given), x)
+    for x, index in ((x, index), (x[0], index[0]), (x[0, 0], index[0, 0])):
+        expected = x.copy()
+        np.put_along_axis(expected, index, -np.inf, axis=-1)
+        given = lane(x)
+        got = backend.filled_at(backend.namespace(x=given), given, lane(index), -np.inf)
+        np.testing.assert_array_equal(backend.to_numpy(got), expected)
+        np.testing.assert_array_equal(backend.to_numpy(given), x)
 
 
 def test_a_seed_is_the_generator_of_numpy():
