@@ -16,10 +16,11 @@ from distributed.system import MEMORY_LIMIT
 
 from experiments.errors import SchedulerError
 
-WORKER_MEMORY = 1_500_000_000
+WORKER_MEMORY = 2_000_000_000
 """Bytes a local worker may hold before it is stopped, unless their number was asked for: then they share the machine.
 
-Two of them and this process stay within 4 GB.
+Two of them and this process stay within 5 GB: a model, its heads and the libraries that the cases before have loaded
+take half of it, and an allocator does not give all back.
 """
 
 DEATHS = 3

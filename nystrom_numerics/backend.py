@@ -269,7 +269,8 @@ def items_at_once(x: Array) -> int:
     """
     if not _on_host(x):
         return int(x.shape[0])
-    return max(1, 2**20 // max(1, prod(x.shape[1:])))
+    size: int = prod(x.shape[1:])
+    return max(1, 2**20 // max(1, size))
 
 
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
