@@ -383,13 +383,14 @@ def test_filled_at_places(lane, rng):
         rng.standard_normal((2, 3, 9)),
         np.stack([rng.permutation(9)[:4] for _ in range(6)]).reshape(2, 3, 4),
     )
-    for x, index in ((x, index), (x[0], index[0]), (x[0, 0], index[0, 0])):
-        expected = x.copy()
-        np.put_along_axis(expected, index, -np.inf, axis=-1)
-        given = lane(x)
-        got = backend.filled_at(backend.namespace(x=given), given, lane(index), -np.inf)
+    for first in (..., 0, (0, 0)):
+        y, places = x[first], index[first]
+        expected = y.copy()
+        np.put_along_axis(expected, places, -np.inf, axis=-1)
+        given = lane(y)
+        got = backend.filled_at(backend.namespace(x=given), given, lane(places), -np.inf)
         np.testing.assert_array_equal(backend.to_numpy(got), expected)
-        np.testing.assert_array_equal(backend.to_numpy(given), x)
+        np.testing.assert_array_equal(backend.to_numpy(given), y)
 
 
 def test_a_seed_is_the_generator_of_numpy():
