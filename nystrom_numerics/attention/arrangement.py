@@ -7,6 +7,7 @@ from typing import Any
 
 from nystrom_numerics.backend import Array, device_of, in_order, inverse_order
 from nystrom_numerics.landmarks.result import take_rows
+from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import all_finite, binary_scale, transpose
 
 __all__ = ["Arrangement", "arrange", "directions"]
@@ -41,8 +42,7 @@ class Arrangement:
         """Whether a token stands in each slot (b, ⌈n/b⌉), ``None`` where one stands in all."""
         if self.n % self.blocks == 0:
             return None
-        start, stop = _edges(xp, like, self.n, self.blocks)
-        return start[:, None] + _count(xp, like, -(-self.n // self.blocks)) < stop[:, None]
+        return _slots(xp, like, self.n, self.blocks)[1]
 
     def cut(self, xp: Any, x: Array) -> Array:
         """Tokens x (..., n, d) in their slots (..., b, ⌈n/b⌉, d); where none stands, one of the next or the last."""
@@ -50,9 +50,7 @@ class Arrangement:
         if self.n % self.blocks == 0:
             moved = self._moved(xp, x)
         else:
-            start, _ = _edges(xp, x, self.n, self.blocks)
-            rank = xp.clip(start[:, None] + _count(xp, x, length), max=self.n - 1)
-            rank = xp.reshape(rank, (-1,))
+            rank = xp.reshape(_slots(xp, x, self.n, self.blocks)[0], (-1,))
             if self.runs is None:
                 moved = xp.take(x, rank, axis=-2)
             else:
@@ -87,7 +85,7 @@ class Arrangement:
         """At which rank of the order each token stands (..., n)."""
         assert self.runs is not None
         runs = self.runs.shape[-1]
-        start, stop = _edges(xp, self.runs, self.n, runs)
+        start, stop = segments(xp, self.runs, self.n, runs)
         lengths = xp.take_along_axis(xp.broadcast_to(stop - start, self.runs.shape), self.runs, axis=-1)
         begin = xp.cumulative_sum(lengths, axis=-1) - lengths
         begin = xp.take_along_axis(begin, inverse_order(xp, self.runs), axis=-1) - start
@@ -103,10 +101,11 @@ def _count(xp: Any, like: Array, n: int) -> Array:
     return xp.arange(n, dtype=xp.int64, device=device_of(like))
 
 
-def _edges(xp: Any, like: Array, n: int, blocks: int) -> tuple[Array, Array]:
-    """First token of each of so many balanced blocks of n, and of the next: token t is of block ⌊t·blocks/n⌋."""
-    edges = (_count(xp, like, blocks + 1) * n + blocks - 1) // blocks
-    return edges[:-1], edges[1:]
+def _slots(xp: Any, like: Array, n: int, blocks: int) -> tuple[Array, Array]:
+    """Ranks of n tokens in balanced blocks, (b, ⌈n/b⌉), and whether one stands there; the last ones where none does."""
+    start, stop = segments(xp, like, n, blocks)
+    rank = start[:, None] + _count(xp, like, -(-n // blocks))
+    return xp.clip(rank, max=n - 1), rank < stop[:, None]
 
 
 def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) -> Arrangement:
@@ -129,15 +128,14 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
         y = xp.mean(xp.reshape(y, (*batch, runs, n // runs, r)), axis=-2)
     else:  # of each run as many tokens as the shortest has
         few = n // runs
-        some = xp.reshape(_edges(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
+        some = xp.reshape(segments(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
         y = xp.mean(xp.reshape(xp.take(y, some, axis=-2), (*batch, runs, few, r)), axis=-2)
     y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))  # an order all the same, of each token once
     length = -(-runs // parts)
     order, there = xp.broadcast_to(_count(xp, x, runs), (*batch, runs)), None
     if runs % parts:  # as good as equal leaves: in some of them the last slot stays empty
-        start, stop = _edges(xp, x, runs, parts)
-        there = start[:, None] + _count(xp, x, length) < stop[:, None]
-        first = xp.reshape(xp.clip(start[:, None] + _count(xp, x, length), max=runs - 1), (-1,))
+        rank, there = _slots(xp, x, runs, parts)
+        first = xp.reshape(rank, (-1,))
         y, order = xp.take(y, first, axis=-2), xp.take(order, first, axis=-1)
     nodes = 1
     while nodes < parts:

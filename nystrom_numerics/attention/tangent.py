@@ -116,8 +116,8 @@ def tangent(
 
     Derivative in Torch: of what is computed, with blocks, groups and near keys, which change in steps, and the
     :math:`r_j` held fixed.  Ties, and what is one but for rounding, are broken by place: repeated tokens have one
-    result in every library and beside all batch-mates.  With masks, items of as many real queries and keys are served
-    together, a call for every pair of numbers.
+    result in every library and beside all batch-mates, unless more than 64 copies of a key stand where near ones end.
+    With masks, items of as many real queries and keys are served together, a call for every pair of numbers.
 
     Source: ours.  Groups of keys seen from blocks of queries are the particle–cluster interactions of treecodes
     (Barnes and Hut 1986); clustered queries in attention, Vyas et al. 2020; sparse entries beside block means, MRA,
