@@ -182,10 +182,13 @@ def directions(xp: Any, metric: Array, spread: Array) -> Array:
 
 
 def _in_steps(xp: Any, x: Array, steps: int) -> Array:
-    """Whole numbers from −steps to steps, float64, in proportion to x (..., n) along its last axis."""
+    """Whole numbers from −steps to steps, float64, in proportion to x (..., n) along its last axis.
+
+    Rounded to the nearest, for the largest and 0 would stand on the edge of a step.
+    """
     top = xp.max(xp.abs(x), axis=-1, keepdims=True)
     top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
-    return xp.floor(xp.astype(x / top, xp.float64) * steps)
+    return xp.floor(xp.astype(x / top, xp.float64) * steps + 0.5)
 
 
 def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: float) -> tuple[Array, Array]:
