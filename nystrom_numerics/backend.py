@@ -359,17 +359,13 @@ def inverse_order(xp: Namespace, order: Array) -> Array:
     return xp.argsort(order)
 
 
-def in_order(xp: Namespace, *steps: Array) -> Array:
-    """Numbers in the order of ``steps`` (..., n), whole, the first first, and where all are equal in that of place.
+def in_order(xp: Namespace, steps: Array) -> Array:
+    """Numbers in the order of ``steps`` (..., n), whole and of float64, and where these are equal in that of place.
 
-    What is equal but for rounding so has the same order in every library, beside all batch-mates.  Others than the
-    first are at most 8192 in size.
+    What is equal but for rounding so has the same order in every library, beside all batch-mates.
     """
-    places = xp.arange(steps[0].shape[-1], dtype=xp.float64, device=device_of(steps[0]))
-    number = steps[0]
-    for more in steps[1:]:
-        number = number * 16384 + more
-    return number * places.shape[0] + places
+    n = steps.shape[-1]
+    return steps * n + xp.arange(n, dtype=xp.float64, device=device_of(steps))
 
 
 def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:

@@ -213,9 +213,9 @@ def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: floa
         """The mean of the second half (..., p, r), which is as far from that of the first as from the centre, twice."""
         return (xp.astype(upper, y.dtype)[..., None, :] @ y)[..., 0, :] / above
 
-    def along(*scores: Array) -> Array:
-        """Numbers in the order of scores (..., p, l), the first first; infinite where a slot is empty."""
-        place = in_order(xp, *(_in_steps(xp, x, STEPS) for x in scores))
+    def along(scores: Array) -> Array:
+        """Numbers in the order of scores (..., p, l); infinite where a slot is empty."""
+        place = in_order(xp, _in_steps(xp, scores, STEPS))
         return place if there is None else xp.where(there, place, xp.inf)
 
     def second_half(place: Array) -> Array:
@@ -230,7 +230,7 @@ def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: floa
         ..., 0
     ]
     line = upper_mean(second_half(along(at_first)))
-    place = along((y @ line[..., None])[..., 0], at_first)
+    place = along((y @ line[..., None])[..., 0])
     if position > 0:
         apart = second_half(place)
         content, as_is = (xp.sum(upper_mean(u) ** 2, axis=-1, keepdims=True) for u in (apart, stays))

@@ -328,12 +328,3 @@ def test_a_tree_does_not_see_what_rounding_makes_of_copies(n, position, rng):
         for _ in range(3):
             moved = x * (1 + 1e-14 * rng.standard_normal(x.shape))
             np.testing.assert_array_equal(leaves_of(moved, 8, position), expected)
-
-
-def test_tokens_that_tie_along_one_line_are_told_by_another(rng):
-    """Points of a lattice: the leaves hold the same ones, in whichever order they come."""
-    x = np.stack(np.meshgrid(*[np.arange(4.0)] * 3), axis=-1).reshape(64, 3) * [1.0, 1.01, 1.03]
-    expected = np.sort(leaves_of(x, 8, 0), axis=-1)
-    for _ in range(5):
-        new = rng.permutation(64)
-        np.testing.assert_array_equal(np.sort(new[leaves_of(x[new], 8, 0)], axis=-1), expected)
