@@ -1,6 +1,6 @@
 # Everything works on a machine that has only Python >= 3.10 and make.
 #   make report   from nothing to report/index.html
-#   make test     lint, types, doctests, README and tests
+#   make test     lint, types, doctests, README and tests  (THOROUGH=1 for all instances and draws, as CI has them)
 #   make fuzz     2,500 damaged files of each format through `nystrom audit`  (MUTANTS=… for another number)
 #   make mutants  does each change of the code make a test fail?  (FILES="…" for some files, AGAIN=1 for what survived)
 PYTHON ?= python3
@@ -21,7 +21,7 @@ report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -149,9 +149,13 @@ def _tasks(claim: Claim, profile: str) -> list[_Task]:
 
 
 def _results(client: Client, tasks: Sequence[_Task], at_once: int | None) -> Iterator[tuple[_Task, Record]]:
-    """Each task with its record, in the order they end, while ``at_once`` (or one a thread) are under way."""
+    """Each task with its record, in the order they end, while ``at_once`` (or one a thread) are under way.
+
+    A worker that dies takes what waits there with it: who was there too often is judged alone, after the others.
+    """
     queue = iter(tasks)
     under_way: dict[Future, _Task] = {}
+    suspects: list[_Task] = []
     ended = as_completed(loop=client.loop)
 
     def fill() -> None:
@@ -164,14 +168,24 @@ def _results(client: Client, tasks: Sequence[_Task], at_once: int | None) -> Ite
     fill()
     for future in ended:
         task = under_way.pop(future)
-        record = _record(future, task)
+        suspect = at_once != 1 and isinstance(_error(future), KilledWorker)
+        record = None if suspect else _record(future, task)
         fill()
-        yield task, record
+        if record is None:
+            suspects.append(task)
+        else:
+            yield task, record
+    if suspects:
+        yield from _results(client, suspects, 1)
+
+
+def _error(future: Future) -> BaseException | None:
+    return future.exception() if future.status == "error" else None
 
 
 def _record(future: Future, task: _Task) -> Record:
-    if future.status == "error":
-        error = future.exception()
+    error = _error(future)
+    if error is not None:
         if isinstance(error, KilledWorker):
             deaths = error.allowed_failures + 1
             return task.record(

@@ -6,6 +6,7 @@ and the version of Coq.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -179,10 +180,21 @@ def _compile_one(this: Source, folder: Path) -> None:
 def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
     """``Check`` and ``Print Assumptions`` of every theorem of a source, from one run of Coq.
 
-    Coq also checks that each theorem has the statement that is read from the source.
+    Coq also checks that each theorem has the statement that is read from the source.  What it says is kept beside
+    the compiled files, which have the same standing.
     """
     target = compile_source(name, directory)
     this = source(name, directory)
+    kept = target / f"{name}.audit.json"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(dir=target) as folder:
+            part = Path(folder) / kept.name
+            part.write_text(json.dumps(_audit(this, target)), "utf-8")
+            part.replace(kept)
+    return {theorem: Audit(*answer) for theorem, answer in json.loads(kept.read_text("utf-8")).items()}
+
+
+def _audit(this: Source, target: Path) -> dict[str, tuple[str, str]]:
     theorems = {theorem: statement for theorem, (statement, _) in this.theorems().items()}
     script = [*this.opening, "Set Printing Width 100."]
     script += [f"Check (@{theorem} : {statement})." for theorem, statement in theorems.items()]
@@ -194,9 +206,9 @@ def audit(name: str, directory: Path = SOURCES) -> Mapping[str, Audit]:
         path.write_text("\n".join(script), "utf-8")
         done = _coq("coqc", "-w", "none", "-Q", str(target), NAMESPACE, path.name, cwd=Path(folder))
     if done.returncode:
-        raise CoqError(f"the audit of {name}.v does not run: {squeeze(done.stdout)}")
+        raise CoqError(f"the audit of {this.name}.v does not run: {squeeze(done.stdout)}")
     answers = [part.strip() for part in re.split(r"@@[CA]", done.stdout)[1:]]
-    return {theorem: Audit(answers[2 * i], squeeze(answers[2 * i + 1])) for i, theorem in enumerate(theorems)}
+    return {theorem: (answers[2 * i], squeeze(answers[2 * i + 1])) for i, theorem in enumerate(theorems)}
 
 
 def reprove(name: str, attempts: Iterable[tuple[str, str]], directory: Path = SOURCES) -> list[str]:

@@ -46,3 +46,11 @@ def dtype(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20210207)
+
+
+SLOW = ("experiments", "proofs", "conformance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes go first: no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in SLOW)

@@ -40,12 +40,15 @@ def pair(x: np.ndarray, ranks: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
 
 def ratio(A: np.ndarray, B: np.ndarray, norm: int | str, mixed: bool) -> float:
     """‖B⁺ − A⁺‖ over ‖B − A‖ times ‖A⁺‖₂‖B⁺‖₂, or the larger square; 0 where ill-conditioned."""
-    Ap, Bp = np.linalg.pinv(A, rcond=1e-6), np.linalg.pinv(B, rcond=1e-6)
+    u, s, vt = np.linalg.svd(np.stack([A, B]))
+    kept = s > 1e-6 * s[:, :1]
+    inverse = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    Ap, Bp = (vt.mT * inverse[:, None, :]) @ u.mT
+    sizes = inverse.max(axis=1)  # ‖A⁺‖₂ and ‖B⁺‖₂
     gap = np.linalg.norm(B - A, norm)
-    sizes = np.linalg.norm(Ap, 2), np.linalg.norm(Bp, 2)
-    if min(sizes) == 0 or gap < 1e-6 * np.linalg.norm(A):
+    if sizes.min() == 0 or gap < 1e-6 * np.linalg.norm(A):
         return 0.0
-    scale = max(sizes) ** 2 if mixed else sizes[0] * sizes[1]
+    scale = sizes.max() ** 2 if mixed else sizes.prod()
     return float(np.linalg.norm(Bp - Ap, norm) / (scale * gap))
 
 

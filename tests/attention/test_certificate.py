@@ -24,6 +24,7 @@ from nystrom_numerics.attention.operator_rows import OperatorRows, without_paddi
 from nystrom_numerics.attention.rounding import row_norms, softmax_rounding
 from nystrom_numerics.backend import namespace
 from tests import naive
+from tests.thorough import many
 
 
 def head(n=300, d=8, seed=0, spread=1.5):
@@ -870,10 +871,10 @@ def lifted(q, k, z, scale):
 
 
 def test_psd_lift_on_thousands():
-    """Spectral by ½λ_max, Frobenius, entrywise, normalised: valid on 5,000, tight, and teeth."""
+    """Spectral by ½λ_max, Frobenius, entrywise, normalised: valid on thousands, tight, and teeth."""
     rng = np.random.default_rng(1)
     ratios = {"spectral": [], "frobenius": [], "largest": [], "normalised": []}
-    for index in range(5000):
+    for index in range(many(5000, 2000)):
         n, p, d, m = (int(i) for i in rng.integers([2, 2, 1, 1], [6, 6, 3, 4]))
         size = 10.0 ** rng.uniform(-1, 0.3)
         q, k = size * rng.standard_normal((n, d)), size * rng.standard_normal((p, d))
@@ -902,7 +903,7 @@ def test_psd_lift_on_thousands():
         if value > 1e-4:
             ratios["spectral"][-1] = half / true["spectral"]
     for name, found in ratios.items():
-        assert len(found) > 2000
+        assert len(found) > many(2000, 800)
         assert np.median(found) < 25, name
         weaker = 0.5 if name == "normalised" else 0.97
         assert min(found) < 1 / weaker, f"{name}: {weaker} of the bound would be caught"

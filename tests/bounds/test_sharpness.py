@@ -14,6 +14,7 @@ from scipy import stats
 from nystrom_numerics import bounds, kernels, landmarks
 from nystrom_numerics.bounds import Norm, Side
 from tests.bounds.instances import constant_on, epsilon, norms, psd_instances, residual, spiked_norms
+from tests.thorough import many
 
 GOLDEN = (1 + sqrt(5)) / 2
 
@@ -472,9 +473,9 @@ def test_gaussian_norm_fails_as_often_as_stated(probes, failure):
     b = np.diag([2.0, 0, 0])
     made = [
         bounds.gaussian_norm_bound(lambda v: b @ v, b, probes=probes, failure=failure, rng=seed)
-        for seed in range(4000)
+        for seed in range(many(4000, 1600))
     ]
-    two_sided(sum(c.upper.value < 2 for c in made), 4000, failure)
+    two_sided(sum(c.upper.value < 2 for c in made), len(made), failure)
     drawn = np.random.default_rng(0).standard_normal((3, probes))[0]
     factor = made[0].upper.value / (2 * np.abs(drawn).max())
     between(0.98, (2 * stats.norm.cdf(1 / factor) - 1) ** probes / failure)
@@ -493,13 +494,13 @@ def test_frobenius_probes_fail_as_chi_square_does(probes, failure, less, more):
     b = np.diag([2.0, 0, 0])
     made = [
         bounds.frobenius_probes(lambda v: b @ v, b, probes=probes, failure=failure, rng=seed)
-        for seed in range(3000)
+        for seed in range(many(3000, 1200))
     ]
     law = stats.chi2(probes)
     low, high = ((made[0].estimate.value / x.value) ** 2 for x in (made[0].upper, made[0].lower))
     rates = law.cdf(probes * low), law.sf(probes * high)
-    two_sided(sum(c.upper.value < 2 for c in made), 3000, rates[0])
-    two_sided(sum(c.lower.value > 2 for c in made), 3000, rates[1])
+    two_sided(sum(c.upper.value < 2 for c in made), len(made), rates[0])
+    two_sided(sum(c.lower.value > 2 for c in made), len(made), rates[1])
     for rate in rates:
         between(0.09, rate / (failure / 2), 0.3)
     assert law.cdf(probes * low / less**2) > failure / 2
@@ -509,20 +510,21 @@ def test_frobenius_probes_fail_as_chi_square_does(probes, failure, less, more):
 def test_one_step_of_lanczos_fails_as_often_as_stated():
     """On one direction: θ = b₁², and ε = 1 − τ."""
     b, failure = np.diag(np.r_[1.0, np.zeros(29)]), 0.05
+    draws = many(4000, 1600)
     made = [
         bounds.lanczos_norm(lambda v: b @ v, b, iterations=1, failure=failure, rng=seed)
-        for seed in range(4000)
+        for seed in range(draws)
     ]
-    two_sided(sum(c.upper.value < 1 for c in made), 4000, failure)
+    two_sided(sum(c.upper.value < 1 for c in made), draws, failure)
     least = made[0].estimate.value / made[0].upper.value
     assert stats.beta(0.5, 29 / 2).cdf(least) == pytest.approx(failure, rel=1e-6)
     root = [
         bounds.lanczos_norm(
             lambda v: b @ v, b, apply_transpose=lambda v: b @ v, iterations=1, failure=failure, rng=seed
         ).upper.value
-        for seed in range(4000)
+        for seed in range(draws)
     ]
-    two_sided(sum(x < 1 for x in root), 4000, failure)
+    two_sided(sum(x < 1 for x in root), draws, failure)
 
 
 HARD = {

@@ -18,8 +18,9 @@ from nystrom_numerics import bounds
 from nystrom_numerics.bounds import Side
 from tests.bounds import digits
 from tests.bounds.instances import norms, psd_instances, psd_matrices, residual
+from tests.thorough import many
 
-COUNT = 6600
+COUNT, CROSSES = many(6600, 4000), 6600
 
 
 @cache
@@ -51,7 +52,7 @@ def cross_cases():
     """The same for rows and columns of rectangular matrices, half of them of locally maximal volume."""
     rng = np.random.default_rng(12)
     found = defaultdict(list)
-    for index, (_, square) in enumerate(psd_matrices(COUNT, seed=5, sizes=(5, 13))):
+    for index, (_, square) in enumerate(psd_matrices(CROSSES, seed=5, sizes=(5, 13))):
         n = len(square)
         p = int(rng.integers(3, n))
         a = square[:, :p] if index % 3 else square[:, :p] + 0.1 * rng.standard_normal((n, p))
@@ -152,7 +153,7 @@ def ratios(name):
 @pytest.mark.parametrize("name", CASES)
 def test_no_violation(name):
     known, ratio = ratios(name)
-    assert len(known) >= 5000, "too few instances whose hypotheses hold"
+    assert len(known) >= 3 * COUNT // 4, "too few instances whose hypotheses hold"
     for b, truth, slack in known:
         if b.side is Side.UPPER:
             assert truth <= b.value + slack, str(b)

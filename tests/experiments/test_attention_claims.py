@@ -158,7 +158,7 @@ def test_training_runs(training):
     made = []
     for method in training.METHODS:
         params = {"task": "IMDB, words, 512 tokens", "method": method, "device": "cpu"}
-        params |= {"steps": 3, "batch": 16, "examples": 40, "tested": 20}
+        params |= {"steps": 3, "batch": 4, "examples": 12, "tested": 8}
         made += [(params, seed, training.run(Case("training", params, seed))) for seed in (0, 1)]
     records = records_of("training", *made)
     assert {v.outcome for v in training.verdicts(records)} <= set(Outcome)

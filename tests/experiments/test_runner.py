@@ -21,6 +21,7 @@ from experiments.contract import Absence, Status
 from experiments.environment import cuda_device, fingerprint
 from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError
 from experiments.runner import Tally, run_claims
+from tests.thorough import many
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +219,7 @@ def stopped(output):
     return [line for line in output.splitlines() if line.strip() and not re.search(r" \d+/\d+ ", line)]
 
 
-@pytest.mark.parametrize("after", [0.0, 0.4, 1.0, 2.5])
+@pytest.mark.parametrize("after", many((0.0, 0.4, 1.0, 2.5), (0.0, 1.0)))
 def test_interrupted_again_and_again_at_any_moment_it_ends_with_a_line(nystrom, tmp_path, after):
     """From the first import of the command to the end of its cluster."""
     begun = tmp_path / "begun"
@@ -235,7 +236,7 @@ def test_interrupted_again_and_again_at_any_moment_it_ends_with_a_line(nystrom, 
     assert store.read(tmp_path / "results" / "records.jsonl")[1] == []
 
 
-@pytest.mark.parametrize("after", [2.0, 3.5])
+@pytest.mark.parametrize("after", many((2.0, 3.5), (2.0,)))
 def test_interrupted_while_it_ends_it_has_ended_or_says_so(nystrom, tmp_path, after):
     process = nystrom("run", "squares", TOY_CASES="4", TOY_BEGUN=str(tmp_path / "begun"))
     wait_for_growth(process, tmp_path / "begun")

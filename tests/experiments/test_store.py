@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from experiments import report, store
 from experiments.contract import Absence, Case, Record, Status
 from experiments.errors import StoreLockedError, StoreWriteError
+from tests.thorough import many
 
 
 def record(x, **row):
@@ -252,7 +253,7 @@ ANYTHING = st.one_of(
 
 
 @given(st.lists(ANYTHING, max_size=4))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=many(150, 50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_a_store_holds_it_is_read(tmp_path_factory, pieces):
     """Each line is a record, which can be written again, or one damage; the records beside them are whole."""
     path = tmp_path_factory.mktemp("fuzz") / "r.jsonl"

@@ -14,6 +14,7 @@ from nystrom_numerics import errors, kernels, landmarks
 from nystrom_numerics.backend import to_numpy
 from tests import families
 from tests.landmarks.rules import CHOLESKY, KERNEL_RULES
+from tests.thorough import many
 
 
 class Scripted(np.random.Generator):
@@ -166,10 +167,11 @@ def test_rejection_has_the_law_of_single_pivots_statistically():
     rng = np.random.default_rng(1)
     x = np.r_[0.3 * rng.standard_normal((7, 1)), rng.uniform(2, 6, (3, 1))]
     a = kernels.gaussian(x, gamma=0.5).block(slice(None), slice(None))
-    simple = sequences(landmarks.rpcholesky, a, 4, 1500, 1)
-    again = sequences(landmarks.rpcholesky, a, 4, 1500, 2)
-    fast = sequences(landmarks.accelerated_rpcholesky, a, 4, 1500, 3, block=6)
-    block = sequences(landmarks.block_rpcholesky, a, 4, 1500, 4, block=6)
+    draws = many(1500, 750)
+    simple = sequences(landmarks.rpcholesky, a, 4, draws, 1)
+    again = sequences(landmarks.rpcholesky, a, 4, draws, 2)
+    fast = sequences(landmarks.accelerated_rpcholesky, a, 4, draws, 3, block=6)
+    block = sequences(landmarks.block_rpcholesky, a, 4, draws, 4, block=6)
     assert two_sample(simple, again, 10) > 1e-3
     assert two_sample(simple, fast, 10) > 1e-3
     assert two_sample(simple, block, 10) < 1e-9
