@@ -15,12 +15,15 @@ GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed 
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: report test lint fuzz mutants conformance bench proofs gpu wheels clean
+.PHONY: report test tests lint fuzz mutants conformance bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
 
-test: $(READY) lint
+test: $(READY)
+	$(MAKE) --jobs 2 --output-sync=target lint tests
+
+tests: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)

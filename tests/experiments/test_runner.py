@@ -107,7 +107,7 @@ def test_a_case_without_its_input_is_not_available_until_it_is_there(nystrom, tm
     there = tmp_path / "input"
 
     def again():
-        process = nystrom("run", "wanting", TOY_INPUT=str(there), COLUMNS="200")
+        process = nystrom("run", "wanting", "--workers", "1", TOY_INPUT=str(there), COLUMNS="200")
         output = process.communicate(timeout=60)[0]
         assert process.returncode == 0, output
         return output
@@ -252,7 +252,7 @@ def test_interrupted_while_it_ends_it_has_ended_or_says_so(nystrom, tmp_path, af
 def test_a_full_disk_ends_the_run_with_a_line_and_loses_nothing(nystrom, tmp_path):
     """The file may grow to 20 kB, as on a disk that fills up; with room, the same command goes on."""
     path = tmp_path / "results" / "records.jsonl"
-    process = nystrom("run", "squares", TOY_CASES="60", TOY_FILE_BYTES="20000")
+    process = nystrom("run", "squares", "--workers", "1", TOY_CASES="60", TOY_FILE_BYTES="20000")
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1, output
     (line,) = stopped(output)
@@ -260,5 +260,5 @@ def test_a_full_disk_ends_the_run_with_a_line_and_loses_nothing(nystrom, tmp_pat
     assert line.endswith("make room on its disk and run again")
     had = store.read(path)[0]
     assert 5 < len(had) < 60
-    output = nystrom("run", "squares", TOY_CASES="60").communicate(timeout=60)[0]
+    output = nystrom("run", "squares", "--workers", "1", TOY_CASES="60").communicate(timeout=60)[0]
     assert f"{60 - len(had)} cases run, {len(had)} already recorded" in output

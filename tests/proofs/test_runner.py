@@ -199,13 +199,16 @@ def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_the_page_shows_text_formula_and_code_of_every_claim(results: dict[str, Result]) -> None:
-    html = render_page(list(results.values()))
+def test_the_page_shows_text_formula_and_code_of_every_claim() -> None:
+    """Whatever the verdicts are, which are not those of the claims here."""
+    stands, falls = Verdict(Outcome.PROVED, "0", "made up"), Verdict(Outcome.FAILED, "0", "made up")
+    results = [Result(name, module, stands, falls, 0.0) for name, module in claims().items()]
+    html = render_page(results)
     page = Page()
     page.feed(html)
     text = "".join(page.text)
     assert page.fetched == []
-    for result in results.values():
+    for result in results:
         assert result.module.STATEMENT in text
         assert result.module.FORMULA in text
         assert result.code in text
