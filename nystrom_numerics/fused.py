@@ -23,7 +23,7 @@ def fused_attention(
 ) -> Array | None:
     """softmax(scale · q kᵀ + bias) v over real keys by Torch's fused kernel, or ``None`` where it has none.
 
-    Arguments are those of ``attention.streaming.stream``, with a bias of keys alone.  The kernel serves one shape:
+    Arguments are those of ``attention.streaming.stream``.  The kernel serves one shape:
     four axes, values as wide as keys.  Other batches are brought to it by views; values of another width by zero
     columns and the scale made explicit (a width of its own falls to the kernel that holds all scores), with the
     queries and the result in blocks.  Heads that share keys are folded into the rows of
@@ -39,6 +39,8 @@ def fused_attention(
         return None
     import torch
 
+    if bias is not None and bias.shape[-2] > 1:
+        return None if mask is not None else _with_bias(q, k, v, bias, scale)
     alone = None
     if mask is not None:
         alone = ~mask.any(dim=-1)
@@ -85,6 +87,24 @@ def fused_attention(
             out[..., i : i + step, :] = attend(q[..., i : i + step, :])
     out = out.reshape(*batch, rows, columns)
     return out if alone is None else torch.where(alone[..., None, None], torch.zeros_like(out[..., :1]), out)
+
+
+def _with_bias(q: Array, k: Array, v: Array, bias: Array, scale: float) -> Array:
+    """softmax(scale · q kᵀ + bias) v with a bias (..., n_q, n_k) of pairs, in which every query has a key."""
+    import torch
+
+    batch = np.broadcast_shapes(*(x.shape[:-2] for x in (q, k, v, bias)))
+    width = max(q.shape[-1], v.shape[-1])
+
+    def lay(x: Array) -> Array:
+        x = x.expand(*batch, *x.shape[-2:])
+        return x.reshape(prod(batch[:-1]), batch[-1] if batch else 1, *x.shape[-2:])
+
+    wide = (
+        torch.nn.functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x for x in (q, k, v)
+    )
+    out = torch.nn.functional.scaled_dot_product_attention(*map(lay, wide), attn_mask=lay(bias), scale=scale)
+    return out[..., : v.shape[-1]].reshape(*batch, q.shape[-2], v.shape[-1])
 
 
 def _on_gpu(q: Array, k: Array, v: Array, scale: float) -> Array:

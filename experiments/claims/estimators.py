@@ -60,7 +60,7 @@ ESTIMATORS: dict[str, Callable[..., Any]] = {
     TANGENTS: tangents,
     TWO_LEVELS: two_levels,
 }
-CAUSAL, BLOCKS = "causal, past by landmarks", "causal, own block alone"
+CAUSAL, BLOCKS = "causal, past by m near keys and tangents", "causal, own block alone"
 BLOCK, JUDGED = 64, 64
 MS = {"quick": [32, 64, 128], "full": [16, 32, 64, 128, 256], "gpu": [16, 32, 64, 128, 256]}
 
@@ -120,7 +120,7 @@ def _causal(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row
     alone = _relative(attention.exact(q, k, v, attn_mask=near, scale=scale), exact)
     for m in ms:
         yield {"estimator": BLOCKS, "m": m, "O": alone}
-        got = attention.causal(q, k, v, m, block=BLOCK, scale=scale)
+        got = attention.causal(q, k, v, block=BLOCK, near=m, scale=scale)
         yield {"estimator": CAUSAL, "m": m, "O": _relative(got, exact)}
 
 
@@ -173,7 +173,7 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     causal = part.pivot_table(index=["layer", "head"], columns="estimator", values="O")
     if CAUSAL in causal:
         causal = causal.dropna(subset=[CAUSAL])
-        found.append(_better(causal, CAUSAL, BLOCKS, "The past by landmarks is better than the block alone"))
+        found.append(_better(causal, CAUSAL, BLOCKS, "The past by near keys and tangents is better than the block alone"))
     return tuple(found)
 
 

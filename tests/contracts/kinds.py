@@ -637,6 +637,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         **dict.fromkeys(
             (
                 "block",
+                "group",
                 "check_every",
                 "probes",
                 "rank",
@@ -766,7 +767,6 @@ EXCEPTIONS: dict[str, str] = {
     "bounds.additive_weighted.m": "landmarks, with repetition",
     "bounds.xnystrace.matvecs": "landmarks",
     "bounds.xtrace.matvecs": "multiple of 2",
-    "attention.causal.m": "count",
     "attention.normalised.guard": "at least 0 or infinite",
     "attention.nystrom_operator.solver": "callable, kept",
     "integrations.transformers.register_with_transformers.m": "count",

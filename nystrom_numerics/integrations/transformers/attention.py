@@ -111,10 +111,8 @@ class NystromAttentionFunction:
             members,
             k[:, :, None],
             v[:, :, None],
-            self.m,
             block=self.block,
-            landmarks=self.landmarks,
-            solver=self.solver,
+            near=self.m,
             key_mask=None if real is None else real[:, None, None],
             scale=scale,
         )

@@ -47,8 +47,8 @@ def register_with_transformers(
     m : int
         Landmarks.
     block : int, optional
-        Serve causal attention by :func:`nystrom_numerics.attention.causal` with blocks of that length.  Without it,
-        causal attention of more than m tokens is refused.
+        Serve causal attention by :func:`nystrom_numerics.attention.causal` with blocks of that length, a multiple of
+        128 at best, and m near keys.  Without it, causal attention of more than m tokens is refused.
     near : int, optional
         Serve full attention by :func:`~nystrom_numerics.attention.near_field` with blocks of that length: on trained
         models far nearer to their own attention than ``nystrom``; ``near=p`` and ``m=p // 4 - 1`` take the kernel
