@@ -1,4 +1,4 @@
-"""The paper's estimator, the row-normalised one and one with an exact near field, under several filters; causality."""
+"""The paper's estimator, row-normalised, with an exact near field, and tangents; rivals at equal entries; causality."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, models
+from experiments import figures, inputs, models, rivals
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import majority
 from nystrom_numerics import attention, pinv
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -36,14 +37,18 @@ def two_levels(q: Any, k: Any, v: Any, m: int, **options: Any) -> Any:
 TITLE = "Which estimator, which filter, and what causality costs"
 CLAIM = (
     "Normalising rows after the approximation, inverting the core more exactly, keeping a near field exact, or "
-    "tangents of groups of keys give better attention for the same kernel entries."
+    "tangents of groups of keys give better attention for the same kernel entries; tangents better than other methods."
 )
-SOURCE = "Xiong et al. 2021, eq. (13), against the row-normalised kernel; the defaults of attention.nystrom"
+SOURCE = (
+    "Xiong et al. 2021, eq. (13), against the row-normalised kernel; the defaults of attention.nystrom; of each rival, "
+    "its docstring in experiments.rivals"
+)
 EXCLUSIVE = False
 ALT = (
     "Relative Frobenius error against the number of landmarks for heads of MiniLM and of Whisper's encoder, medians "
-    "with quartile bands: one line for each estimator and filter; in the last panel, causal attention on MiniLM's "
-    "queries and keys against attention within blocks alone."
+    "with quartile bands: above, one line for each estimator and filter, and in the last panel causal attention on "
+    "MiniLM's queries and keys against attention within blocks alone; below, tangents beside other methods that take "
+    "as many kernel entries as that many landmarks."
 )
 
 DEFAULT, SIX, INVERSE = "paper's form, ridge (default)", "paper's form, six iterations", "paper's form, A⁺"
@@ -60,15 +65,25 @@ ESTIMATORS: dict[str, Callable[..., Any]] = {
     TANGENTS: tangents,
     TWO_LEVELS: two_levels,
 }
+ENTRIES: dict[str, Callable[[int, int], float]] = {
+    **dict.fromkeys((DEFAULT, SIX, INVERSE, ROWS, ROWS_INVERSE), lambda n, m: 2 * m + m * m / n),
+    NEAR: lambda n, m: 2 * max(1, m // 4 - 1) + m + 2 * (m // 4) + 2,
+    TANGENTS: lambda n, m: m // 2 + 5 * m // 4 + m // 4,
+    TWO_LEVELS: lambda n, m: m // 4 + 2 * m / 4 + m + 2 * (m // 8),
+    BEST: lambda n, m: n,
+}
+"""Kernel entries a query of n, by the docstrings; blocks of the second level look at a quarter of the keys."""
+
 CAUSAL, BLOCKS = "causal, past by m near keys and tangents", "causal, own block alone"
 BLOCK, JUDGED = 64, 64
+SEEDS = [0, 1, 2]
 MS = {"quick": [32, 64, 128], "full": [16, 32, 64, 128, 256], "gpu": [16, 32, 64, 128, 256]}
 
 
 def grid(profile: str) -> tuple[Case, ...]:
     """A case a layer; ``quick`` takes 3 heads of a layer and two layers of Whisper, on one recording."""
     quick = profile == "quick"
-    common = {"heads": [0, 2, 5] if quick else None, "ms": MS[profile]}
+    common = {"heads": [0, 2, 5] if quick else None, "ms": MS[profile], "seeds": SEEDS}
     cases = [{"input": "MiniLM", "layer": layer, **common} for layer in range(6)]
     of_speech = {**common, "ms": [64, 128]} if quick else common
     cases += [
@@ -79,7 +94,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 
 
 def run(case: Case) -> list[Row]:
-    """Errors of Ŝ for every estimator and m, and of the causal forms where the input is text."""
+    """Errors of Ŝ for every estimator, rival and m, and of the causal forms where the input is text."""
     p = case.params
     captured = (
         inputs.captured_heads(layers=[p["layer"]])
@@ -90,7 +105,7 @@ def run(case: Case) -> list[Row]:
     rows = []
     for head in heads:
         q, k, v = (x[0, head].astype(float) for x in (captured.q, captured.k, captured.v))
-        rows += [{"head": int(head), **row} for row in _full(q, k, v, captured.scale, p["ms"])]
+        rows += [{"head": int(head), **row} for row in _full(q, k, v, captured.scale, p["ms"], p["seeds"])]
         if p["input"] == "MiniLM":
             rows += [{"head": int(head), **row} for row in _causal(q, k, v, captured.scale, p["ms"])]
     return rows
@@ -100,16 +115,27 @@ def _relative(got: Any, exact: Any) -> float:
     return float(np.linalg.norm(got - exact) / np.linalg.norm(exact))
 
 
-def _full(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row]:
-    eye = np.eye(len(k))
-    s = attention.exact(q, k, eye, scale=scale)
-    u, sigma, vt = np.linalg.svd(s)
+def _full(q: Any, k: Any, v: Any, scale: float, ms: list[int], seeds: list[int]) -> Iterable[Row]:
+    n = len(k)
+    both = np.hstack([np.eye(n), v])  # Ŝ and ŜV in one pass
+    exact = attention.exact(q, k, both, scale=scale)
+    u, sigma, vt = np.linalg.svd(exact[:, :n])
     for m in ms:
-        best = (u[:, :m] * sigma[:m]) @ vt[:m]
-        yield {"estimator": BEST, "m": m, "S": _relative(best, s), "O": _relative(best @ v, s @ v)}
-        for name, estimate in ESTIMATORS.items():
-            got = estimate(q, k, eye, m, scale=scale)
-            yield {"estimator": name, "m": m, "S": _relative(got, s), "O": _relative(got @ v, s @ v)}
+        best = (u[:, :m] * sigma[:m]) @ (vt[:m] @ both)
+        found = {BEST: best, **{name: of(q, k, both, m, scale=scale) for name, of in ESTIMATORS.items()}}
+        for name, got in found.items():
+            yield {"estimator": name, "m": m, "entries": float(ENTRIES[name](n, m)), **_errors(got, exact)}
+        for name in rivals.RIVALS:
+            answers = rivals.answers(name, q, k, both, m, scale=scale, seeds=seeds)
+            rows = [{"entries": one.entries / n, **_errors(one.output, exact)} for one in answers]
+            mean = {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
+            yield {"estimator": name, "m": m, **mean}
+
+
+def _errors(got: Any, exact: Any) -> Row:
+    """Of Ŝ, the first columns, and of ŜV, those that follow."""
+    n = len(exact)
+    return {"S": _relative(got[:, :n], exact[:, :n]), "O": _relative(got[:, n:], exact[:, n:])}
 
 
 def _causal(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row]:
@@ -124,6 +150,21 @@ def _causal(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row
         yield {"estimator": CAUSAL, "m": m, "O": _relative(got, exact)}
 
 
+COMPARISONS = [
+    (ROWS, DEFAULT, "S", "normalising rows lowers the error of Ŝ"),
+    (INVERSE, DEFAULT, "S", "A⁺ itself has a lower error of Ŝ than the default filter"),
+    (DEFAULT, SIX, "S", "the default filter has a lower error of Ŝ than six iterations"),
+    (NEAR, SIX, "S", "an exact near field lowers the error of Ŝ at equal kernel entries"),
+    (NEAR, SIX, "O", "an exact near field lowers the error of ŜV at equal kernel entries"),
+    (TANGENTS, NEAR, "S", "tangents lower the error of Ŝ below that of a near field"),
+    (TANGENTS, NEAR, "O", "tangents lower the error of ŜV below that of a near field"),
+    (TANGENTS, BEST, "S", "tangents have a lower error of Ŝ than the best matrix of rank m"),
+    (TWO_LEVELS, TANGENTS, "S", "two levels have a lower error of Ŝ than one"),
+    *((TANGENTS, name, "S", f"tangents have a lower error of Ŝ than {name}") for name in rivals.RIVALS),
+    *((TANGENTS, name, "O", f"tangents have a lower error of ŜV than {name}") for name in rivals.RIVALS),
+]
+
+
 def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     """Judged head by head at 64 landmarks."""
     data = frame(records)
@@ -132,43 +173,10 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     found = []
     for name in data["input"].unique():
         part = data[(data["input"] == name) & (data["m"] == JUDGED)]
-        errors, outputs = (
-            part.pivot_table(index=["layer", "head"], columns="estimator", values=of) for of in ("S", "O")
-        )
-        found += [
-            _better(errors, ROWS, DEFAULT, f"{name}: normalising rows lowers the error of Ŝ"),
-            _better(
-                errors, INVERSE, DEFAULT, f"{name}: A⁺ itself has a lower error of Ŝ than the default filter"
-            ),
-            _better(
-                errors, DEFAULT, SIX, f"{name}: the default filter has a lower error of Ŝ than six iterations"
-            ),
-            _better(
-                errors,
-                NEAR,
-                SIX,
-                f"{name}: an exact near field lowers the error of Ŝ at equal kernel entries",
-            ),
-            _better(
-                outputs,
-                NEAR,
-                SIX,
-                f"{name}: an exact near field lowers the error of ŜV at equal kernel entries",
-            ),
-            _better(
-                errors, TANGENTS, NEAR, f"{name}: tangents lower the error of Ŝ below that of a near field"
-            ),
-            _better(
-                outputs, TANGENTS, NEAR, f"{name}: tangents lower the error of ŜV below that of a near field"
-            ),
-            _better(
-                errors,
-                TANGENTS,
-                BEST,
-                f"{name}: tangents have a lower error of Ŝ than the best matrix of rank m",
-            ),
-            _better(errors, TWO_LEVELS, TANGENTS, f"{name}: two levels have a lower error of Ŝ than one"),
-        ]
+        errors = {
+            of: part.pivot_table(index=["layer", "head"], columns="estimator", values=of) for of in ("S", "O")
+        }
+        found += [_better(errors[of], one, other, f"{name}: {text}") for one, other, of, text in COMPARISONS]
     part = data[data["m"] == JUDGED]
     causal = part.pivot_table(index=["layer", "head"], columns="estimator", values="O")
     if CAUSAL in causal:
@@ -197,34 +205,51 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     """Medians and ninth deciles over heads."""
     data = frame(records)
     groups = data.groupby(["input", "estimator", "m"])
-    summary = groups[["S", "O"]].median().rename(columns={"S": "Ŝ, median", "O": "ŜV, median"})
+    columns = {"entries": "entries a query", "S": "Ŝ, median", "O": "ŜV, median"}
+    summary = groups[list(columns)].median().rename(columns=columns)
     for column in ("S", "O"):
         summary[f"Ŝ{'V' if column == 'O' else ''}, 90 %"] = groups[column].quantile(0.9)
     return summary.reset_index()
 
 
 def plot(records: Iterable[Record]) -> Figure:
-    """Errors against m."""
+    """Errors against m: the estimators above, the rivals below."""
     data = frame(records)
     names = list(data["input"].unique())
-    figure, axes = figures.grid(1, len(names) + 1, height=4.0)
-    colors = figures.palette([*ESTIMATORS, CAUSAL, BLOCKS, BEST])
-    panels = [(name, "S", [*ESTIMATORS, BEST], "‖Ŝ−S‖ / ‖S‖, Frobenius") for name in names]
-    panels.append(("MiniLM", "O", [CAUSAL, BLOCKS], "‖O−O exact‖ / ‖O exact‖, causal"))
-    for ax, (name, column, shown, label) in zip(axes[0], panels, strict=True):
-        part = data[data["input"] == name]
-        if part.empty:
-            figures.blank(ax, name)
-            continue
-        for estimator in shown:
-            line = part[part["estimator"] == estimator]
-            figures.band(ax, line, "m", column, label=estimator, color=colors[estimator])
-        ticks = sorted(part["m"].unique())
-        ax.set(xscale="log", yscale="log", title=name, xlabel="landmarks m", ylabel=label)
-        ax.set_xticks(ticks, [str(m) for m in ticks])
-        ax.minorticks_off()
+    figure, axes = figures.grid(2, len(names) + 1, height=3.6)
+    others = [name for name in (*ESTIMATORS, CAUSAL, BLOCKS) if name != TANGENTS]
+    colors = {**figures.palette(others), TANGENTS: "black", BEST: "black"}
+    label = "‖Ŝ−S‖ / ‖S‖, Frobenius"
+    for ax, name in zip(axes[0], names, strict=False):
+        _panel(ax, data[data["input"] == name], "S", [*ESTIMATORS, BEST], colors, name, label)
+    causal = data[data["input"] == "MiniLM"]
+    label_of_causal = "‖O−O exact‖ / ‖O exact‖, causal"
+    _panel(axes[0][-1], causal, "O", [CAUSAL, BLOCKS], colors, "MiniLM", label_of_causal)
     handles = [
         pair for ax in (axes[0][0], axes[0][-1]) for pair in zip(*ax.get_legend_handles_labels(), strict=True)
     ]
-    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*zip(*handles, strict=True), loc="outside upper center", ncols=3, frameon=False)
+    colors = {**figures.palette(rivals.RIVALS), TANGENTS: "black", BEST: "black"}
+    for ax, name in zip(axes[1], names, strict=False):
+        shown = [TANGENTS, *rivals.RIVALS, BEST]
+        _panel(ax, data[data["input"] == name], "S", shown, colors, f"{name}, other methods", label)
+    axes[1][-1].axis("off")
+    axes[1][-1].legend(*axes[1][0].get_legend_handles_labels(), loc="center left", frameon=False)
     return figure
+
+
+def _panel(
+    ax: Axes, part: pd.DataFrame, column: str, shown: list[str], colors: Any, title: str, label: str
+) -> None:
+    if part.empty:
+        figures.blank(ax, title)
+        return
+    for name in shown:
+        line = part[part["estimator"] == name]
+        floor = name == BEST
+        style = "--" if floor else "-"
+        figures.band(ax, line, "m", column, label=name, color=colors[name], style=style, shade=not floor)
+    ticks = sorted(part["m"].unique())
+    ax.set(xscale="log", yscale="log", title=title, xlabel="landmarks m", ylabel=label)
+    ax.set_xticks(ticks, [str(m) for m in ticks])
+    ax.minorticks_off()

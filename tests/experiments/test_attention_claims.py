@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments import claims, models, packages, tasks
+from experiments import claims, models, packages, rivals, tasks
 from experiments.contract import Case, Outcome, Record
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
@@ -45,30 +45,45 @@ def estimators():
 @needs_minilm
 @needs_text
 def test_estimators_run(estimators):
-    params = {"input": "MiniLM", "layer": 0, "heads": [0], "ms": [64]}
+    params = {"input": "MiniLM", "layer": 0, "heads": [0], "ms": [64], "seeds": [0, 1]}
     records = records_of("estimators", (params, 0, estimators.run(Case("estimators", params))))
     data = estimators.table(records)
-    assert set(data["estimator"]) == {
-        *(*estimators.ESTIMATORS, estimators.BEST),
-        *(estimators.CAUSAL, estimators.BLOCKS),
-    }
-    of_s = data.set_index("estimator")["Ŝ, median"]
-    of_low_rank = of_s.drop(
-        [estimators.CAUSAL, estimators.BLOCKS, estimators.TANGENTS, estimators.TWO_LEVELS]
-    )
-    assert of_s[estimators.BEST] <= of_low_rank.min()
+    causal = [estimators.CAUSAL, estimators.BLOCKS]
+    every = {*estimators.ESTIMATORS, *rivals.RIVALS, estimators.BEST}
+    assert set(data["estimator"]) == every | set(causal)
+    data = data.set_index("estimator")
+    of_s, tangents = data["Ŝ, median"], [estimators.TANGENTS, estimators.TWO_LEVELS]
+    assert of_s[estimators.BEST] <= of_s[[*estimators.ESTIMATORS]].drop(tangents).min()
     assert of_s[estimators.TANGENTS] < of_s[estimators.NEAR]
-    assert len(estimators.plot(records).axes) == 2
+    assert len(estimators.plot(records).axes) == 4
+    entries = data["entries a query"].drop(causal)
+    assert entries.pop(estimators.BEST) == 512
+    assert entries.between(128 - 1, 128 + 64 * 64 / 512).all()  # 2m, less what MRA-2 cannot spend, and cores
+    assert entries[estimators.TANGENTS] == entries[estimators.TWO_LEVELS] == entries[estimators.NEAR] == 128
+
+
+@needs_minilm
+@needs_text
+def test_rivals_that_draw_are_averaged_over_their_seeds(estimators):
+    def errors(*seeds):
+        params = {"input": "MiniLM", "layer": 0, "heads": [0], "ms": [32], "seeds": list(seeds)}
+        rows = estimators.run(Case("estimators", params))
+        return {row["estimator"]: row["S"] for row in rows if row["estimator"] in rivals.RIVALS}
+
+    one, other, both = errors(0), errors(1), errors(0, 1)
+    assert {name for name in rivals.RIVALS if one[name] != other[name]} == set(rivals.DRAWN)
+    assert both == {name: pytest.approx((one[name] + other[name]) / 2) for name in rivals.RIVALS}
 
 
 def test_estimators_go_either_way(estimators):
-    def rows(rowwise, near):
+    def rows(rowwise, near, rival):
         of = {estimators.ROWS: rowwise, estimators.DEFAULT: 0.5, estimators.SIX: 0.6, estimators.INVERSE: 3.0}
         of |= {
             estimators.NEAR: near,
             estimators.TANGENTS: near / 2,
             estimators.TWO_LEVELS: near,
             estimators.BEST: 0.2,
+            **dict.fromkeys(rivals.RIVALS, rival),
         }
         return [
             {"head": h, "estimator": name, "m": 64, "S": error, "O": error}
@@ -76,13 +91,15 @@ def test_estimators_go_either_way(estimators):
             for name, error in of.items()
         ]
 
-    params = {"input": "MiniLM", "layer": 0}
-    assert outcomes(estimators, records_of("estimators", (params, 0, rows(0.4, 0.3)))) == [
+    params, number = {"input": "MiniLM", "layer": 0}, 2 * len(rivals.RIVALS)
+    assert outcomes(estimators, records_of("estimators", (params, 0, rows(0.4, 0.3, 0.2)))) == [
         *(SUPPORTED, REFUTED, SUPPORTED, SUPPORTED, SUPPORTED),
         *(SUPPORTED, SUPPORTED, SUPPORTED, REFUTED),
+        *([SUPPORTED] * number),
     ]
-    others = outcomes(estimators, records_of("estimators", (params, 0, rows(0.6, 0.7))))
+    others = outcomes(estimators, records_of("estimators", (params, 0, rows(0.6, 0.7, 0.2))))
     assert [others[i] for i in (0, 3, 7)] == [REFUTED] * 3
+    assert others[9:] == [REFUTED] * number
     assert outcomes(estimators, []) == [UNDECIDED]
 
 
