@@ -143,9 +143,7 @@ def tangent(
     >>> bool(np.linalg.norm(tangents - s) < np.linalg.norm(landmarks - s) / 5)
     True
     """
-    levels = _levels(blocks, groups, candidates)
-    near = require_count("near", near)
-    position = require_number("position", position, lambda x: x >= 0, "a number of at least 0, or infinity")
+    levels, near, position = _options(blocks, near, groups, candidates, position)
     a, q, k, v = product_form(
         q,
         k,
@@ -256,6 +254,20 @@ class _Level:
     blocks: int
     groups: int
     share: float
+
+
+def _options(
+    blocks: int | tuple[int, ...],
+    near: int,
+    groups: int | tuple[int, ...],
+    candidates: float,
+    position: float,
+) -> tuple[tuple[_Level, ...], int, float]:
+    """Checked: levels, near keys and the weight of position."""
+    levels = _levels(blocks, groups, candidates)
+    near = require_count("near", near)
+    position = require_number("position", position, lambda x: x >= 0, "a number of at least 0, or infinity")
+    return levels, near, position
 
 
 def _levels(

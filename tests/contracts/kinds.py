@@ -720,7 +720,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "NystromFactor": "factor",
     "NystromFactor | CrossFactor": "factor",
     "Spectrum": "spectrum",
-    "NystromOperator": "attention operator",
+    "AttentionOperator": "attention operator",
     "Norm": "norm",
     "Side": "side",
     "Sequence[Step]": "steps",
