@@ -8,8 +8,8 @@ from nystrom_numerics.attention.certificate import (
 )
 from nystrom_numerics.attention.exact import exact, exact_operator
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
-from nystrom_numerics.attention.near_field import near_field
-from nystrom_numerics.attention.normalised import normalised
+from nystrom_numerics.attention.near_field import near_field, near_field_operator
+from nystrom_numerics.attention.normalised import normalised, normalised_operator
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.operators import AttentionOperator
 from nystrom_numerics.attention.ridge import ridge
@@ -28,7 +28,9 @@ __all__ = [
     "exact",
     "exact_operator",
     "near_field",
+    "near_field_operator",
     "normalised",
+    "normalised_operator",
     "nystrom",
     "nystrom_operator",
     "psd_lift",

@@ -156,14 +156,15 @@ def certify_operator(
     require_instance(
         "operator", operator, AttentionOperator, "an operator, as `nystrom_operator` or another makes it"
     )
-    xp = tokens_of(q=operator.q, v=v)
+    xp = tokens_of(operator=operator.q, v=v)
     if operator.q.ndim != 2 or operator.k.ndim != 2 or len(operator.shape) != 2:
         raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
     check_arguments(operator.q, operator.k, v, scale=operator.scale)
     if v.ndim != 2:
         raise ShapeError("v", f"of shape {tuple(v.shape)}", "one head, (n_k, d_v)")
-    of_any = _certify_nystrom if isinstance(operator, NystromOperator) else _certify_any
-    return of_any(xp, operator, v, rows, failure, rng)
+    if isinstance(operator, NystromOperator):
+        return _certify_nystrom(xp, operator, v, rows, failure, rng)
+    return _certify_any(xp, operator, v, rows, failure, rng)
 
 
 def _real_tokens(xp: Any, operator: AttentionOperator) -> tuple[Array, Array]:

@@ -121,7 +121,7 @@ class OperatorBase:
         Raises
         ------
         DTypeError, DeviceError, KindError, NamespaceError, RangeError, ShapeError
-            ``indices`` are no integers of one axis in [0, n_q), in a sequence or an array.
+            ``indices`` are no integers of one axis in [0, n_q), in a sequence or an array, one at least.
         """
         at = self._at(indices, self.q)
         return self._ungrouped(self._masked(self._rows(at), at))
@@ -132,11 +132,11 @@ class OperatorBase:
         Raises
         ------
         DTypeError, DeviceError, KindError, NamespaceError, RangeError, ShapeError
-            ``indices`` are no integers of one axis in [0, n_k), in a sequence or an array.
+            ``indices`` are no integers of one axis in [0, n_k), in a sequence or an array, one at least.
         """
         xp, at = tokens_of(q=self.q), self._at(indices, self.k)
         token = xp.arange(self.k.shape[-2], dtype=xp.int64, device=device_of(at))[:, None]
-        found = self.apply(xp.astype(token == at, compute_dtype(xp, self.q.dtype)))
+        found = self._of_units(xp.astype(token == at, compute_dtype(xp, self.q.dtype)))
         if not self.grouped:
             return self._masked(found, None)
         groups = self.k.shape[-4], self.q.shape[-4] * self.q.shape[-3]
@@ -152,6 +152,9 @@ class OperatorBase:
             found = self.rows(range(part.start, part.stop))[..., part]
             parts.append(xp.linalg.diagonal(found))
         return xp.concat(parts, axis=-1)
+
+    def _of_units(self, units: Array) -> Array:
+        return self.apply(units)
 
     def _rows(self, at: Array) -> Array:
         """Rows (..., r, n_k) by number, of grouped heads with both axes; what masked queries have does not matter.
@@ -191,7 +194,10 @@ class OperatorBase:
         if not isinstance(indices, (np.ndarray, list, tuple, range)):
             tokens_of(q=tokens, indices=indices)
             indices = to_numpy(indices)
-        return from_numpy(xp, require_indices("indices", indices, tokens.shape[-2]), tokens)
+        found = require_indices("indices", indices, tokens.shape[-2])
+        if not found.size:
+            raise ShapeError("indices", "empty", "an index at least")
+        return from_numpy(xp, found, tokens)
 
     def _masked(self, rows: Array, at: Array | None) -> Array:
         """Rows (..., n_q or r, w), zero for masked queries; ``at`` are their numbers, None for all."""
@@ -227,6 +233,12 @@ class FunctionOperator(OperatorBase):
         r""":math:`\hat S V` for v (..., n_k, d_v), in the dtype of ``v``; errors are those of the estimator."""
         self._values(v)
         return self.attend(v)
+
+    def _of_units(self, units: Array) -> Array:
+        """In the dtype of queries, the one that the estimator takes."""
+        xp = tokens_of(q=self.q)
+        found = self.attend(xp.astype(units, self.q.dtype, copy=False))
+        return xp.astype(found, units.dtype, copy=False)
 
 
 def blocks(n: int, step: int | None = None) -> list[slice]:

@@ -767,7 +767,9 @@ EXCEPTIONS: dict[str, str] = {
     "bounds.xnystrace.matvecs": "landmarks",
     "bounds.xtrace.matvecs": "multiple of 2",
     "attention.causal.m": "count",
-    "attention.normalised.guard": "at least 0 or infinite",
+    **dict.fromkeys(
+        ("attention.normalised.guard", "attention.normalised_operator.guard"), "at least 0 or infinite"
+    ),
     "attention.nystrom_operator.solver": "callable, kept",
     "integrations.transformers.register_with_transformers.m": "count",
     **{
