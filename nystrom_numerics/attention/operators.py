@@ -27,7 +27,7 @@ from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Index
 
-__all__ = ["AttentionOperator", "FunctionOperator", "OperatorBase", "blocks"]
+__all__ = ["SEEN", "AttentionOperator", "FunctionOperator", "OperatorBase", "blocks"]
 
 SEEN = 256
 """Rows or columns that are read at a time where all are passed over."""

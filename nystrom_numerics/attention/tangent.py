@@ -206,12 +206,7 @@ class _Values:
         """Weights (items, r, s) of what leaves face on keys (items, r, n); the numbers (items, r) of the leaves."""
         xp, (items, rows) = self.xp, leaf.shape
         groups, _, length = self.by_group.shape[-3:]
-        shares = xp.moveaxis(self.by_group, -2, -3)
-        shares, index = (
-            xp.reshape(x, (items, -1, w))
-            for x, w in ((shares, groups * length), (self.index, self.index.shape[-1]))
-        )
-        block = leaf // (leaves // shares.shape[-2])
+        shares, index, block = self._of_blocks(leaf, leaves)
         kept, far = weights[..., :-groups], weights[..., -groups:]
         if self.inner is not None:
             kept = self.inner.spread(kept, leaf, leaves)
@@ -220,6 +215,32 @@ class _Values:
         slots = slots + sum_by_label(kept[..., None], take_rows(index, block), groups * length)[0][..., 0]
         slots = xp.reshape(slots, (items, rows, groups, length))
         return transpose(self.grouped.joined(xp, xp.moveaxis(slots, 1, -1)))
+
+    def at(self, weights: Array, leaf: Array, leaves: int, key: Array) -> Array:
+        """What :meth:`spread` gives to one key (items, r) of each row."""
+        xp, items = self.xp, leaf.shape[0]
+        groups, _, length = self.by_group.shape[-3:]
+        shares, index, block = self._of_blocks(leaf, leaves)
+        kept, far = weights[..., :-groups], weights[..., -groups:]
+        slots = xp.arange(groups * length, dtype=xp.int64, device=device_of(leaf))
+        slots = xp.broadcast_to(xp.reshape(slots, (groups, length, 1)), (items, groups, length, 1))
+        slot = xp.take_along_axis(self.grouped.joined(xp, slots)[..., 0], key, axis=-1)
+        same = take_rows(index, block) == slot[..., None]
+        if self.inner is None:
+            found = xp.sum(xp.where(same, kept, 0.0), axis=-1)
+        else:
+            place = xp.argmax(xp.astype(same, xp.int8), axis=-1)
+            found = xp.where(xp.any(same, axis=-1), self.inner.at(kept, leaf, leaves, place), 0.0)
+        share = xp.take_along_axis(xp.reshape(shares, (items, -1)), block * (groups * length) + slot, axis=-1)
+        return found + share * xp.take_along_axis(far, (slot // length)[..., None], axis=-1)[..., 0]
+
+    def _of_blocks(self, leaf: Array, leaves: int) -> tuple[Array, Array, Array]:
+        """Weights (items, b, groups · l) and ``index`` (items, b, t) of all blocks, and those (items, r) of leaves."""
+        xp, items = self.xp, leaf.shape[0]
+        groups, _, length = self.by_group.shape[-3:]
+        shares = xp.reshape(xp.moveaxis(self.by_group, -2, -3), (items, -1, groups * length))
+        index = xp.reshape(self.index, (items, -1, self.index.shape[-1]))
+        return shares, index, leaf // (leaves // shares.shape[-2])
 
 
 @dataclass(frozen=True)
@@ -235,6 +256,14 @@ class _Part:
 
     def rows(self, xp: Any, ranks: Array, scale: float) -> Array:
         """Rows (items, r, n) of Ŝ, of the queries of these numbers (items, r)."""
+        return self.faced.values.spread(*self._softmax(xp, ranks, scale), self.queries.shape[1])
+
+    def at(self, xp: Any, ranks: Array, keys: Array, scale: float) -> Array:
+        """Entries (items, r) of Ŝ, of the queries and the keys of these numbers (items, r)."""
+        return self.faced.values.at(*self._softmax(xp, ranks, scale), self.queries.shape[1], keys)
+
+    def _softmax(self, xp: Any, ranks: Array, scale: float) -> tuple[Array, Array]:
+        """Weights (items, r, s) of what some queries face, and the numbers (items, r) of their leaves."""
         items, leaves, length, _ = self.queries.shape
         number = xp.arange(leaves, dtype=xp.int64, device=device_of(ranks))[:, None, None]
         number = self.arranged.joined(xp, xp.broadcast_to(number, (items, leaves, length, 1)))
@@ -244,7 +273,7 @@ class _Part:
         k = take_rows(xp.reshape(self.faced.k, (items, leaves, faced * d)), leaf)
         k = xp.reshape(k, (*leaf.shape, faced, d))
         scores = (k @ (q * scale)[..., None])[..., 0] + take_rows(self.faced.bias, leaf)
-        return self.faced.values.spread(masked_softmax(scores), leaf, leaves)
+        return masked_softmax(scores), leaf
 
 
 @dataclass(frozen=True)

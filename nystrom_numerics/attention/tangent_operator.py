@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.attention.arguments import product_form, tokens_of
-from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase
-from nystrom_numerics.attention.padding import equal_lengths, put_back, real_first
+from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
+from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
 from nystrom_numerics.attention.tangent import _Level, _options, _Part, _parts
 from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
 from nystrom_numerics.brief import brief
@@ -85,11 +85,7 @@ class _TangentOperator(OperatorBase):
     def _rows(self, at: Array) -> Array:
         """Cost: r (near + groups) kernel entries; memory O(b n_k + r (near + groups) d), an item."""
         xp = tokens_of(q=self.q)
-        keys, queries = self._flat(xp, self.key_mask), self._flat(xp, self.query_mask)
-        rank = at[None, :]
-        if queries is not None:
-            rank = xp.clip(xp.take(rank_of(xp, queries), at, axis=-1), min=0)
-        rank = xp.broadcast_to(rank, (prod(self._batch), at.shape[0]))
+        keys, rank = self._flat(xp, self.key_mask), self._ranks(xp, self.query_mask, at)
 
         def read(built: _Built) -> Array:
             some = self._of(xp, built, rank)
@@ -99,6 +95,43 @@ class _TangentOperator(OperatorBase):
         out = self._each(xp, read, self.k.shape[-2], at.shape[0])
         out = transpose(out if keys is None else put_back(xp, out, keys))
         return xp.reshape(out, (*self._batch, *out.shape[-2:]))
+
+    def diagonal(self) -> Array:
+        """As :class:`AttentionOperator` says.
+
+        Cost: n (near + groups) kernel entries; memory O(n) and 256 times what a row takes but for n_k.
+        """
+        xp, parts = tokens_of(q=self.q), []
+        for part in blocks(min(self.shape[-2:]), SEEN):
+            at = xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(self.q))
+            entries = hide(
+                xp, self._masked(self._entries_at(xp, at)[..., None], at), self._key_mask_at(xp, at)
+            )
+            parts.append(self._ungrouped(entries)[..., 0])
+        return xp.concat(parts, axis=-1)
+
+    def _key_mask_at(self, xp: Any, at: Array) -> Array | None:
+        return None if self.key_mask is None else xp.take(self.key_mask, at, axis=-1)
+
+    def _entries_at(self, xp: Any, at: Array) -> Array:
+        """Entries (..., r) of queries and keys of these numbers; what masked ones have does not matter."""
+        ranks, keys = (self._ranks(xp, mask, at) for mask in (self.query_mask, self.key_mask))
+
+        def read(built: _Built) -> Array:
+            of_q, of_k = (self._of(xp, built, x) for x in (ranks, keys))
+            found = [
+                part.at(xp, of_q[of, ...], of_k[of, ...], self.scale)[..., None] for of, part in built.parts
+            ]
+            return _joined(xp, found)
+
+        return xp.reshape(self._each(xp, read, at.shape[0], 1), (*self._batch, at.shape[0]))
+
+    def _ranks(self, xp: Any, mask: Array | None, at: Array) -> Array:
+        """Which of its real tokens each of these is in every item (items, r); a real one where it is none."""
+        mask, rank = self._flat(xp, mask), at[None, :]
+        if mask is not None:
+            rank = xp.clip(xp.take(rank_of(xp, mask), at, axis=-1), min=0)
+        return xp.broadcast_to(rank, (prod(self._batch), at.shape[0]))
 
     def _each(self, xp: Any, made: Callable[[_Built], Array], length: int, width: int) -> Array:
         """What is made of all items, each filled up to ``length``; zeros (length, width) of those without tokens."""
@@ -150,7 +183,8 @@ def tangent_operator(
     Notes
     -----
     Memory: O(b (n_k + (near + groups) d)) an item, held as long as the operator.  Cost of r rows: r (near + groups)
-    kernel entries and O(r n_k) sums; of columns, that of ``apply`` to as many values; the diagonal costs all rows.
+    kernel entries and O(r n_k) sums; of the diagonal, n (near + groups) entries; of columns, that of ``apply`` to as
+    many values.
 
     Examples
     --------
