@@ -6,16 +6,19 @@ from nystrom_numerics.attention.certificate import (
     certify_operator,
     certify_rows,
 )
-from nystrom_numerics.attention.exact import exact
+from nystrom_numerics.attention.exact import exact, exact_operator
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
-from nystrom_numerics.attention.near_field import near_field
-from nystrom_numerics.attention.normalised import normalised
+from nystrom_numerics.attention.near_field import near_field, near_field_operator
+from nystrom_numerics.attention.normalised import normalised, normalised_operator
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
+from nystrom_numerics.attention.operators import AttentionOperator
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.tangent import tangent
+from nystrom_numerics.attention.tangent_operator import tangent_operator
 
 __all__ = [
     "AttentionCertificate",
+    "AttentionOperator",
     "LiftBounds",
     "NystromOperator",
     "Pinv",
@@ -23,11 +26,15 @@ __all__ = [
     "certify_operator",
     "certify_rows",
     "exact",
+    "exact_operator",
     "near_field",
+    "near_field_operator",
     "normalised",
+    "normalised_operator",
     "nystrom",
     "nystrom_operator",
     "psd_lift",
     "ridge",
     "tangent",
+    "tangent_operator",
 ]

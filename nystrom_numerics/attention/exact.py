@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from nystrom_numerics.attention.arguments import check_arguments
+from dataclasses import dataclass
+from typing import Any
+
+from nystrom_numerics.attention.arguments import check_arguments, product_form, tokens_of
+from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.streaming import stream
-from nystrom_numerics.backend import Array
+from nystrom_numerics.backend import Array, compute_dtype
+from nystrom_numerics.brief import brief
+from nystrom_numerics.linalg import masked_softmax, transpose
 
-__all__ = ["exact"]
+__all__ = ["exact", "exact_operator"]
 
 
 def exact(
@@ -71,8 +77,96 @@ def exact(
     a = check_arguments(
         q, k, v, scale=scale, key_mask=key_mask, attn_mask=attn_mask, check_finite=check_finite
     )
-    xp, whole = a.xp, a.xp.all(a.xp.isfinite(q), axis=-1)
-    k, v = (hide(xp, x, a.key_mask) for x in (k, v))
-    out = stream(xp, hide(xp, q, whole), k, v, a.key_mask, a.bias, a.scale)
-    out = xp.where(whole[..., None], out, xp.nan)
-    return xp.astype(hide(xp, out, a.row_mask), v.dtype, copy=False)
+    k, v = (hide(a.xp, x, a.key_mask) for x in (k, v))
+    return hide(a.xp, _attend(a.xp, q, k, v, a.key_mask, a.bias, a.scale), a.row_mask)
+
+
+def _attend(
+    xp: Any, q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
+) -> Array:
+    """In the dtype of the values; NaN for queries that are not finite."""
+    whole = xp.all(xp.isfinite(q), axis=-1)
+    out = stream(xp, hide(xp, q, whole), k, v, mask, bias, scale)
+    return xp.astype(xp.where(whole[..., None], out, xp.nan), v.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class _ExactOperator(OperatorBase):
+    q: Array
+    k: Array
+    key_mask: Array | None
+    query_mask: Array | None
+    scale: float
+    grouped: bool
+
+    __repr__ = brief
+
+    @property
+    def entries(self) -> int:
+        """n_q n_k."""
+        return int(self.q.shape[-2] * self.k.shape[-2])
+
+    def apply(self, v: Array, /) -> Array:
+        """As :func:`exact` and :class:`AttentionOperator` say."""
+        xp, v = self._values(v)
+        return self._ungrouped(
+            self._masked(_attend(xp, self.q, self.k, v, self.key_mask, None, self.scale), None)
+        )
+
+    def _rows(self, at: Array) -> Array:
+        xp = tokens_of(q=self.q)
+        dtype = compute_dtype(xp, self.q.dtype)
+        q, k = (xp.astype(x, dtype, copy=False) for x in (xp.take(self.q, at, axis=-2), self.k))
+        mask = None if self.key_mask is None else self.key_mask[..., None, :]
+        return masked_softmax((q * self.scale) @ transpose(k), mask)
+
+
+def exact_operator(
+    q: Array,
+    k: Array,
+    /,
+    *,
+    key_mask: Array | None = None,
+    query_mask: Array | None = None,
+    scale: float | None = None,
+    grouped: bool = False,
+    check_finite: bool = False,
+) -> AttentionOperator:
+    r"""Exact softmax attention as an :class:`~nystrom_numerics.attention.AttentionOperator`, of which no row is kept.
+
+    Parameters
+    ----------
+    q, k, key_mask, scale, check_finite
+        As in :func:`exact`.
+    query_mask, grouped
+        As in :func:`~nystrom_numerics.attention.nystrom`; masked queries give zeros.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: ``apply`` that of :func:`exact`; r n_k kernel entries for r rows, n_q n_k for columns and the diagonal, of
+    which 256 rows are held.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k = np.random.default_rng(0).standard_normal((2, 5, 4))
+    >>> bool(np.allclose(attention.exact_operator(q, k).rows([3, 1]).sum(axis=-1), 1))
+    True
+    """
+    a, q, k, _ = product_form(
+        q,
+        k,
+        scale=scale,
+        key_mask=key_mask,
+        query_mask=query_mask,
+        attn_mask=None,
+        grouped=grouped,
+        check_finite=check_finite,
+    )
+    return _ExactOperator(q, k, a.key_mask, a.query_mask, a.scale, grouped)

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nystrom_numerics.arguments import require_callable, require_instance
 from nystrom_numerics.attention.arguments import (
     Arguments,
-    group_heads,
     product_form,
     tokens_of,
     ungroup,
 )
+from nystrom_numerics.attention.operators import OperatorBase, blocks
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.placing import core_scores, place_landmarks, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, broadcast_shapes, floating, namespace, require_matrix
+from nystrom_numerics.backend import Array, compute_dtype, device_of, namespace
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
-from nystrom_numerics.linalg import masked_softmax
+from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import PinvResult, Solver
 
 __all__ = ["NystromOperator", "Pinv", "nystrom", "nystrom_operator"]
@@ -37,7 +37,7 @@ Pinv: TypeAlias = Callable[[Array], PinvResult]
 
 
 @dataclass(frozen=True)
-class NystromOperator:
+class NystromOperator(OperatorBase):
     r"""The matrix :math:`\hat S = F Z B`, never formed: apply it to values.
 
     Attributes
@@ -91,15 +91,8 @@ class NystromOperator:
         DTypeError, DeviceError, NamespaceError, ShapeError
             ``v`` is no floating array of as many tokens as the keys, or its leading axes do not broadcast.
         """
-        xp = tokens_of(q=self.q, v=v)
-        floating(xp, v=v)
-        require_matrix("v", v)
-        if v.ndim < 2 or v.shape[-2] != self.k.shape[-2]:
-            raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape (..., {self.k.shape[-2]}, d_v)")
-        if self.grouped:
-            v = group_heads("v", v, self.q.shape[-4] * self.q.shape[-3], self.k.shape[-4], 2)
-        broadcast_shapes(core=tuple(self.core.shape[:-2]), v=tuple(v.shape[:-2]))
-        storage, v = v.dtype, hide(xp, v, self.key_mask)
+        xp, v = self._values(v)
+        storage = v.dtype
         p = attend(xp, self.query_landmarks, self.k, v, self.key_mask, self.bias, self.scale)
         if self.pinv is None:
             w = solve_core(self.core, p, self.solver)
@@ -111,6 +104,56 @@ class NystromOperator:
             out = xp.where(self.row_mask[..., None], out, xp.zeros_like(out))
         out = xp.astype(out, storage, copy=False)
         return ungroup(out) if self.grouped else out
+
+    @property
+    def entries(self) -> int:
+        """Kernel entries of one head: (n_q + m_q) m_k + n_k m_q."""
+        m_q, m_k = self.core.shape[-2:]
+        return int((self.q.shape[-2] + m_q) * m_k + self.k.shape[-2] * m_q)
+
+    def diagonal(self) -> Array:
+        """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number; see ``rows``.
+
+        Cost: (n_q + n_k) m kernel entries; memory O(n_k m), B being held, and some rows of F.
+        """
+        xp, most = tokens_of(q=self.q), min(self.q.shape[-2], self.k.shape[-2])
+        z, right, parts = self._inverse(xp), self._right(xp), []
+        for part in blocks(most):
+            at = xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(self.q))
+            columns = transpose(right[..., part])
+            entries = xp.sum((self._left(xp, at) @ z) * columns, axis=-1)[..., None]
+            parts.append(self._ungrouped(self._masked(entries, at))[..., 0])
+        return xp.concat(parts, axis=-1)
+
+    def _rows(self, at: Array) -> Array:
+        """Cost: (r + n_k) m kernel entries; memory O((r + m) n_k), B being held."""
+        xp = tokens_of(q=self.q)
+        return self._left(xp, at) @ self._inverse(xp) @ self._right(xp)
+
+    def _left(self, xp: Any, at: Array) -> Array:
+        """Rows of F (..., r, m_k), zero for queries that may see no key."""
+        q = xp.take(self.q, at, axis=-2)
+        q = xp.astype(q, compute_dtype(xp, q.dtype), copy=False) * self.scale
+        scores = q @ transpose(self.key_landmarks)
+        if self.key_bias is not None:
+            scores = scores + self.key_bias[..., None, :]
+        f = masked_softmax(scores, None if self.key_valid is None else self.key_valid[..., None, :])
+        return f if self.row_mask is None else hide(xp, f, xp.take(self.row_mask, at, axis=-1))
+
+    def _right(self, xp: Any) -> Array:
+        """B (..., m_q, n_k)."""
+        k = xp.astype(self.k, self.query_landmarks.dtype, copy=False)
+        scores = (self.query_landmarks * self.scale) @ transpose(k)
+        if self.bias is not None:
+            scores = scores + self.bias
+        return masked_softmax(scores, None if self.key_mask is None else self.key_mask[..., None, :])
+
+    def _inverse(self, xp: Any) -> Array:
+        """Z (..., m_k, m_q)."""
+        if self.pinv is not None:
+            return xp.astype(self.pinv.value, self.core.dtype, copy=False)
+        eye = xp.eye(self.core.shape[-2], dtype=self.core.dtype, device=device_of(self.core))
+        return solve_core(self.core, xp.broadcast_to(eye, (*self.core.shape[:-2], *eye.shape)), self.solver)
 
 
 def nystrom_operator(

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.attention.nystrom import NystromOperator
+from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
-from nystrom_numerics.backend import Array, default_block, device_of, from_numpy, to_numpy
+from nystrom_numerics.backend import Array, device_of, from_numpy, to_numpy
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import solve
 
-__all__ = ["NEIGHBOURS", "OperatorRows", "blocks", "take_real", "without_padding"]
+__all__ = ["NEIGHBOURS", "OperatorRows", "take_real", "without_padding"]
 
 NEIGHBOURS = (-2, -1, 0, 1, 2)
 """Columns beside the diagonal in which trained heads like to err, as they do in the first and the last."""
@@ -157,9 +158,3 @@ def _inverse(xp: Any, operator: NystromOperator) -> Array:
     core = operator.core
     eye = xp.eye(core.shape[-2], dtype=core.dtype, device=device_of(core))
     return solve(core, eye, method=operator.solver).value
-
-
-def blocks(n: int, step: int | None = None) -> list[slice]:
-    """An axis of n in slices of one block."""
-    step = default_block(n) if step is None else step
-    return [slice(i, min(i + step, n)) for i in range(0, n, step)]

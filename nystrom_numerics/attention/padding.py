@@ -12,7 +12,7 @@ from nystrom_numerics.backend import Array, device_of, from_numpy, to_numpy
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import rank_of, real_tokens
 
-__all__ = ["by_length", "hide", "put_back", "real_first"]
+__all__ = ["by_length", "equal_lengths", "hide", "put_back", "real_first"]
 
 
 def hide(xp: Any, x: Array, mask: Array | None) -> Array:
@@ -39,6 +39,23 @@ def put_back(xp: Any, x: Array, mask: Array) -> Array:
     return hide(xp, take_rows(x, xp.broadcast_to(rank, x.shape[:-1])), mask)
 
 
+def equal_lengths(
+    xp: Any, q: Array, k: Array, query_mask: Array | None, key_mask: Array | None
+) -> list[tuple[np.ndarray[Any, Any], int, int]]:
+    """Which items of q and k (items, n, d) have as many real queries and keys as one another, and how many.
+
+    One synchronisation.
+    """
+    counts = [
+        np.full(x.shape[0], x.shape[-2]) if mask is None else to_numpy(xp.count_nonzero(mask, axis=-1))
+        for x, mask in ((q, query_mask), (k, key_mask))
+    ]
+    return [
+        (np.flatnonzero((counts[0] == queries) & (counts[1] == keys)), queries, keys)
+        for queries, keys in np.unique(np.stack(counts), axis=1).T.tolist()
+    ]
+
+
 def by_length(
     xp: Any,
     attend: Callable[[Array, Array, Array], Array],
@@ -62,13 +79,6 @@ def by_length(
         return xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-tail:])), (items, *x.shape[-tail:]))
 
     q, k, v = (flat(x, 2) for x in (q, k, v))
-    counts = []
-    for x, mask in ((q, query_mask), (k, key_mask)):
-        counts.append(
-            np.full(items, x.shape[-2])
-            if mask is None
-            else to_numpy(xp.count_nonzero(flat(mask, 1), axis=-1))
-        )
     if query_mask is not None:
         query_mask = flat(query_mask, 1)
         q = real_first(xp, q, query_mask)
@@ -76,8 +86,7 @@ def by_length(
         key_mask = flat(key_mask, 1)
         k, v = (real_first(xp, x, key_mask) for x in (k, v))
     parts, places = [], []
-    for queries, keys in np.unique(np.stack(counts), axis=1).T.tolist():
-        same = np.flatnonzero((counts[0] == queries) & (counts[1] == keys))
+    for same, queries, keys in equal_lengths(xp, q, k, query_mask, key_mask):
         places.append(same)
         chosen = from_numpy(xp, same, q)
         some, near, values = (xp.take(x, chosen, axis=0) for x in (q, k, v))

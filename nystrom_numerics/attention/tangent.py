@@ -2,7 +2,7 @@ r"""Tangent attention: near keys exactly, groups of far keys by the tangent of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, inf, prod
 from typing import Any
@@ -14,10 +14,19 @@ from nystrom_numerics.attention.arguments import product_form, ungroup
 from nystrom_numerics.attention.arrangement import Arrangement, arrange, directions
 from nystrom_numerics.attention.padding import by_length, hide
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, compute_dtype, filled_at, items_at_once, largest, still
+from nystrom_numerics.backend import (
+    Array,
+    compute_dtype,
+    device_of,
+    filled_at,
+    items_at_once,
+    largest,
+    still,
+    sum_by_label,
+)
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks.result import take_rows
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.linalg import masked_softmax, transpose
 
 __all__ = ["tangent"]
 
@@ -134,9 +143,7 @@ def tangent(
     >>> bool(np.linalg.norm(tangents - s) < np.linalg.norm(landmarks - s) / 5)
     True
     """
-    levels = _levels(blocks, groups, candidates)
-    near = require_count("near", near)
-    position = require_number("position", position, lambda x: x >= 0, "a number of at least 0, or infinity")
+    levels, near, position = _options(blocks, near, groups, candidates, position)
     a, q, k, v = product_form(
         q,
         k,
@@ -172,7 +179,101 @@ class _Faced:
 
     k: Array
     bias: Array
-    values: Callable[[Array], Array]
+    values: Any
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The values that blocks face, of those of the keys, and back: ``index`` (..., b, t) are the slots of the keys that
+    blocks keep or hand on to ``inner``, ``by_group`` (..., groups, b, l) the weights in all others.
+    """
+
+    xp: Any
+    grouped: Arrangement
+    index: Array
+    by_group: Array
+    inner: Any = None
+
+    def __call__(self, v: Array) -> Array:
+        xp, v = self.xp, self.grouped.cut(self.xp, v)
+        kept = take_rows(_flat(xp, v)[..., None, :, :], self.index)
+        far = xp.moveaxis(self.by_group @ v, -3, -2)
+        if self.inner is None:
+            return xp.concat([kept, far], axis=-2)
+        return _joined(xp, self.inner(kept), far)
+
+    def spread(self, weights: Array, leaf: Array, leaves: int) -> Array:
+        """Weights (items, r, s) of what leaves face on keys (items, r, n); the numbers (items, r) of the leaves."""
+        xp, (items, rows) = self.xp, leaf.shape
+        groups, _, length = self.by_group.shape[-3:]
+        shares, index, block = self._of_blocks(leaf, leaves)
+        kept, far = weights[..., :-groups], weights[..., -groups:]
+        if self.inner is not None:
+            kept = self.inner.spread(kept, leaf, leaves)
+        slots = xp.reshape(take_rows(shares, block), (items, rows, groups, length)) * far[..., None]
+        slots = xp.reshape(slots, (items, rows, groups * length))
+        slots = slots + sum_by_label(kept[..., None], take_rows(index, block), groups * length)[0][..., 0]
+        slots = xp.reshape(slots, (items, rows, groups, length))
+        return transpose(self.grouped.joined(xp, xp.moveaxis(slots, 1, -1)))
+
+    def at(self, weights: Array, leaf: Array, leaves: int, key: Array) -> Array:
+        """What :meth:`spread` gives to one key (items, r) of each row."""
+        xp, items = self.xp, leaf.shape[0]
+        groups, _, length = self.by_group.shape[-3:]
+        shares, index, block = self._of_blocks(leaf, leaves)
+        kept, far = weights[..., :-groups], weights[..., -groups:]
+        slots = xp.arange(groups * length, dtype=xp.int64, device=device_of(leaf))
+        slots = xp.broadcast_to(xp.reshape(slots, (groups, length, 1)), (items, groups, length, 1))
+        slot = xp.take_along_axis(self.grouped.joined(xp, slots)[..., 0], key, axis=-1)
+        same = take_rows(index, block) == slot[..., None]
+        if self.inner is None:
+            found = xp.sum(xp.where(same, kept, 0.0), axis=-1)
+        else:
+            place = xp.argmax(xp.astype(same, xp.int8), axis=-1)
+            found = xp.where(xp.any(same, axis=-1), self.inner.at(kept, leaf, leaves, place), 0.0)
+        share = xp.take_along_axis(xp.reshape(shares, (items, -1)), block * (groups * length) + slot, axis=-1)
+        return found + share * xp.take_along_axis(far, (slot // length)[..., None], axis=-1)[..., 0]
+
+    def _of_blocks(self, leaf: Array, leaves: int) -> tuple[Array, Array, Array]:
+        """Weights (items, b, groups · l) and ``index`` (items, b, t) of all blocks, and those (items, r) of leaves."""
+        xp, items = self.xp, leaf.shape[0]
+        groups, _, length = self.by_group.shape[-3:]
+        shares = xp.reshape(xp.moveaxis(self.by_group, -2, -3), (items, -1, groups * length))
+        index = xp.reshape(self.index, (items, -1, self.index.shape[-1]))
+        return shares, index, leaf // (leaves // shares.shape[-2])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some items: their queries in leaves (items, leaves, l, d), where these stood, and what leaves face."""
+
+    queries: Array
+    arranged: Arrangement
+    faced: _Faced
+
+    def apply(self, xp: Any, v: Array, scale: float) -> Array:
+        return self.arranged.joined(xp, _answers(xp, self.queries, self.faced, v, scale))
+
+    def rows(self, xp: Any, ranks: Array, scale: float) -> Array:
+        """Rows (items, r, n) of Ŝ, of the queries of these numbers (items, r)."""
+        return self.faced.values.spread(*self._softmax(xp, ranks, scale), self.queries.shape[1])
+
+    def at(self, xp: Any, ranks: Array, keys: Array, scale: float) -> Array:
+        """Entries (items, r) of Ŝ, of the queries and the keys of these numbers (items, r)."""
+        return self.faced.values.at(*self._softmax(xp, ranks, scale), self.queries.shape[1], keys)
+
+    def _softmax(self, xp: Any, ranks: Array, scale: float) -> tuple[Array, Array]:
+        """Weights (items, r, s) of what some queries face, and the numbers (items, r) of their leaves."""
+        items, leaves, length, _ = self.queries.shape
+        number = xp.arange(leaves, dtype=xp.int64, device=device_of(ranks))[:, None, None]
+        number = self.arranged.joined(xp, xp.broadcast_to(number, (items, leaves, length, 1)))
+        leaf = xp.take_along_axis(number[..., 0], ranks, axis=-1)
+        q = take_rows(self.arranged.joined(xp, self.queries), ranks)
+        *_, faced, d = self.faced.k.shape
+        k = take_rows(xp.reshape(self.faced.k, (items, leaves, faced * d)), leaf)
+        k = xp.reshape(k, (*leaf.shape, faced, d))
+        scores = (k @ (q * scale)[..., None])[..., 0] + take_rows(self.faced.bias, leaf)
+        return masked_softmax(scores), leaf
 
 
 @dataclass(frozen=True)
@@ -182,6 +283,20 @@ class _Level:
     blocks: int
     groups: int
     share: float
+
+
+def _options(
+    blocks: int | tuple[int, ...],
+    near: int,
+    groups: int | tuple[int, ...],
+    candidates: float,
+    position: float,
+) -> tuple[tuple[_Level, ...], int, float]:
+    """Checked: levels, near keys and the weight of position."""
+    levels = _levels(blocks, groups, candidates)
+    near = require_count("near", near)
+    position = require_number("position", position, lambda x: x >= 0, "a number of at least 0, or infinity")
+    return levels, near, position
 
 
 def _levels(
@@ -258,6 +373,17 @@ def _attend(
     q, k, v = (
         xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-2:])), (-1, *x.shape[-2:])) for x in (q, k, v)
     )
+    parts = [
+        part.apply(xp, v[of, ...], scale) for of, part in _parts(xp, q, k, levels, near, position, scale)
+    ]
+    out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+    return xp.reshape(out, (*batch, *out.shape[-2:]))
+
+
+def _parts(
+    xp: Any, q: Array, k: Array, levels: tuple[_Level, ...], near: int, position: float, scale: float
+) -> Iterator[tuple[slice, _Part]]:
+    """What queries face of keys (items, n, d), some items at a time: as many as a cache holds."""
     leaves = prod(level.blocks for level in levels)
     of_keys = _covariance(xp, still(k))
     if position == inf or q.shape[-2] <= leaves:
@@ -269,15 +395,13 @@ def _attend(
     pilot, within = queries.pilots(xp, levels[0].blocks)
     axes = directions(xp, within, of_keys)
     grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
-    some, parts = items_at_once(k), []
+    some = items_at_once(k)
     for i in range(0, k.shape[0], some):
         of = slice(i, min(i + some, k.shape[0]))
         asked = _Queries(queries.q[of, ...], queries.there)
         seen = (x[of, ...] for x in (pilot, k, axes, of_keys))
         faced = _facing(xp, asked, grouped[of], *seen, levels=levels, near=near, scale=scale)
-        parts.append(arranged[of].joined(xp, _answers(xp, asked.q, faced, v[of, ...], scale)))
-    out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
-    return xp.reshape(out, (*batch, *out.shape[-2:]))
+        yield of, _Part(asked.q, arranged[of], faced)
 
 
 def _answers(xp: Any, q: Array, faced: _Faced, v: Array, scale: float) -> Array:
@@ -328,14 +452,9 @@ def _facing(
     beta = beta - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
     near_k = take_rows(flat[..., None, :, :], index)
 
-    def values(v: Array) -> tuple[Array, Array]:
-        """Those of the keys handed on (..., blocks, t, w) and of the groups (..., blocks, groups, w)."""
-        v = grouped.cut(xp, v)
-        return take_rows(_flat(xp, v)[..., None, :, :], index), xp.moveaxis(by_group @ v, -3, -2)
-
     if not below:
         bias = xp.concat([xp.zeros_like(near_k[..., 0]), beta], axis=-1)
-        return _Faced(xp.concat([near_k, mu], axis=-2), bias, lambda v: xp.concat(values(v), axis=-2))
+        return _Faced(xp.concat([near_k, mu], axis=-2), bias, _Values(xp, grouped, index, by_group))
     leaves = queries.below(xp, level.blocks)
     inner_pilot, within = leaves.pilots(xp, below[0].blocks)
     of_keys = of_keys[..., None, :, :]
@@ -352,18 +471,16 @@ def _facing(
         scale=scale,
     )
 
-    def joined(inner: Array, far: Array) -> Array:
-        """What leaves face of their own (..., blocks, leaves, s, w), and what all of a block do (..., blocks, g, w)."""
-        far = xp.broadcast_to(far[..., None, :, :], (*inner.shape[:-2], *far.shape[-2:]))
-        both = xp.concat([inner, far], axis=-2)
-        return xp.reshape(both, (*both.shape[:-4], both.shape[-4] * both.shape[-3], *both.shape[-2:]))
+    bias = _joined(xp, inner.bias[..., None], beta[..., None])[..., 0]
+    values = _Values(xp, grouped, index, by_group, inner.values)
+    return _Faced(_joined(xp, inner.k, mu), bias, values)
 
-    def all_values(v: Array) -> Array:
-        handed_on, of_groups = values(v)
-        return joined(inner.values(handed_on), of_groups)
 
-    bias = joined(inner.bias[..., None], beta[..., None])[..., 0]
-    return _Faced(joined(inner.k, mu), bias, all_values)
+def _joined(xp: Any, inner: Array, far: Array) -> Array:
+    """What leaves face of their own (..., blocks, leaves, s, w), and what all of a block do (..., blocks, g, w)."""
+    far = xp.broadcast_to(far[..., None, :, :], (*inner.shape[:-2], *far.shape[-2:]))
+    both = xp.concat([inner, far], axis=-2)
+    return xp.reshape(both, (*both.shape[:-4], both.shape[-4] * both.shape[-3], *both.shape[-2:]))
 
 
 def _flat(xp: Any, x: Array) -> Array:

@@ -721,7 +721,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "NystromFactor": "factor",
     "NystromFactor | CrossFactor": "factor",
     "Spectrum": "spectrum",
-    "NystromOperator": "attention operator",
+    "AttentionOperator": "attention operator",
     "Norm": "norm",
     "Side": "side",
     "Sequence[Step]": "steps",
@@ -767,7 +767,9 @@ EXCEPTIONS: dict[str, str] = {
     "bounds.additive_weighted.m": "landmarks, with repetition",
     "bounds.xnystrace.matvecs": "landmarks",
     "bounds.xtrace.matvecs": "multiple of 2",
-    "attention.normalised.guard": "at least 0 or infinite",
+    **dict.fromkeys(
+        ("attention.normalised.guard", "attention.normalised_operator.guard"), "at least 0 or infinite"
+    ),
     "attention.nystrom_operator.solver": "callable, kept",
     "integrations.transformers.register_with_transformers.m": "count",
     **{
