@@ -39,7 +39,11 @@ class AttentionOperator(Protocol):
 
     ``q`` (..., n_q, d) and ``k`` (..., n_k, d) are zero where ``query_mask`` (..., n_q) and ``key_mask`` (..., n_k),
     or None, are false; with ``scale`` they give the S that Ŝ stands for.  With ``grouped`` heads both have two axes of
-    heads: groups, and their members.  Rows of masked queries and columns of masked keys are zero.
+    heads: groups, and their members; what is read has one.  Rows of masked queries and columns of masked keys are zero
+    where they are read; what ``apply`` gives to masked queries is the estimator's own affair.
+
+    Made by :func:`exact_operator`, :func:`nystrom_operator`, :func:`tangent_operator`, :func:`normalised_operator` and
+    :func:`near_field_operator`; an object of any class that has all of this is one too.
     """
 
     @property
