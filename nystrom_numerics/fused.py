@@ -100,10 +100,12 @@ def _with_bias(q: Array, k: Array, v: Array, bias: Array, scale: float) -> Array
         x = x.expand(*batch, *x.shape[-2:])
         return x.reshape(prod(batch[:-1]), batch[-1] if batch else 1, *x.shape[-2:])
 
-    wide = (
-        torch.nn.functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x for x in (q, k, v)
+    def padded(x: Array) -> Array:
+        return lay(torch.nn.functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x)
+
+    out = torch.nn.functional.scaled_dot_product_attention(
+        padded(q), padded(k), padded(v), attn_mask=lay(bias), scale=scale
     )
-    out = torch.nn.functional.scaled_dot_product_attention(*map(lay, wide), attn_mask=lay(bias), scale=scale)
     return out[..., : v.shape[-1]].reshape(*batch, q.shape[-2], v.shape[-1])
 
 

@@ -181,11 +181,7 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     causal = part.pivot_table(index=["layer", "head"], columns="estimator", values="O")
     if CAUSAL in causal:
         causal = causal.dropna(subset=[CAUSAL])
-        found.append(
-            _better(
-                causal, CAUSAL, BLOCKS, "The past by tangents is better than the block alone"
-            )
-        )
+        found.append(_better(causal, CAUSAL, BLOCKS, "The past by tangents is better than the block alone"))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.arrangement import directions
 from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.attention.tangent import CAP, STEP, _covariance, _missed, _weights
+from nystrom_numerics.attention.tangent import CAP, STEP, covariance, group_weights, spread_missed
 from nystrom_numerics.backend import Array, compute_dtype, device_of, filled_at, largest, still
 from nystrom_numerics.errors import RangeError
 
@@ -165,10 +165,10 @@ def _missed_so_far(xp: Any, q: Array, k: Array, tokens: Array, first: int, last:
     before, keys = (xp.reshape(still(x[:, :first, ...]), (batch, first * block, d)) for x in (q, k))
     inside = xp.reshape(before, (batch, first, block, d))
     inside = inside - xp.mean(inside, axis=-2, keepdims=True)
-    within = _covariance(xp, xp.reshape(inside, before.shape))
-    axes = directions(xp, within, _covariance(xp, keys)) * scale
+    within = covariance(xp, xp.reshape(inside, before.shape))
+    axes = directions(xp, within, covariance(xp, keys)) * scale
     reached = tokens[: last * block // tokens.shape[-2], ...]
-    return _missed(xp, still(reached[..., :d]) @ axes, None)
+    return spread_missed(xp, still(reached[..., :d]) @ axes, None)
 
 
 def _past(
@@ -195,7 +195,7 @@ def _past(
     worth = still(scores) + xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))[..., None]
     index = largest(xp, by_block(worth), min(near, groups * group), STEP)
     log_weights = filled_at(xp, by_block(scores + xp.clip(missed / 2, max=CAP)[..., None]), index, -xp.inf)
-    weights, beta = _weights(xp, log_weights, groups)  # (b, groups, p, group), (b, p, groups)
+    weights, beta = group_weights(xp, log_weights, groups)  # (b, groups, p, group), (b, p, groups)
     means = xp.permute_dims(xp.moveaxis(weights, 1, 0) @ tokens, (1, 2, 0, 3))
     means = xp.where((beta > -xp.inf)[..., None], means, xp.zeros_like(means[..., :1]))
     beta = beta - xp.sum(means[..., :d] * pilot[..., None, :], axis=-1)
@@ -211,7 +211,8 @@ def _past(
 def _own_block(xp: Any, q: Array, k: Array, v: Array, scale: float) -> Array:
     """The first block: exact, there being nothing before it."""
     bias = _ahead(xp, q, q.shape[-2], 0)[None, None, ...]
-    return attend(xp, *(x[:, :1, ...] for x in (q, k, v)), None, bias, scale)
+    q, k, v = (x[:, :1, ...] for x in (q, k, v))
+    return attend(xp, q, k, v, None, bias, scale)
 
 
 def _attend(

@@ -385,11 +385,11 @@ def _parts(
 ) -> Iterator[tuple[slice, _Part]]:
     """What queries face of keys (items, n, d), some items at a time: as many as a cache holds."""
     leaves = prod(level.blocks for level in levels)
-    of_keys = _covariance(xp, still(k))
+    of_keys = covariance(xp, still(k))
     if position == inf or q.shape[-2] <= leaves:
         arranged = Arrangement(None, q.shape[-2], leaves)
     else:
-        axes = directions(xp, of_keys, _covariance(xp, still(q)))
+        axes = directions(xp, of_keys, covariance(xp, still(q)))
         arranged = arrange(xp, still(q), leaves, axes, position)
     queries = _Queries(arranged.cut(xp, q), arranged.there(xp, q))
     pilot, within = queries.pilots(xp, levels[0].blocks)
@@ -412,7 +412,7 @@ def _answers(xp: Any, q: Array, faced: _Faced, v: Array, scale: float) -> Array:
     return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
 
 
-def _covariance(xp: Any, x: Array) -> Array:
+def covariance(xp: Any, x: Array) -> Array:
     """Of tokens x (..., n, d), from evenly spaced ones: (..., d, d)."""
     some = x[..., :: -(-x.shape[-2] // SAMPLE), :]
     some = some - xp.mean(some, axis=-2, keepdims=True)
@@ -437,7 +437,7 @@ def _facing(
     exist = grouped.there(xp, k)
     k = grouped.cut(xp, k)  # (..., groups, l, d)
     flat = _flat(xp, k)
-    missed = xp.reshape(_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), flat.shape[:-1])
+    missed = xp.reshape(spread_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), flat.shape[:-1])
     scores = (pilot * scale) @ transpose(flat)  # (..., blocks, groups · l)
     worth = xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
     weights = xp.clip(missed / 2, max=CAP)
@@ -447,7 +447,7 @@ def _facing(
     handed = min(n, max(near, ceil(level.share * n)) if below else near)
     index = largest(xp, still(scores) + worth[..., None, :], handed, STEP)
     weights = filled_at(xp, scores + weights[..., None, :], index, -xp.inf)
-    by_group, beta = _weights(xp, weights, k.shape[-3])
+    by_group, beta = group_weights(xp, weights, k.shape[-3])
     mu = xp.moveaxis(by_group @ k, -3, -2)
     beta = beta - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
     near_k = take_rows(flat[..., None, :, :], index)
@@ -488,7 +488,7 @@ def _flat(xp: Any, x: Array) -> Array:
     return xp.reshape(x, (*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1]))
 
 
-def _missed(xp: Any, x: Array, exist: Array | None) -> Array:
+def spread_missed(xp: Any, x: Array, exist: Array | None) -> Array:
     """Squared distance (..., groups, l) of every x (..., groups, l, r) from the mean of its group."""
     if exist is None:
         mean = xp.mean(x, axis=-2, keepdims=True)
@@ -499,7 +499,7 @@ def _missed(xp: Any, x: Array, exist: Array | None) -> Array:
     return xp.sum(delta * delta, axis=-1)
 
 
-def _weights(xp: Any, log_weights: Array, groups: int) -> tuple[Array, Array]:
+def group_weights(xp: Any, log_weights: Array, groups: int) -> tuple[Array, Array]:
     """Weights of sum one (..., groups, b, l), and the logarithms of sums (..., b, groups), of (..., b, groups · l)."""
     *batch, b, n = log_weights.shape
     log_weights = xp.reshape(log_weights, (*batch, b, groups, n // groups))

@@ -198,16 +198,16 @@ def test_derivatives_by_finite_differences(options, monkeypatch):
     def value(arrays):
         return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
 
-    made, missed = [], module._missed
+    made, missed = [], module.spread_missed
 
     def kept(*args):
         made.append(missed(*args))
         return made[-1]
 
-    monkeypatch.setattr(module, "_missed", kept)
+    monkeypatch.setattr(module, "spread_missed", kept)
     found = torch.autograd.grad(value(arrays), arrays)
     held = cycle(tuple(made))
-    monkeypatch.setattr(module, "_missed", lambda *_: next(held))
+    monkeypatch.setattr(module, "spread_missed", lambda *_: next(held))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
