@@ -29,11 +29,13 @@ ALT = (
 )
 
 EXACT, NEAR = "exact", "exact near field, as many kernel entries"
+TANGENTS = "tangents, as many kernel entries"
 ESTIMATORS: dict[str, dict[str, Any]] = {
     "paper, six iterations": {"pinv": pinv.razavi},
     "paper's form, ridge (default)": {},
     "row-normalised": {"row_normalised": True},
     NEAR: {},  # fewer landmarks beside blocks of m
+    TANGENTS: {"tangent": True},
 }
 PAPER_M = 64
 SAME, AS_RANKED, AS_HEARD = (

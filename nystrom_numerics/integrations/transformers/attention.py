@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nystrom_numerics.attention import Pinv, causal, exact, near_field, normalised, nystrom
+from nystrom_numerics.attention import Pinv, causal, exact, near_field, normalised, nystrom, tangent
 from nystrom_numerics.integrations.transformers.masks import Pattern, Reading, RuleMask, read_entries
 from nystrom_numerics.integrations.transformers.refusals import unsupported
 from nystrom_numerics.landmarks import Strategy
@@ -34,6 +34,7 @@ class NystromAttentionFunction:
     solver: Solver
     pinv: Pinv | None
     leave_out_dropout: bool
+    tangent: bool = False
 
     def __call__(
         self,
@@ -136,8 +137,12 @@ class NystromAttentionFunction:
                 grouped=True,
             )
             return found
-        options: dict[str, Any] = {"landmarks": self.landmarks, "solver": self.solver, "grouped": True}
-        options |= {"key_mask": tokens, "query_mask": tokens, "scale": scale}
+        options: dict[str, Any] = {"key_mask": tokens, "query_mask": tokens, "scale": scale, "grouped": True}
+        if self.tangent:  # as many kernel entries as `nystrom` has
+            blocks, near, groups = (max(1, self.m * x // 4) for x in (2, 5, 1))
+            by_tangents: Tensor = tangent(q, k, v, blocks=blocks, near=near, groups=groups, **options)
+            return by_tangents
+        options |= {"landmarks": self.landmarks, "solver": self.solver}
         by = normalised if self.row_normalised else partial(nystrom, pinv=self.pinv)
         approximate: Tensor = by(q, k, v, self.m, **options)
         return approximate

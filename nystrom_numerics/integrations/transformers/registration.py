@@ -26,6 +26,7 @@ def register_with_transformers(
     m: int = 64,
     block: int | None = None,
     near: int | None = None,
+    tangent: bool = False,
     row_normalised: bool = False,
     landmarks: Strategy = segment_means,
     solver: Solver = ridge,
@@ -53,6 +54,9 @@ def register_with_transformers(
         Serve full attention by :func:`~nystrom_numerics.attention.near_field` with blocks of that length: on trained
         models far nearer to their own attention than ``nystrom``; ``near=p`` and ``m=p // 4 - 1`` take the kernel
         entries of ``nystrom`` with p landmarks.  Texts of at most ``near`` tokens are then exact too.
+    tangent : bool
+        Serve full attention by :func:`~nystrom_numerics.attention.tangent`, with the kernel entries of ``nystrom`` with
+        m landmarks: of all estimators here the nearest to a trained model's own attention.
     row_normalised : bool
         Use :func:`~nystrom_numerics.attention.normalised` in place of :func:`~nystrom_numerics.attention.nystrom`.
     landmarks, solver, pinv
@@ -67,7 +71,8 @@ def register_with_transformers(
         An option of another type: a ``landmarks``, ``solver`` or ``pinv`` that cannot be called, a flag that is none.
     RangeError
         A ``name`` as above; ``m``, ``block`` or ``near`` no integer of at least 1; a ``pinv`` together with ``block``,
-        ``near`` or ``row_normalised``; or ``near`` with landmarks other than segment means, or normalised rows.
+        ``near`` or ``row_normalised``; ``near`` with landmarks other than segment means, or normalised rows; or
+        ``tangent`` with an option of another estimator.
 
     Notes
     -----
@@ -91,7 +96,7 @@ def register_with_transformers(
     _require_name(name)
     m = require_count("m", m)
     block, near = (None if x is None else require_count(n, x) for n, x in (("block", block), ("near", near)))
-    row_normalised = require_flag("row_normalised", row_normalised)
+    row_normalised, tangent = require_flag("row_normalised", row_normalised), require_flag("tangent", tangent)
     for option, function in (("landmarks", landmarks), ("solver", solver)):
         require_callable(option, function)
     if pinv is not None:
@@ -102,10 +107,16 @@ def register_with_transformers(
         raise RangeError(
             "near", f"{near}", "segment means, and rows normalised by their near and far fields alone"
         )
+    others = {"near": near is not None, "row_normalised": row_normalised, "pinv": pinv is not None}
+    others |= {"landmarks": landmarks is not segment_means, "solver": solver is not ridge}
+    if tangent and any(others.values()):
+        given = ", ".join(f"`{option}`" for option, there in others.items() if there)
+        raise RangeError("tangent", f"True beside {given}", "no option of another estimator")
     attend = NystromAttentionFunction(
         m=m,
         block=block,
         near=near,
+        tangent=tangent,
         row_normalised=row_normalised,
         landmarks=landmarks,
         solver=solver,

@@ -218,6 +218,20 @@ def test_a_near_field(padded, solver):
     same(attend(near, q, k, v, mask), reference(q, k, v, hide(KEYS[:, :, None]) if padded else None))
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_tangents(padded):
+    """With the kernel entries of as many landmarks: half of m in pilots, 5/4 in near keys, a quarter in groups."""
+    q, k, v = qkv()
+    mask = rule(full, padding=LEFT if padded else None)
+    given = {"key_mask": LEFT[:, None], "query_mask": LEFT[:, None]} if padded else {}
+    options = {"blocks": max(1, M // 2), "near": 5 * M // 4, "groups": max(1, M // 4), "scale": SCALE}
+    got = attend(replace(PLAIN, tangent=True), q, k, v, mask)
+    same(got, ours.tangent(q, k, v, grouped=True, **options, **given).transpose(1, 2))
+    truth = reference(q, k, v, hide(LEFT[:, None, None]) if padded else None)
+    same(attend(replace(PLAIN, tangent=True, m=N), q, k, v, mask), truth)
+    assert (got - truth).abs().max() > 1e-6
+
+
 def causal_call(q, k, v, **options):
     out = ours.causal(
         q.reshape(B, G, H // G, N, D),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -61,6 +62,8 @@ def test_what_is_registered_are_the_options_given():
     assert registered("of_mine") == NystromAttentionFunction(
         64, None, 1, False, segment_means, solver, None, False
     )
+    register_with_transformers("of_mine", tangent=True)
+    assert registered("of_mine") == replace(registered(), tangent=True)
     register_with_transformers("of_mine", pinv=pinv.svd)
     assert registered("of_mine").pinv is pinv.svd
 
@@ -85,6 +88,7 @@ WRONG = {
     "block": NO_COUNT,
     "near": NO_COUNT,
     "row_normalised": NO_FLAG,
+    "tangent": NO_FLAG,
     "landmarks": (None, 3, "strided"),
     "solver": (None, 3, "ridge"),
     "pinv": (3, "svd"),
@@ -105,7 +109,7 @@ def test_wrong_values_are_named(option, value):
         caught.value,
         KindError
         if option in ("landmarks", "solver", "pinv")
-        or (value in NO_FLAG and option in ("row_normalised", "leave_out_dropout"))
+        or (value in NO_FLAG and option in ("row_normalised", "tangent", "leave_out_dropout"))
         else RangeError,
     )
     assert registered() is before
@@ -120,6 +124,11 @@ def test_wrong_values_are_named(option, value):
         ({"pinv": pinv.svd, "row_normalised": True}, "pinv"),
         ({"near": 4, "row_normalised": True}, "near"),
         ({"near": 4, "landmarks": strided}, "near"),
+        ({"tangent": True, "near": 4}, "tangent"),
+        ({"tangent": True, "row_normalised": True}, "tangent"),
+        ({"tangent": True, "landmarks": strided}, "tangent"),
+        ({"tangent": True, "solver": pinv.svd}, "tangent"),
+        ({"tangent": True, "pinv": pinv.svd}, "tangent"),
     ],
 )
 def test_options_that_exclude_each_other(options, argument):
