@@ -35,7 +35,7 @@ def applied(q, k, v, mask=None):
 CALLS = {
     "exact": lambda q, k, v, mask=None: exact(q, k, v, key_mask=mask),
     "exact, a mask of pairs": by_pairs,
-    "causal": lambda q, k, v, mask=None: causal(q, k, v, 3, block=4, key_mask=mask),
+    "causal": lambda q, k, v, mask=None: causal(q, k, v, block=4, near=3, key_mask=mask),
     "normalised": both(normalised, 3),
     "nystrom": both(nystrom, 3),
     "nystrom, the paper's core": both(nystrom, 3, pinv=pinv.razavi),
@@ -118,7 +118,7 @@ def test_causal_does_not_look_ahead_under_left_padding(left, rng):
     """Each place in turn holds something enormous: all outputs before it stay, those of padding are zero."""
     mask = np.arange(23) >= left
     x = [rng.standard_normal((23, w)) for w in (4, 4, 3)]
-    call = lambda *y: causal(*y, 3, block=4, key_mask=mask)  # noqa: E731
+    call = lambda *y: causal(*y, block=4, near=3, key_mask=mask)  # noqa: E731
     whole = call(*x)
     assert not whole[:left].any()
     for t in range(23):
