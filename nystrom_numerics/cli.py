@@ -30,6 +30,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the status stands, while the interpreter takes itself down
 
 
 def _run() -> None:
