@@ -21,7 +21,7 @@ report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
 
 test: $(READY)
-	$(MAKE) --jobs 2 --output-sync=target lint tests
+	$(MAKE) --jobs 2 lint tests
 
 tests: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

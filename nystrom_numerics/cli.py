@@ -31,7 +31,9 @@ def main() -> None:
         print("Stopped: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the status stands, while the interpreter takes itself down
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the status stands, while the interpreter takes itself down
 
 
 def _run() -> None:

@@ -15,6 +15,7 @@ from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.attention.tangent import CAP, STEP, covariance, group_weights, spread_missed
 from nystrom_numerics.backend import Array, compute_dtype, device_of, filled_at, largest, still
 from nystrom_numerics.errors import RangeError
+from nystrom_numerics.landmarks.result import take_rows
 
 __all__ = ["causal"]
 
@@ -85,7 +86,9 @@ def causal(
     -----
     Cost: block/2 + margin + near + n(1/block + 1/group)/2 kernel entries a token, of n/2 that exact causal attention
     takes, and n(2d + d_v)/block multiplications for the tangents.  Not linear: each block looks once at all its past,
-    with a constant 1/block + 1/group of the exact one's.  Memory beyond inputs and output: O(n(d + d_v)) an item.
+    with a constant 1/block + 1/group of the exact one's.  Eight blocks look at once, each at what the last of them has
+    before it, and the kernel sees masked pairs too.  Memory beyond inputs and output: O(n(d + d_v)) an item, and
+    8(d + d_v + block)(near + margin + block + n/group) for the eight.
 
     Error: nothing on the first block and its margin; then that of :func:`tangent`, and larger where the queries of a
     block want other keys than those before them did.  The claim ``estimators`` of the experiments measures it on real
@@ -107,7 +110,8 @@ def causal(
     True
     """
     block, near = require_count("block", block), require_count("near", near)
-    margin = block // 2 * (1 - block % 2) if margin is None else margin
+    if margin is None:
+        margin = 0 if block % 2 else block // 2
     margin = require_count("margin", margin, 0, block, of="`block`")
     shared = gcd(block, margin)
     if group is None:
@@ -201,10 +205,9 @@ def _past(
     beta = beta - xp.sum(means[..., :d] * pilot[..., None, :], axis=-1)
     item = xp.arange(batch, dtype=xp.int64, device=device_of(q))[:, None, None]
     place = (index // group * batch + item) * group + index % group
-    rows = xp.take(xp.reshape(tokens, (-1, tokens.shape[-1])), xp.reshape(place, (-1,)), axis=0)
-    of_near = xp.where(index < end[:, None], xp.zeros_like(beta[..., :1]), -xp.inf)
-    keys = xp.reshape(rows, (*index.shape, rows.shape[-1]))
-    keys = xp.where((of_near == 0)[..., None], keys, xp.zeros_like(keys[..., :1]))
+    keys, known = take_rows(xp.reshape(tokens, (-1, tokens.shape[-1])), place), index < end[:, None]
+    keys = xp.where(known[..., None], keys, xp.zeros_like(keys[..., :1]))
+    of_near = xp.where(known, xp.zeros_like(beta[..., :1]), -xp.inf)
     return xp.concat([keys, means], axis=-2), xp.concat([of_near, beta], axis=-1)
 
 

@@ -2,7 +2,7 @@ r"""One protocol for every approximate attention: the matrix :math:`\hat S`, rea
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -97,7 +97,7 @@ class AttentionOperator(Protocol):
         """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number."""
 
 
-class OperatorBase:
+class OperatorBase(ABC):
     """What operators share: the check of values and of indices, and columns and diagonal by what the others give."""
 
     q: Array
@@ -108,8 +108,9 @@ class OperatorBase:
 
     __repr__ = brief
 
+    @abstractmethod
     def apply(self, v: Array, /) -> Array:
-        raise NotImplementedError
+        r""":math:`\hat S V`, which each operator has of its own."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -143,7 +143,7 @@ def tangent(
     >>> bool(np.linalg.norm(tangents - s) < np.linalg.norm(landmarks - s) / 5)
     True
     """
-    levels, near, position = _options(blocks, near, groups, candidates, position)
+    levels, near, position = checked_sizes(blocks, near, groups, candidates, position)
     a, q, k, v = product_form(
         q,
         k,
@@ -244,7 +244,7 @@ class _Values:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Some items: their queries in leaves (items, leaves, l, d), where these stood, and what leaves face."""
 
     queries: Array
@@ -277,7 +277,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
     """Blocks of queries below a block of the level before, groups of keys, and the share of keys to hand on."""
 
     blocks: int
@@ -285,13 +285,13 @@ class _Level:
     share: float
 
 
-def _options(
+def checked_sizes(
     blocks: int | tuple[int, ...],
     near: int,
     groups: int | tuple[int, ...],
     candidates: float,
     position: float,
-) -> tuple[tuple[_Level, ...], int, float]:
+) -> tuple[tuple[Level, ...], int, float]:
     """Checked: levels, near keys and the weight of position."""
     levels = _levels(blocks, groups, candidates)
     near = require_count("near", near)
@@ -301,7 +301,7 @@ def _options(
 
 def _levels(
     blocks: int | tuple[int, ...], groups: int | tuple[int, ...], candidates: float
-) -> tuple[_Level, ...]:
+) -> tuple[Level, ...]:
     given = {
         name: x if isinstance(x, tuple) else (x,) for name, x in (("blocks", blocks), ("groups", groups))
     }
@@ -317,7 +317,7 @@ def _levels(
     before = (1, *of_queries[:-1])
     if any(b % a for a, b in zip(before, of_queries, strict=True)):
         raise RangeError("blocks", f"{of_queries}", "each number a multiple of the one before")
-    return tuple(_Level(b // a, g, share) for a, b, g in zip(before, of_queries, of_keys, strict=True))
+    return tuple(Level(b // a, g, share) for a, b, g in zip(before, of_queries, of_keys, strict=True))
 
 
 @dataclass(frozen=True)
@@ -364,7 +364,7 @@ def _attend(
     q: Array,
     k: Array,
     v: Array,
-    levels: tuple[_Level, ...],
+    levels: tuple[Level, ...],
     near: int,
     position: float,
     scale: float,
@@ -374,15 +374,15 @@ def _attend(
         xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-2:])), (-1, *x.shape[-2:])) for x in (q, k, v)
     )
     parts = [
-        part.apply(xp, v[of, ...], scale) for of, part in _parts(xp, q, k, levels, near, position, scale)
+        part.apply(xp, v[of, ...], scale) for of, part in parts_of(xp, q, k, levels, near, position, scale)
     ]
     out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
     return xp.reshape(out, (*batch, *out.shape[-2:]))
 
 
-def _parts(
-    xp: Any, q: Array, k: Array, levels: tuple[_Level, ...], near: int, position: float, scale: float
-) -> Iterator[tuple[slice, _Part]]:
+def parts_of(
+    xp: Any, q: Array, k: Array, levels: tuple[Level, ...], near: int, position: float, scale: float
+) -> Iterator[tuple[slice, Part]]:
     """What queries face of keys (items, n, d), some items at a time: as many as a cache holds."""
     leaves = prod(level.blocks for level in levels)
     of_keys = covariance(xp, still(k))
@@ -401,7 +401,7 @@ def _parts(
         asked = _Queries(queries.q[of, ...], queries.there)
         seen = (x[of, ...] for x in (pilot, k, axes, of_keys))
         faced = _facing(xp, asked, grouped[of], *seen, levels=levels, near=near, scale=scale)
-        yield of, _Part(asked.q, arranged[of], faced)
+        yield of, Part(asked.q, arranged[of], faced)
 
 
 def _answers(xp: Any, q: Array, faced: _Faced, v: Array, scale: float) -> Array:
@@ -428,7 +428,7 @@ def _facing(
     axes: Array,
     of_keys: Array,
     *,
-    levels: tuple[_Level, ...],
+    levels: tuple[Level, ...],
     near: int,
     scale: float,
 ) -> _Faced:

@@ -12,7 +12,7 @@ import numpy as np
 from nystrom_numerics.attention.arguments import product_form, tokens_of
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
-from nystrom_numerics.attention.tangent import _Level, _options, _Part, _parts
+from nystrom_numerics.attention.tangent import Level, Part, checked_sizes, parts_of
 from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of
@@ -28,7 +28,7 @@ class _Built:
     items: np.ndarray[Any, Any]
     queries: int
     keys: int
-    parts: tuple[tuple[slice, _Part], ...]
+    parts: tuple[tuple[slice, Part], ...]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def tangent_operator(
     >>> bool(np.allclose(made.rows([7, 90]) @ v, made.apply(v)[[7, 90]]))
     True
     """
-    levels, near, position = _options(blocks, near, groups, candidates, position)
+    levels, near, position = checked_sizes(blocks, near, groups, candidates, position)
     a, q, k, _ = product_form(
         q,
         k,
@@ -220,18 +220,18 @@ def tangent_operator(
     built, entries = [], 0
     lengths = equal_lengths(xp, of_q, of_k, *masks)
     for items, n_q, n_k in lengths:
-        parts: tuple[tuple[slice, _Part], ...] = ()
+        parts: tuple[tuple[slice, Part], ...] = ()
         if n_q and n_k:
             chosen = from_numpy(xp, items, q)
             some, seen = (x if len(lengths) == 1 else xp.take(x, chosen, axis=0) for x in (of_q, of_k))
             some, seen = some[:, :n_q, :], seen[:, :n_k, :]
-            parts = tuple(_parts(xp, some, seen, levels, near, position, a.scale))
+            parts = tuple(parts_of(xp, some, seen, levels, near, position, a.scale))
             entries = max(entries, _entries(parts[0][1], levels, n_q, n_k))
         built.append(_Built(items, n_q, n_k, parts))
     return _TangentOperator(q, k, a.key_mask, a.query_mask, a.scale, grouped, entries, tuple(built))
 
 
-def _entries(part: _Part, levels: tuple[_Level, ...], n_q: int, n_k: int) -> int:
+def _entries(part: Part, levels: tuple[Level, ...], n_q: int, n_k: int) -> int:
     """Pilots with the keys that they look at, and queries with what they face."""
     total, blocks, seen, values = n_q * part.faced.k.shape[-2], 1, n_k, part.faced.values
     for level in levels:

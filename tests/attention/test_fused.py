@@ -38,7 +38,7 @@ DEVICES = [
 ]
 
 
-@pytest.mark.parametrize("masked", ["nothing", "keys", "bias", "both"])
+@pytest.mark.parametrize("masked", ["nothing", "keys", "bias", "both", "pairs"])
 @pytest.mark.parametrize("case", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_fused_is_streamed(case, masked, dtype, rng):
@@ -52,6 +52,10 @@ def test_fused_is_streamed(case, masked, dtype, rng):
         k, v = (torch.where(mask[..., None], x, 1e3) for x in (k, v))
     if masked in ("bias", "both"):
         bias = torch.tensor(rng.standard_normal((*of_k, 1, n_k)), dtype=dtype)
+    if masked == "pairs":
+        hidden = rng.random((*of_q, n_q, n_k)) < 0.5
+        hidden[..., 0] = False  # every query has a key
+        bias = torch.tensor(np.where(hidden, -np.inf, rng.standard_normal(hidden.shape)), dtype=dtype)
     got = fused_attention(q, k, v, mask, bias, 0.3)
     expected = stream(namespace(q=q), q, k, v, mask, bias, 0.3)
     tol = 1e-5 if dtype == torch.float32 else 1e-12
