@@ -31,9 +31,8 @@ def main() -> None:
         print("Stopped: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # the status stands, while the interpreter takes itself down
+        # the status stands, while the interpreter takes itself down
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run() -> None:
