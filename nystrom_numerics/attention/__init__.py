@@ -1,6 +1,7 @@
 """Softmax attention, exact and by Nyström approximation."""
 
 from nystrom_numerics.attention.causal import causal
+from nystrom_numerics.attention.causal_operator import causal_operator
 from nystrom_numerics.attention.certificate import (
     AttentionCertificate,
     certify_operator,
@@ -8,10 +9,11 @@ from nystrom_numerics.attention.certificate import (
 )
 from nystrom_numerics.attention.exact import exact, exact_operator
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
-from nystrom_numerics.attention.near_field import near_field, near_field_operator
+from nystrom_numerics.attention.near_field import near_field
+from nystrom_numerics.attention.near_field_operator import near_field_operator
 from nystrom_numerics.attention.normalised import normalised, normalised_operator
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
-from nystrom_numerics.attention.operators import AttentionOperator
+from nystrom_numerics.attention.operators import AttentionOperator, TransposedOperator
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.tangent import tangent
 from nystrom_numerics.attention.tangent_operator import tangent_operator
@@ -22,7 +24,9 @@ __all__ = [
     "LiftBounds",
     "NystromOperator",
     "Pinv",
+    "TransposedOperator",
     "causal",
+    "causal_operator",
     "certify_operator",
     "certify_rows",
     "exact",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nystrom_numerics.arguments import require_flag
 from nystrom_numerics.attention.arguments import check_arguments, product_form, tokens_of
 from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.streaming import stream
-from nystrom_numerics.backend import Array, compute_dtype
+from nystrom_numerics.backend import Array, compute_dtype, device_of
 from nystrom_numerics.brief import brief
 from nystrom_numerics.linalg import masked_softmax, transpose
 
@@ -82,11 +83,18 @@ def exact(
 
 
 def _attend(
-    xp: Any, q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
+    xp: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    bias: Array | None,
+    scale: float,
+    causal: bool = False,
 ) -> Array:
     """In the dtype of the values; NaN for queries that are not finite."""
     whole = xp.all(xp.isfinite(q), axis=-1)
-    out = stream(xp, hide(xp, q, whole), k, v, mask, bias, scale)
+    out = stream(xp, hide(xp, q, whole), k, v, mask, bias, scale, first=0 if causal else None)
     return xp.astype(xp.where(whole[..., None], out, xp.nan), v.dtype, copy=False)
 
 
@@ -98,26 +106,31 @@ class _ExactOperator(OperatorBase):
     query_mask: Array | None
     scale: float
     grouped: bool
+    causal: bool = False
+    stochastic: bool = True
 
     __repr__ = brief
 
     @property
     def entries(self) -> int:
-        """n_q n_k."""
-        return int(self.q.shape[-2] * self.k.shape[-2])
+        """n_q n_k, or those of the pairs that causality leaves."""
+        n_q, n_k = (int(x.shape[-2]) for x in (self.q, self.k))
+        return n_q * (n_q + 1) // 2 if self.causal else n_q * n_k
 
     def apply(self, v: Array, /) -> Array:
         """As :func:`exact` and :class:`AttentionOperator` say."""
         xp, v = self._values(v)
-        return self._ungrouped(
-            self._masked(_attend(xp, self.q, self.k, v, self.key_mask, None, self.scale), None)
-        )
+        found = _attend(xp, self.q, self.k, v, self.key_mask, None, self.scale, self.causal)
+        return self._ungrouped(self._masked(found, None))
 
     def _rows(self, at: Array) -> Array:
         xp = tokens_of(q=self.q)
         dtype = compute_dtype(xp, self.q.dtype)
         q, k = (xp.astype(x, dtype, copy=False) for x in (xp.take(self.q, at, axis=-2), self.k))
         mask = None if self.key_mask is None else self.key_mask[..., None, :]
+        if self.causal:
+            past = at[:, None] >= xp.arange(k.shape[-2], dtype=xp.int64, device=device_of(at))
+            mask = past if mask is None else mask & past
         return masked_softmax((q * self.scale) @ transpose(k), mask)
 
 
@@ -129,6 +142,7 @@ def exact_operator(
     key_mask: Array | None = None,
     query_mask: Array | None = None,
     scale: float | None = None,
+    causal: bool = False,
     grouped: bool = False,
     check_finite: bool = False,
 ) -> AttentionOperator:
@@ -140,6 +154,8 @@ def exact_operator(
         As in :func:`exact`.
     query_mask, grouped
         As in :func:`~nystrom_numerics.attention.nystrom`; masked queries give zeros.
+    causal : bool
+        Query i sees keys up to i alone, of which there are as many as queries.
 
     Raises
     ------
@@ -148,8 +164,8 @@ def exact_operator(
 
     Notes
     -----
-    Cost: ``apply`` that of :func:`exact`; r n_k kernel entries for r rows, n_q n_k for columns and the diagonal, of
-    which 256 rows are held.
+    Cost: ``apply`` that of :func:`exact`; r n_k kernel entries for r rows, n_q n_k for columns, the diagonal and the
+    transpose, of which 256 rows are held.
 
     Examples
     --------
@@ -166,7 +182,8 @@ def exact_operator(
         key_mask=key_mask,
         query_mask=query_mask,
         attn_mask=None,
+        oneself=require_flag("causal", causal),
         grouped=grouped,
         check_finite=check_finite,
     )
-    return _ExactOperator(q, k, a.key_mask, a.query_mask, a.scale, grouped)
+    return _ExactOperator(q, k, a.key_mask, a.query_mask, a.scale, grouped, causal)

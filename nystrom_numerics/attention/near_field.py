@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nystrom_numerics.arguments import require_callable, require_count
-from nystrom_numerics.attention.arguments import product_form, ungroup
-from nystrom_numerics.attention.operators import AttentionOperator, FunctionOperator
+from nystrom_numerics.attention.arguments import Arguments, product_form, ungroup
 from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.placing import solve_core
 from nystrom_numerics.attention.ridge import ridge
@@ -19,7 +18,7 @@ from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import Solver
 
-__all__ = ["near_field", "near_field_operator"]
+__all__ = ["Fields", "fields_of", "near_field", "near_keys", "share_of_far"]
 
 
 def near_field(
@@ -100,9 +99,6 @@ def near_field(
     >>> bool(np.linalg.norm(near - s) < np.linalg.norm(far - s) / 2)
     True
     """
-    block = require_count("block", block)
-    margin = block // 4 if margin is None else require_count("margin", margin, 0, block, of="`block`")
-    require_callable("solver", solver)
     a, q, k, v = product_form(
         q,
         k,
@@ -113,112 +109,93 @@ def near_field(
         grouped=grouped,
         check_finite=check_finite,
     )
-    xp, n, storage = a.xp, q.shape[-2], v.dtype
-    m = require_count("m", m, 1, n, of="the number of tokens")
-    dtype, near = compute_dtype(xp, q.dtype), (block, margin)
-    q, k, v = (xp.astype(x, dtype, copy=False) for x in (q, k, hide(xp, v, a.key_mask)))
-    if a.key_mask is None:
-        out = _attend(xp, q, k, v, None, n, m, near, a.scale, solver)
-    else:
-        q, k, v = (real_first(xp, x, a.key_mask) for x in (q, k, v))
-        count = xp.count_nonzero(a.key_mask, axis=-1, keepdims=True)
-        valid = xp.arange(n, device=device_of(q)) < count
-        out = _attend(xp, q, k, v, valid, count, m, near, a.scale, solver)
-        out = put_back(xp, out, a.key_mask)
-    out = xp.astype(out, storage, copy=False)
+    out = fields_of(a, q, k, m, block, margin, solver).apply(hide(a.xp, v, a.key_mask))
     return ungroup(out) if grouped else out
 
 
-def near_field_operator(
-    q: Array,
-    k: Array,
-    m: int,
-    /,
-    *,
-    block: int = 64,
-    margin: int | None = None,
-    solver: Solver = ridge,
-    mask: Array | None = None,
-    scale: float | None = None,
-    grouped: bool = False,
-    check_finite: bool = False,
-) -> AttentionOperator:
-    r"""Attention with an exact near field as an :class:`~nystrom_numerics.attention.AttentionOperator`.
+@dataclass(frozen=True)
+class Fields:
+    """Queries and keys (..., n, d), real ones first, of which the first ``count``, an int or (..., 1), are real; the
+    landmarks of keys, and (A⁺B)ᵀ (..., n, m).
 
-    Parameters, errors and cost of making it are those of :func:`near_field` for one column of values.
-
-    Notes
-    -----
-    ``apply`` is a call of :func:`near_field`, landmarks and all.  Rows and the diagonal come by way of all columns, 256
-    at a time: n² (w + 2m) multiplications, w as there, and n × 256 numbers held.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nystrom_numerics import attention
-    >>> q, k = np.random.default_rng(0).standard_normal((2, 40, 4))
-    >>> made = attention.near_field_operator(q, k, 4, block=8)
-    >>> bool(np.allclose(made.rows([3])[0, 0], made.columns([0])[3, 0]))
-    True
+    ``mask`` and ``valid`` say where real tokens stood and where they stand, ``None`` for everywhere; ``near`` are block
+    and margin.
     """
 
-    def attend(v: Array) -> Array:
-        return near_field(
-            q,
-            k,
-            v,
-            m,
-            block=block,
-            margin=margin,
-            solver=solver,
-            mask=mask,
-            scale=scale,
-            grouped=grouped,
-            check_finite=check_finite,
-        )
+    xp: Any
+    q: Array
+    k: Array
+    mask: Array | None
+    valid: Array | None
+    count: Array | int
+    m: int
+    near: tuple[int, int]
+    scale: float
+    points: LandmarkPoints
+    far: Array
 
-    a, real_q, real_k, _ = product_form(
-        q, k, scale=scale, mask=mask, oneself=True, grouped=grouped, check_finite=check_finite
-    )
-    attend(a.xp.zeros_like(k[..., :1]))  # what is wrong is said here
-    near = block + 2 * (block // 4 if margin is None else margin) + 2
-    entries = q.shape[-2] * (2 * m + near) + m * m
-    return FunctionOperator(real_q, real_k, a.key_mask, a.query_mask, a.scale, grouped, entries, attend)
+    def apply(self, v: Array) -> Array:
+        """ŜV for values (..., n, d_v), zero where they are masked, in their dtype."""
+        xp, out = self.xp, self.real_first(v)
+        out = _attend(self, xp.astype(out, self.q.dtype, copy=False))
+        return xp.astype(self.put_back(out), v.dtype, copy=False)
+
+    def real_first(self, x: Array) -> Array:
+        return x if self.mask is None else real_first(self.xp, x, self.mask)
+
+    def put_back(self, x: Array) -> Array:
+        return x if self.mask is None else put_back(self.xp, x, self.mask)
+
+    @property
+    def exist(self) -> Array | None:
+        """Which landmarks exist, (..., 1, m)."""
+        return None if self.points.valid is None else self.points.valid[..., None, :]
 
 
-def _attend(
-    xp: Any,
-    q: Array,
-    k: Array,
-    v: Array,
-    valid: Array | None,
-    count: Array | int,
-    m: int,
-    near: tuple[int, int],
-    scale: float,
-    solver: Solver,
-) -> Array:
-    """Both fields of tokens of which the first ``count``, an int or (..., 1), are real, in strips of whole blocks."""
-    n, (block, margin) = q.shape[-2], near
+def fields_of(
+    a: Arguments, q: Array, k: Array, m: int, block: int, margin: int | None, solver: Solver
+) -> Fields:
+    """Both fields of a checked call."""
+    block = require_count("block", block)
+    margin = block // 4 if margin is None else require_count("margin", margin, 0, block, of="`block`")
+    require_callable("solver", solver)
+    xp, n, mask = a.xp, q.shape[-2], a.key_mask
+    m = require_count("m", m, 1, n, of="the number of tokens")
+    q, k = (xp.astype(x, compute_dtype(xp, x.dtype), copy=False) for x in (q, k))
+    valid, count = None, n
+    if mask is not None:
+        q, k = (real_first(xp, x, mask) for x in (q, k))
+        count = xp.count_nonzero(mask, axis=-1, keepdims=True)
+        valid = xp.arange(n, device=device_of(q)) < count
     points = segment_means(k, m, mask=valid)
-    far = _far_field(xp, q, k, valid, points, m, scale, solver)
+    far = _far_field(xp, q, k, valid, points, m, a.scale, solver)
+    return Fields(xp, q, k, mask, valid, count, m, (block, margin), a.scale, points, far)
+
+
+def _attend(fields: Fields, v: Array) -> Array:
+    """For values, those of real tokens first, in strips of whole blocks."""
+    xp, q, k, count, m, near = fields.xp, fields.q, fields.k, fields.count, fields.m, fields.near
+    n, (block, margin), points, far = q.shape[-2], near, fields.points, fields.far
     near_k, near_v, near_far = (_Windows.over(xp, x, count, near) for x in (k, v, far))
     of_values, of_ones = (transpose(far) @ v)[..., None, :, :], xp.sum(far, axis=-2)[..., None, :, None]
     landmarks = transpose(points.points)[..., None, :, :]
-    exist = None if points.valid is None else points.valid[..., None, None, :]
+    exist = None if fields.exist is None else fields.exist[..., None, :]
     rows = max(1, tile(q, n, block + 2 * margin + 2)[0] // block) * block
     strips = []
     for start in range(0, n, rows):
         stop = min(start + rows, n)
         some = _in_blocks(xp, q[..., start:stop, :], block)
         first, blocks = start // block, some.shape[-3]
-        counted, sizes = _near_keys(xp, q, first, blocks, count, m, near)
+        number = xp.arange(first, first + blocks, dtype=xp.int64, device=device_of(q))
+        _, counted, sizes = near_keys(xp, q, number, count, m, near)
         if isinstance(count, int) and start > margin and stop + margin < count:
             counted = None  # every near row is a key
         values, right = near_v.of(first, blocks), near_far.of(first, blocks)
-        here, top, total = stream_scores(xp, some, near_k.of(first, blocks), values, counted, None, scale)
-        scores = (some @ landmarks) * scale
-        beyond, near_share = _beyond(xp, scores, sizes, exist, top, total)
+        here, top, total = stream_scores(
+            xp, some, near_k.of(first, blocks), values, counted, None, fields.scale
+        )
+        scores = (some @ landmarks) * fields.scale
+        beyond, near_share = share_of_far(xp, scores, sizes, exist, top, total)
         right = right if counted is None else xp.where(counted[..., None], right, 0.0)
         left = masked_softmax(scores, exist)
         mass = left @ (of_ones - xp.sum(right, axis=-2)[..., None])
@@ -230,7 +207,7 @@ def _attend(
     return out[..., :n, :]
 
 
-def _beyond(
+def share_of_far(
     xp: Any, scores: Array, sizes: Array, exist: Array | None, top: Array, total: Array
 ) -> tuple[Array, Array]:
     """The share of Z_i that landmarks have, and what the numerators of near keys, relative to e^top, are to be
@@ -317,18 +294,17 @@ class _Windows:
         return self.xp.concat([before[..., :g, :], own, after[..., b - g :, :], ends], axis=-2)
 
 
-def _near_keys(
-    xp: Any, like: Array, first: int, blocks: int, count: Array | int, m: int, near: tuple[int, int]
-) -> tuple[Array, Array]:
-    """Which of the near rows of some blocks are keys, each once, (..., blocks, b + 2g + 2), and how many keys of
-    each segment are not among them (..., blocks, 1, m), in the dtype of ``like``.
+def near_keys(
+    xp: Any, like: Array, number: Array, count: Array | int, m: int, near: tuple[int, int]
+) -> tuple[Array, Array, Array]:
+    """Where the near rows of blocks of these numbers (..., p) stand (..., p, b + 2g + 2), which of them are keys, each
+    once, and how many keys of each segment are not among them (..., p, 1, m), in the dtype of ``like``.
     """
     device, integer = device_of(like), xp.int64
     start, stop = segments(xp, like, count, m)
     keys = xp.asarray(count, dtype=integer, device=device) if isinstance(count, int) else count[..., None]
     block, margin = near
-    before = xp.arange(first, first + blocks, dtype=integer, device=device) * block - margin
-    before = xp.reshape(before, (blocks, 1))
+    before = (number * block - margin)[..., None]
     window = before + xp.arange(block + 2 * margin, dtype=integer, device=device)
     last = keys - 1 + xp.zeros_like(before)
     head = (before > 0) & (last >= 0)
@@ -341,4 +317,4 @@ def _near_keys(
     segment = position * m // xp.where(keys > 0, keys, xp.ones_like(keys))
     of = (segment[..., None] == xp.arange(m, dtype=integer, device=device)) & counted[..., None]
     sizes = (stop - start)[..., None, :] - xp.sum(xp.astype(of, integer), axis=-2)
-    return counted, xp.astype(sizes, like.dtype)[..., None, :]
+    return position, counted, xp.astype(sizes, like.dtype)[..., None, :]

@@ -2,18 +2,26 @@ r"""The row-normalised estimator: the kernel is approximated, and its rows are n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from nystrom_numerics.arguments import require_callable, require_number
-from nystrom_numerics.attention.arguments import Arguments, product_form, ungroup
-from nystrom_numerics.attention.operators import AttentionOperator, FunctionOperator
+from nystrom_numerics.attention.arguments import Arguments, product_form, tokens_of
+from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import hide
-from nystrom_numerics.attention.placing import Placed, core_scores, place_landmarks, solve_core
+from nystrom_numerics.attention.placing import (
+    Placed,
+    core_scores,
+    place_landmarks,
+    softmax_weights,
+    solve_core,
+)
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream, stream_scores
-from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.backend import Array, device_of, namespace
+from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks import Strategy, segment_means
-from nystrom_numerics.linalg import masked_softmax
+from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import Solver
 
 __all__ = ["LandmarkRows", "floor_of", "landmark_rows", "normalised", "normalised_operator"]
@@ -130,9 +138,7 @@ def normalised(
     >>> bool(np.allclose(got, attention.exact(q, k, v)))
     True
     """
-    require_number("guard", guard, lambda x: x >= 0, "a number of at least 0")
-    require_callable("solver", solver)
-    a, q, k, v = product_form(
+    a, q, k, _ = product_form(
         q,
         k,
         v,
@@ -143,20 +149,96 @@ def normalised(
         grouped=grouped,
         check_finite=check_finite,
     )
-    xp, storage = a.xp, v.dtype
-    v = hide(xp, v, a.key_mask)
-    placed = place_landmarks(a, q, k, m, landmarks)
-    seen = landmark_rows(a, placed, k, v)
-    w = solve_core(seen.core, seen.beside(seen.p * seen.rho), solver)
-    bias = None if placed.key_bias is None else placed.key_bias[..., None, :]
-    out = stream(xp, q, placed.keys, w, placed.key_valid, bias, a.scale)
-    least = guard * floor_of(a, placed, k) * xp.exp(-seen.t)
-    least = xp.where(least > 0, least, xp.full_like(least, float(xp.finfo(least.dtype).smallest_normal)))
-    out = out[..., :-1] / xp.maximum(out[..., -1:], least)
-    if a.row_mask is not None:
-        out = xp.where(a.row_mask[..., None], out, xp.zeros_like(out))
-    out = xp.astype(out, storage, copy=False)
-    return ungroup(out) if grouped else out
+    return _build(a, q, k, m, landmarks, solver, guard, grouped).apply(v)
+
+
+@dataclass(frozen=True)
+class _NormalisedOperator(OperatorBase):
+    q: Array
+    k: Array
+    key_mask: Array | None
+    query_mask: Array | None
+    scale: float
+    grouped: bool
+    arguments: Arguments = field(repr=False)
+    placed: Placed = field(repr=False)
+    solver: Solver
+    guard: float
+
+    __repr__ = brief
+
+    @property
+    def entries(self) -> int:
+        """Kernel entries of one head: (n_q + m_q) m_k + n_k m_q."""
+        m_q, m_k = self.placed.queries.shape[-2], self.placed.keys.shape[-2]
+        return int((self.q.shape[-2] + m_q) * m_k + self.k.shape[-2] * m_q)
+
+    def apply(self, v: Array, /) -> Array:
+        """As :func:`normalised` and :class:`AttentionOperator` say."""
+        xp, v = self._values(v)
+        a, placed = self.arguments, self.placed
+        seen = landmark_rows(a, placed, self.k, v)
+        w = solve_core(seen.core, seen.beside(seen.p * seen.rho), self.solver)
+        out = stream(xp, self.q, placed.keys, w, placed.key_valid, self._bias, a.scale)
+        out = out[..., :-1] / xp.maximum(out[..., -1:], self._least(xp, seen))
+        out = hide(xp, out, a.row_mask)
+        return self._ungrouped(xp.astype(out, v.dtype, copy=False))
+
+    @property
+    def _bias(self) -> Array | None:
+        return None if self.placed.key_bias is None else self.placed.key_bias[..., None, :]
+
+    def _least(self, xp: Any, seen: LandmarkRows) -> Array:
+        """The least denominator (..., 1, 1)."""
+        least = self.guard * floor_of(self.arguments, self.placed, self.k) * xp.exp(-seen.t)
+        normal = xp.full_like(least, float(xp.finfo(least.dtype).smallest_normal))
+        return xp.where(least > 0, least, normal)
+
+    def _factors(self, xp: Any) -> tuple[Array, Array, Array]:
+        """Z diag(ρ) with Zρ beside it (..., m_k, m_q + 1), the least denominator, and B (..., m_q, n_k)."""
+        a, placed = self.arguments, self.placed
+        seen = landmark_rows(a, placed, self.k, xp.zeros_like(self.k[..., :1]))
+        eye = xp.eye(seen.rho.shape[-2], dtype=seen.rho.dtype, device=device_of(seen.rho))
+        w = solve_core(seen.core, seen.beside(eye * seen.rho), self.solver)
+        right = softmax_weights(xp, placed.queries, self.k, a.key_mask, a.bias, a.scale)
+        return w, self._least(xp, seen), right
+
+    def _left(self, xp: Any, at: Array) -> Array:
+        """Rows of F (..., r, m_k)."""
+        placed, q = self.placed, xp.take(self.q, at, axis=-2)
+        return softmax_weights(xp, q, placed.keys, placed.key_valid, self._bias, self.scale)
+
+    def _rows(self, at: Array) -> Array:
+        """Cost: (r + 2 n_k) m kernel entries; memory O((r + m) n_k), B being held."""
+        xp = tokens_of(q=self.q)
+        w, least, right = self._factors(xp)
+        left = self._left(xp, at) @ w
+        return left[..., :-1] / xp.maximum(left[..., -1:], least) @ right
+
+    def diagonal(self) -> Array:
+        """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number; see ``rows``.
+
+        Cost: (n_q + 2 n_k) m kernel entries; memory O(n_k m), B being held, and some rows of F.
+        """
+        xp, parts = tokens_of(q=self.q), []
+        w, least, right = self._factors(xp)
+        for part in blocks(min(self.shape[-2:])):
+            at = xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(self.q))
+            left = self._left(xp, at) @ w
+            left = left[..., :-1] / xp.maximum(left[..., -1:], least)
+            entries = xp.sum(left * transpose(right[..., part]), axis=-1)[..., None]
+            parts.append(self._ungrouped(self._masked(entries, at))[..., 0])
+        return xp.concat(parts, axis=-1)
+
+    def _give_back(self, xp: Any, u: Array) -> Array:
+        """(n_q + 2 n_k) m kernel entries; memory O(n_k m), B being held."""
+        w, least, right = self._factors(xp)
+        total: Any = None
+        for part in blocks(self.q.shape[-2]):
+            f = self._left(xp, xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(u)))
+            some = transpose(f) @ (u[..., part, :] / xp.maximum(f @ w[..., -1:], least))
+            total = some if total is None else total + some
+        return transpose(right) @ (transpose(w[..., :-1]) @ total)
 
 
 def normalised_operator(
@@ -176,12 +258,12 @@ def normalised_operator(
 ) -> AttentionOperator:
     r"""The row-normalised estimator as an :class:`~nystrom_numerics.attention.AttentionOperator`.
 
-    Parameters, errors and cost of making it are those of :func:`normalised` for one column of values.
+    Parameters and errors are those of :func:`normalised`.
 
     Notes
     -----
-    ``apply`` is a call of :func:`normalised`, landmarks and all.  Rows and the diagonal come by way of all columns, 256
-    at a time: (n_q + n_k) m n_k multiplications, and n_q × 256 numbers held.
+    Landmarks are placed once; ``apply`` costs what :func:`normalised` does.  Rows, the diagonal and the transpose take
+    the kernel entries of ``apply``, the landmarks' with the keys twice, and hold B (m, n_k).
 
     Examples
     --------
@@ -191,24 +273,7 @@ def normalised_operator(
     >>> bool(np.allclose(attention.normalised_operator(q, k, 8).rows([3, 7]).sum(axis=-1), 1))
     True
     """
-
-    def attend(v: Array) -> Array:
-        return normalised(
-            q,
-            k,
-            v,
-            m,
-            landmarks=landmarks,
-            solver=solver,
-            guard=guard,
-            key_mask=key_mask,
-            query_mask=query_mask,
-            scale=scale,
-            grouped=grouped,
-            check_finite=check_finite,
-        )
-
-    a, real_q, real_k, _ = product_form(
+    a, q, k, _ = product_form(
         q,
         k,
         scale=scale,
@@ -218,7 +283,20 @@ def normalised_operator(
         grouped=grouped,
         check_finite=check_finite,
     )
-    attend(a.xp.zeros_like(k[..., :1]))  # what is wrong is said here
-    m_q, m_k = m if isinstance(m, tuple) else (m, m)
-    entries = (q.shape[-2] + m_q) * m_k + k.shape[-2] * m_q
-    return FunctionOperator(real_q, real_k, a.key_mask, a.query_mask, a.scale, grouped, entries, attend)
+    return _build(a, q, k, m, landmarks, solver, guard, grouped)
+
+
+def _build(
+    a: Arguments,
+    q: Array,
+    k: Array,
+    m: int | tuple[int, int],
+    landmarks: Strategy,
+    solver: Solver,
+    guard: float,
+    grouped: bool,
+) -> _NormalisedOperator:
+    require_number("guard", guard, lambda x: x >= 0, "a number of at least 0")
+    require_callable("solver", solver)
+    placed = place_landmarks(a, q, k, m, landmarks)
+    return _NormalisedOperator(q, k, a.key_mask, a.query_mask, a.scale, grouped, a, placed, solver, guard)

@@ -20,10 +20,10 @@ from nystrom_numerics.attention.arguments import (
 )
 from nystrom_numerics.attention.operators import OperatorBase, blocks
 from nystrom_numerics.attention.padding import hide
-from nystrom_numerics.attention.placing import core_scores, place_landmarks, solve_core
+from nystrom_numerics.attention.placing import core_scores, place_landmarks, softmax_weights, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, compute_dtype, device_of, namespace
+from nystrom_numerics.backend import Array, device_of, namespace
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
@@ -130,23 +130,24 @@ class NystromOperator(OperatorBase):
         xp = tokens_of(q=self.q)
         return self._left(xp, at) @ self._inverse(xp) @ self._right(xp)
 
+    def _give_back(self, xp: Any, u: Array) -> Array:
+        """BᵀZᵀ(FᵀU): (n_q + n_k) m kernel entries; memory O(n_k m), B being held."""
+        total = None
+        for part in blocks(self.q.shape[-2]):
+            at = xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(u))
+            some = transpose(self._left(xp, at)) @ u[..., part, :]
+            total = some if total is None else total + some
+        return transpose(self._right(xp)) @ (transpose(self._inverse(xp)) @ total)
+
     def _left(self, xp: Any, at: Array) -> Array:
         """Rows of F (..., r, m_k), zero for queries that may see no key."""
-        q = xp.take(self.q, at, axis=-2)
-        q = xp.astype(q, compute_dtype(xp, q.dtype), copy=False) * self.scale
-        scores = q @ transpose(self.key_landmarks)
-        if self.key_bias is not None:
-            scores = scores + self.key_bias[..., None, :]
-        f = masked_softmax(scores, None if self.key_valid is None else self.key_valid[..., None, :])
+        q, bias = xp.take(self.q, at, axis=-2), None if self.key_bias is None else self.key_bias[..., None, :]
+        f = softmax_weights(xp, q, self.key_landmarks, self.key_valid, bias, self.scale)
         return f if self.row_mask is None else hide(xp, f, xp.take(self.row_mask, at, axis=-1))
 
     def _right(self, xp: Any) -> Array:
         """B (..., m_q, n_k)."""
-        k = xp.astype(self.k, self.query_landmarks.dtype, copy=False)
-        scores = (self.query_landmarks * self.scale) @ transpose(k)
-        if self.bias is not None:
-            scores = scores + self.bias
-        return masked_softmax(scores, None if self.key_mask is None else self.key_mask[..., None, :])
+        return softmax_weights(xp, self.query_landmarks, self.k, self.key_mask, self.bias, self.scale)
 
     def _inverse(self, xp: Any) -> Array:
         """Z (..., m_k, m_q)."""

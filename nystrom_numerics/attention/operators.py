@@ -26,8 +26,9 @@ from nystrom_numerics.backend import (
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Index
+from nystrom_numerics.linalg import transpose
 
-__all__ = ["SEEN", "AttentionOperator", "FunctionOperator", "OperatorBase", "blocks"]
+__all__ = ["SEEN", "AttentionOperator", "FunctionOperator", "OperatorBase", "TransposedOperator", "blocks"]
 
 SEEN = 256
 """Rows or columns that are read at a time where all are passed over."""
@@ -42,8 +43,8 @@ class AttentionOperator(Protocol):
     heads: groups, and their members; what is read has one.  Rows of masked queries and columns of masked keys are zero
     where they are read; what ``apply`` gives to masked queries is the estimator's own affair.
 
-    Made by :func:`exact_operator`, :func:`nystrom_operator`, :func:`tangent_operator`, :func:`normalised_operator` and
-    :func:`near_field_operator`; an object of any class that has all of this is one too.
+    Made by :func:`exact_operator`, :func:`nystrom_operator`, :func:`tangent_operator`, :func:`normalised_operator`,
+    :func:`near_field_operator` and :func:`causal_operator`; an object of any class that has all of this is one too.
     """
 
     @property
@@ -72,6 +73,16 @@ class AttentionOperator(Protocol):
 
     @property
     @abstractmethod
+    def causal(self) -> bool:
+        """Whether the S that Ŝ stands for is causal: query i meets keys up to i, of as many keys as queries."""
+
+    @property
+    @abstractmethod
+    def stochastic(self) -> bool:
+        """Whether rows of Ŝ are, but for rounding, non-negative and of sum one at most, whatever the tokens."""
+
+    @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """(..., n_q, n_k), the shape of Ŝ."""
 
@@ -96,6 +107,42 @@ class AttentionOperator(Protocol):
     def diagonal(self) -> Array:
         """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number."""
 
+    @property
+    @abstractmethod
+    def T(self) -> TransposedOperator:
+        r""":math:`\hat S^T` (..., n_k, n_q), with rows zero for masked keys and columns for masked queries."""
+
+
+@runtime_checkable
+class TransposedOperator(Protocol):
+    r""":math:`\hat S^T` of an :class:`AttentionOperator`, never formed: linear in what queries hold."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """(..., n_k, n_q), the shape of Ŝᵀ."""
+
+    @abstractmethod
+    def apply(self, u: Array, /) -> Array:
+        """ŜᵀU (..., n_k, w) for u (..., n_q, w), in its dtype; what masked queries hold has no part in it."""
+
+    @abstractmethod
+    def rows(self, indices: Index, /) -> Array:
+        """Rows of Ŝᵀ (..., r, n_q): columns of Ŝ."""
+
+    @abstractmethod
+    def columns(self, indices: Index, /) -> Array:
+        """Columns of Ŝᵀ (..., n_k, c): rows of Ŝ."""
+
+    @abstractmethod
+    def diagonal(self) -> Array:
+        """That of Ŝ."""
+
+    @property
+    @abstractmethod
+    def T(self) -> AttentionOperator:
+        """Ŝ."""
+
 
 class OperatorBase(ABC):
     """What operators share: the check of values and of indices, and columns and diagonal by what the others give."""
@@ -104,13 +151,21 @@ class OperatorBase(ABC):
     k: Array
     key_mask: Array | None
     query_mask: Array | None
+    scale: float
     grouped: bool
+    causal: bool = False
+    stochastic: bool = False
 
     __repr__ = brief
 
     @abstractmethod
     def apply(self, v: Array, /) -> Array:
         r""":math:`\hat S V`, which each operator has of its own."""
+
+    @property
+    def T(self) -> TransposedOperator:
+        r""":math:`\hat S^T`; ``T.apply`` says what it costs."""
+        return _Transposed(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,8 +199,7 @@ class OperatorBase(ABC):
         found = self._of_units(xp.astype(token == at, compute_dtype(xp, self.q.dtype)))
         if not self.grouped:
             return self._masked(found, None)
-        groups = self.k.shape[-4], self.q.shape[-4] * self.q.shape[-3]
-        return ungroup(self._masked(group_heads("v", found, groups[1], groups[0], 2), None))
+        return ungroup(self._masked(self._grouped("v", found), None))
 
     def diagonal(self) -> Array:
         """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number; see ``rows``.
@@ -161,19 +215,27 @@ class OperatorBase(ABC):
     def _of_units(self, units: Array) -> Array:
         return self.apply(units)
 
-    def _rows(self, at: Array) -> Array:
-        """Rows (..., r, n_k) by number, of grouped heads with both axes; what masked queries have does not matter.
+    def _give_back(self, xp: Any, u: Array) -> Array:
+        """ŜᵀU for u (..., n_q, w), zero where queries are masked, of grouped heads with both axes.
 
-        By columns, for want of better: those of all keys, some at a time.
+        By rows, 256 of which are held at a time: the cost of all of them, and n_q n_k w multiplications.
         """
-        xp, n_k, parts = tokens_of(q=self.q), self.k.shape[-2], []
-        for part in blocks(n_k, SEEN):
-            found = self.columns(range(part.start, part.stop))
-            parts.append(xp.take(found, at, axis=-2))
-        rows = xp.concat(parts, axis=-1)
+        total = None
+        for part in blocks(self.q.shape[-2], SEEN):
+            at = xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(u))
+            some = transpose(self._masked(self._rows(at), at)) @ u[..., part, :]
+            total = some if total is None else total + some
+        return total
+
+    @abstractmethod
+    def _rows(self, at: Array) -> Array:
+        """Rows (..., r, n_k) by number, of grouped heads with both axes; what masked queries have does not matter."""
+
+    def _grouped(self, name: str, x: Array) -> Array:
+        """With both axes of heads, where they are grouped."""
         if not self.grouped:
-            return rows
-        return group_heads("v", rows, self.q.shape[-4] * self.q.shape[-3], self.k.shape[-4], 2)
+            return x
+        return group_heads(name, x, self.q.shape[-4] * self.q.shape[-3], self.k.shape[-4], 2)
 
     def _values(self, v: Array) -> tuple[Any, Array]:
         """The namespace, and checked values (..., n_k, d_v), zero where keys are masked, grouped as heads are.
@@ -182,16 +244,19 @@ class OperatorBase(ABC):
         ------
         DTypeError, DeviceError, NamespaceError, ShapeError
         """
-        xp = tokens_of(q=self.q, v=v)
-        floating(xp, v=v)
-        require_matrix("v", v)
-        if v.shape[-2] != self.k.shape[-2]:
-            raise ShapeError("v", f"of shape {tuple(v.shape)}", f"shape (..., {self.k.shape[-2]}, d_v)")
-        if self.grouped:
-            v = group_heads("v", v, self.q.shape[-4] * self.q.shape[-3], self.k.shape[-4], 2)
+        return self._held("v", v, self.k.shape[-2], self.key_mask)
+
+    def _held(self, name: str, x: Array, n: int, mask: Array | None) -> tuple[Any, Array]:
+        """The namespace, and what n tokens hold (..., n, w), checked, zero where they are masked, grouped as heads."""
+        xp = tokens_of(**{"q": self.q, name: x})
+        floating(xp, **{name: x})
+        require_matrix(name, x)
+        if x.shape[-2] != n:
+            raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape (..., {n}, w)")
+        x = self._grouped(name, x)
         batch = broadcast_shapes(q=tuple(self.q.shape[:-2]), k=tuple(self.k.shape[:-2]))
-        broadcast_shapes(operator=batch, v=tuple(v.shape[:-2]))
-        return xp, hide(xp, v, self.key_mask)
+        broadcast_shapes(**{"operator": batch, name: tuple(x.shape[:-2])})
+        return xp, hide(xp, x, mask)
 
     def _at(self, indices: Index, tokens: Array) -> Array:
         """Checked numbers of tokens (..., n, d), int64, where the tokens are."""
@@ -217,10 +282,56 @@ class OperatorBase(ABC):
 
 
 @dataclass(frozen=True)
+class _Transposed:
+    """As :class:`TransposedOperator` says, by what an operator has of its own."""
+
+    T: Any
+
+    __repr__ = brief
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., n_k, n_q), the shape of Ŝᵀ."""
+        *batch, n_q, n_k = self.T.shape
+        return (*batch, n_k, n_q)
+
+    def apply(self, u: Array, /) -> Array:
+        r""":math:`\hat S^T U` (..., n_k, w) for u (..., n_q, w), in its dtype, without n × n entries.
+
+        Cost: of Nyström and row-normalised attention the kernel entries of ``apply``, of tangents those of what blocks
+        face, of a near field those of queries with their neighbours and landmarks, of exact attention n_q n_k; of what
+        is known as a function alone a call for every 256 keys.  Memory: B (m, n_k) where there are landmarks; 256 rows
+        of exact attention.
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            ``u`` is no floating array of as many tokens as the queries, or its leading axes do not broadcast.
+        """
+        made = self.T
+        xp, held = made._held("u", u, made.q.shape[-2], made.query_mask)
+        out = made._give_back(xp, xp.astype(held, compute_dtype(xp, made.q.dtype), copy=False))
+        return made._ungrouped(xp.astype(hide(xp, out, made.key_mask), u.dtype, copy=False))
+
+    def rows(self, indices: Index, /) -> Array:
+        """Rows of Ŝᵀ (..., r, n_q): the operator's ``columns``, whose cost and errors these are."""
+        return transpose(self.T.columns(indices))
+
+    def columns(self, indices: Index, /) -> Array:
+        """Columns of Ŝᵀ (..., n_k, c): the operator's ``rows``, whose cost and errors these are."""
+        return transpose(self.T.rows(indices))
+
+    def diagonal(self) -> Array:
+        """That of Ŝ."""
+        return self.T.diagonal()
+
+
+@dataclass(frozen=True)
 class FunctionOperator(OperatorBase):
     """An estimator that is known by what it makes of values, ``attend(v)``; its rows cost as much as all columns.
 
-    ``attend`` takes values as the estimator itself does, grouped heads in one axis.
+    ``attend`` takes values as the estimator itself does, grouped heads in one axis.  Of a causal one only the columns
+    up to the last row that is asked for are looked at, all others being zero.
     """
 
     q: Array
@@ -231,6 +342,8 @@ class FunctionOperator(OperatorBase):
     grouped: bool
     entries: int
     attend: Callable[[Array], Array]
+    causal: bool = False
+    stochastic: bool = False
 
     __repr__ = brief
 
@@ -244,6 +357,35 @@ class FunctionOperator(OperatorBase):
         xp = tokens_of(q=self.q)
         found = self.attend(xp.astype(units, self.q.dtype, copy=False))
         return xp.astype(found, units.dtype, copy=False)
+
+    def _rows(self, at: Array) -> Array:
+        """By columns: those of all keys that any of the rows may see, some at a time."""
+        xp, n_k = tokens_of(q=self.q), self.k.shape[-2]
+        seen = int(xp.max(at)) + 1 if self.causal else n_k
+        parts = [
+            xp.take(self.columns(range(part.start, part.stop)), at, axis=-2) for part in blocks(seen, SEEN)
+        ]
+        if seen < n_k:
+            parts.append(
+                xp.zeros((*parts[0].shape[:-1], n_k - seen), dtype=parts[0].dtype, device=device_of(at))
+            )
+        return self._grouped("v", xp.concat(parts, axis=-1))
+
+    def diagonal(self) -> Array:
+        """As :class:`AttentionOperator` says, at the cost of all columns."""
+        xp, parts = tokens_of(q=self.q), []
+        for part in blocks(min(self.shape[-2:]), SEEN):
+            found = self.columns(range(part.start, part.stop))
+            parts.append(xp.linalg.diagonal(found[..., part, :]))
+        return xp.concat(parts, axis=-1)
+
+    def _give_back(self, xp: Any, u: Array) -> Array:
+        """By columns, some at a time."""
+        parts = [
+            transpose(self._grouped("u", self.columns(range(part.start, part.stop)))) @ u
+            for part in blocks(self.k.shape[-2], SEEN)
+        ]
+        return xp.concat(parts, axis=-2)
 
 
 def blocks(n: int, step: int | None = None) -> list[slice]:

@@ -11,10 +11,10 @@ from nystrom_numerics.backend import Array, broadcast_shapes, compute_dtype, nam
 from nystrom_numerics.errors import ArgumentError, RangeError, ShapeError
 from nystrom_numerics.landmarks import ColumnSubset, Strategy
 from nystrom_numerics.landmarks.result import require_found
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import Solver, solve
 
-__all__ = ["Placed", "core_scores", "place_landmarks", "solve_core"]
+__all__ = ["Placed", "core_scores", "place_landmarks", "softmax_weights", "solve_core"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,17 @@ def solve_core(core: Array, p: Array, solver: Solver) -> Array:
         if error.argument != "method":
             raise
         raise type(error)("solver", error.got, error.needs) from None
+
+
+def softmax_weights(
+    xp: Any, q: Array, k: Array, mask: Array | None, bias: Array | None, scale: float
+) -> Array:
+    """softmax(scale · q kᵀ + bias) (..., n_q, n_k), held: F of queries and landmarks, or B of landmarks and keys."""
+    q, k = (xp.astype(x, compute_dtype(xp, x.dtype), copy=False) for x in (q, k))
+    scores = (q * scale) @ transpose(k)
+    if bias is not None:
+        scores = scores + bias
+    return masked_softmax(scores, None if mask is None else mask[..., None, :])
 
 
 def core_scores(placed: Placed, scale: float) -> Array:

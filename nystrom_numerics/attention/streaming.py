@@ -24,17 +24,27 @@ def attend(
 
 
 def stream(
-    xp: Any, q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None, scale: float
+    xp: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    bias: Array | None,
+    scale: float,
+    *,
+    first: int | None = None,
 ) -> Array:
     """Rows of softmax(scale · q kᵀ + bias) v over keys where ``mask`` (..., n_k) is true; bias (..., 1 or n_q, n_k).
 
     Masked keys and values weigh nothing, but hold finite numbers, as 0 · NaN is NaN: see
     :func:`~nystrom_numerics.attention.padding.hide`.
 
+    With ``first`` it is causal, as :func:`stream_scores` says.
+
     The result has the dtype to compute in.  A row without any key is zero.  Memory beyond the result: a block of
     scores, at most 1024 × 1024 an item on a CPU (see :func:`~nystrom_numerics.backend.tile`).
     """
-    out, _, total = stream_scores(xp, q, k, v, mask, bias, scale)
+    out, _, total = stream_scores(xp, q, k, v, mask, bias, scale, first=first)
     return out / xp.where(total == 0, xp.ones_like(total), total)
 
 

@@ -13,10 +13,10 @@ from nystrom_numerics.attention.arguments import product_form, tokens_of
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
 from nystrom_numerics.attention.tangent import Level, Part, checked_sizes, parts_of
-from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
+from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy, sum_by_label
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of
-from nystrom_numerics.linalg import transpose
+from nystrom_numerics.linalg import masked_softmax, transpose
 
 __all__ = ["tangent_operator"]
 
@@ -41,6 +41,7 @@ class _TangentOperator(OperatorBase):
     grouped: bool
     entries: int
     built: tuple[_Built, ...] = field(repr=False)
+    stochastic: bool = True
 
     __repr__ = brief
 
@@ -51,23 +52,26 @@ class _TangentOperator(OperatorBase):
     def apply(self, v: Array, /) -> Array:
         """As :func:`tangent` and :class:`AttentionOperator` say."""
         xp, v = self._values(v)
-        storage, tail, own = v.dtype, v.shape[-2:], self._batch
-        v = xp.astype(v, compute_dtype(xp, v.dtype), copy=False)
+        out = self._with_all(xp, self._applied, xp.astype(v, compute_dtype(xp, v.dtype), copy=False))
+        return self._ungrouped(xp.astype(out, v.dtype, copy=False))
+
+    def _with_all(self, xp: Any, made: Callable[[Any, Array], Array], v: Array) -> Array:
+        """What is made of v (..., n, w) by items, (..., n', w): leading axes are the operator's, and more."""
+        tail, own = v.shape[-2:], self._batch
         batch = np.broadcast_shapes(own, tuple(v.shape[:-2]))
         v = xp.reshape(xp.broadcast_to(v, (*batch, *tail)), (-1, *tail))
         # values of axes that the operator lacks meet the same items, time after time
         number = np.broadcast_to(np.reshape(np.arange(prod(own)), own), batch).reshape(-1)
         order = np.argsort(number, kind="stable").reshape(prod(own), -1)
         found = [
-            self._applied(xp, xp.take(v, from_numpy(xp, time, v), axis=0) if order.shape[1] > 1 else v)
+            made(xp, xp.take(v, from_numpy(xp, time, v), axis=0) if order.shape[1] > 1 else v)
             for time in order.T
         ]
         out = found[0]
         if len(found) > 1:
             back = np.argsort(order.T.reshape(-1))
             out = xp.take(xp.concat(found, axis=0), from_numpy(xp, back, v), axis=0)
-        out = xp.reshape(out, (*batch, *out.shape[-2:]))
-        return self._ungrouped(xp.astype(out, storage, copy=False))
+        return xp.reshape(out, (*batch, *out.shape[-2:]))
 
     def _applied(self, xp: Any, v: Array) -> Array:
         """To one array of values (..., n_k, w) an item, (items, n_k, w)."""
@@ -81,6 +85,23 @@ class _TangentOperator(OperatorBase):
 
         out = self._each(xp, attended, self.q.shape[-2], v.shape[-1])
         return out if queries is None else put_back(xp, out, queries)
+
+    def _give_back(self, xp: Any, u: Array) -> Array:
+        """Cost: n_q (near + groups) kernel entries, b n_k w multiplications; memory O(n_q (near + groups)), an item."""
+        return self._with_all(xp, self._given_back, u)
+
+    def _given_back(self, xp: Any, u: Array) -> Array:
+        """By one array of what queries hold (..., n_q, w) an item, (items, n_q, w)."""
+        keys, queries = self._flat(xp, self.key_mask), self._flat(xp, self.query_mask)
+        if queries is not None:
+            u = real_first(xp, u, queries)
+
+        def given_back(built: _Built) -> Array:
+            some = self._of(xp, built, u)[:, : built.queries, :]
+            return _joined(xp, [_to_keys(xp, part, some[of, ...], self.scale) for of, part in built.parts])
+
+        out = self._each(xp, given_back, self.k.shape[-2], u.shape[-1])
+        return out if keys is None else put_back(xp, out, keys)
 
     def _rows(self, at: Array) -> Array:
         """Cost: r (near + groups) kernel entries; memory O(b n_k + r (near + groups) d), an item."""
@@ -183,8 +204,8 @@ def tangent_operator(
     Notes
     -----
     Memory: O(b (n_k + (near + groups) d)) an item, held as long as the operator.  Cost of r rows: r (near + groups)
-    kernel entries and O(r n_k) sums; of the diagonal, n (near + groups) entries; of columns, that of ``apply`` to as
-    many values.
+    kernel entries and O(r n_k) sums; of the diagonal and of the transpose applied, n (near + groups) entries; of
+    columns, that of ``apply`` to as many values.
 
     Examples
     --------
@@ -239,6 +260,32 @@ def _entries(part: Part, levels: tuple[Level, ...], n_q: int, n_k: int) -> int:
         total += blocks * seen
         seen, values = values.index.shape[-1], values.inner
     return int(total)
+
+
+def _to_keys(xp: Any, part: Part, u: Array, scale: float) -> Array:
+    """Ŝᵀ of some items for u (items, n_q, w): (items, n_k, w)."""
+    u, there = part.arranged.cut(xp, u), part.arranged.there(xp, u)
+    if there is not None:
+        u = xp.where(there[..., None], u, xp.zeros_like(u))
+    scores = (part.queries * scale) @ transpose(part.faced.k) + part.faced.bias[..., None, :]
+    return _to_values(xp, part.faced.values, transpose(masked_softmax(scores)) @ u)
+
+
+def _to_values(xp: Any, values: Any, faced: Array) -> Array:
+    """What comes to keys (..., n, w) of what comes to all that leaves face (..., leaves, s, w)."""
+    groups, blocks, length = values.by_group.shape[-3:]
+    kept, far = faced[..., :-groups, :], faced[..., -groups:, :]
+    if values.inner is not None:
+        *batch, leaves, _, w = faced.shape
+        inside = (*batch, blocks, leaves // blocks)
+        far = xp.sum(xp.reshape(far, (*inside, groups, w)), axis=-3)
+        kept = _to_values(xp, values.inner, xp.reshape(kept, (*inside, kept.shape[-2], w)))
+    *batch, blocks, count, w = kept.shape
+    near = xp.reshape(kept, (*batch, blocks * count, w))
+    index = xp.reshape(values.index, (*batch, blocks * count))
+    slots = xp.reshape(sum_by_label(near, index, groups * length)[0], (*batch, groups, length, w))
+    slots = slots + transpose(values.by_group) @ xp.moveaxis(far, -3, -2)
+    return values.grouped.joined(xp, slots)
 
 
 def _joined(xp: Any, parts: list[Array]) -> Array:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nystrom_numerics import attention, errors, pinv
-from nystrom_numerics.attention import AttentionOperator, certify_operator
+from nystrom_numerics.attention import AttentionOperator, TransposedOperator, certify_operator
 from tests.contracts import kinds
 from tests.thorough import many
 
@@ -27,6 +27,18 @@ def of_near_field(make):
     )
 
 
+def of_causal(make):
+    """With one mask in place of two, and heads as they come."""
+
+    def made(*tokens, key_mask=None, query_mask=None, grouped=False, **options):
+        if grouped:
+            q, *others = tokens
+            tokens = (q, *(np.repeat(x, q.shape[-3] // x.shape[-3], axis=-3) for x in others))
+        return make(*tokens, block=8, near=4, key_mask=key_mask, **options)
+
+    return made
+
+
 def with_options(function, operator, *m, **options):
     return (
         lambda q, k, v, **masks: function(q, k, v, *m, **options, **masks),
@@ -40,6 +52,10 @@ def exactly(q, k, v, query_mask=None, grouped=False, **options):
         k, v = (np.repeat(x, q.shape[-3] // k.shape[-3], axis=-3) for x in (k, v))
     out = attention.exact(q, k, v, **options)
     return out if query_mask is None else out * query_mask[..., None]
+
+
+def exactly_causal(q, k, v, **options):
+    return exactly(q, k, v, attn_mask=np.tri(q.shape[-2], dtype=bool), **options)
 
 
 PAIRS = {
@@ -60,9 +76,14 @@ PAIRS = {
     "tangent, three levels": with_options(attention.tangent, attention.tangent_operator, **THREE),
     "normalised": with_options(attention.normalised, attention.normalised_operator, 6),
     "near_field": (of_near_field(attention.near_field), of_near_field(attention.near_field_operator)),
+    "causal": (of_causal(attention.causal), of_causal(attention.causal_operator)),
+    "exact, causal": (exactly_causal, partial(attention.exact_operator, causal=True)),
 }
+ONESELF = "near_field", "causal", "exact, causal"
+"""Those of self-attention."""
+ONE_MASK = "near_field", "causal", "exact, causal"
 every = pytest.mark.parametrize("name", PAIRS)
-crossing = pytest.mark.parametrize("name", [name for name in PAIRS if name != "near_field"])
+crossing = pytest.mark.parametrize("name", [name for name in PAIRS if name not in ONESELF])
 
 
 def qkv(rng, *batch, n_q=60, n_k=60, d=4):
@@ -84,7 +105,28 @@ def agrees(operator, indices=(5, 0, 41, 5), tol=1e-12):
     np.testing.assert_allclose(operator.rows(np.array(at)), s[..., at, :], rtol=0, atol=tol)
     np.testing.assert_allclose(operator.columns(at), s[..., at], rtol=0, atol=tol)
     np.testing.assert_allclose(operator.diagonal(), np.diagonal(s, axis1=-2, axis2=-1), rtol=0, atol=tol)
+    transposed_agrees(operator, s, tol)
     return s
+
+
+def transposed_agrees(operator, s, tol):
+    """⟨Ŝv, u⟩ = ⟨v, Ŝᵀu⟩ for all v; what masked queries hold is nothing, and masked keys get nothing."""
+    t, u = operator.T, np.random.default_rng(5).standard_normal((*s.shape[:-1], 3))
+    expected = np.swapaxes(s, -1, -2) @ u
+    if operator.query_mask is not None:
+        mask = np.broadcast_to(operator.query_mask, operator.q.shape[:-1])
+        u = (
+            np.where(np.reshape(mask, u.shape[:-1])[..., None], u, np.nan)
+            if mask.size == u[..., 0].size
+            else u
+        )
+    assert isinstance(t, TransposedOperator)
+    assert t.shape == np.swapaxes(s, -1, -2).shape
+    np.testing.assert_allclose(t.apply(u), expected, rtol=0, atol=20 * tol)
+    np.testing.assert_allclose(t.rows([3, 7]), np.swapaxes(s[..., [3, 7]], -1, -2), rtol=0, atol=tol)
+    np.testing.assert_allclose(t.columns([3, 7]), np.swapaxes(s[..., [3, 7], :], -1, -2), rtol=0, atol=tol)
+    np.testing.assert_array_equal(t.diagonal(), operator.diagonal())
+    assert t.T is operator
 
 
 @every
@@ -112,7 +154,7 @@ def test_padding_has_zero_rows_and_columns(name, rng):
     function, make = PAIRS[name]
     q, k, v = qkv(rng, 3)
     of_keys = rng.random((3, 60)) < [[0.7], [1.1], [0.5]]
-    of_queries = of_keys if name == "near_field" else rng.random((3, 60)) < [[0.6], [0.8], [0.5]]
+    of_queries = of_keys if name in ONE_MASK else rng.random((3, 60)) < [[0.6], [0.8], [0.5]]
     masks = {"key_mask": of_keys, "query_mask": of_queries}
     for x, mask in ((q, of_queries), (k, of_keys), (v, of_keys)):
         x[~mask] = np.nan
@@ -135,6 +177,8 @@ def test_an_item_without_tokens_is_zero(name, rng):
     q, k, v = qkv(rng, 2)
     mask = np.array([[True], [False]])
     operator = PAIRS[name][1](q, k, key_mask=mask, query_mask=mask)
+    assert not operator.T.apply(v)[1].any()
+    assert operator.T.apply(v)[0].any()
     assert not operator.rows([0, 9])[1].any()
     assert not operator.columns([0, 9])[1].any()
     assert operator.rows([0, 9])[0].any()
@@ -186,6 +230,7 @@ def test_lanes(name, lane, dtype, rng):
             (own.rows(at), made.rows([7, 0, 59])),
             (own.columns([7, 0, 59]), made.columns([7, 0, 59])),
             (own.diagonal(), made.diagonal()),
+            (own.T.apply(lane(v)), made.T.apply(v)),
             (own.apply(lane(v)), made.apply(v)),
         ):
             lane.assert_close(got, expected, a, rtol=tol, atol=tol)
@@ -203,6 +248,7 @@ def test_no_item_depends_on_its_batch_mates(name, rng):
         (together.rows([4, 9])[0], alone.rows([4, 9])[0]),
         (together.diagonal()[0], alone.diagonal()[0]),
         (together.apply(v)[0], alone.apply(v[:1])[0]),
+        (together.T.apply(v)[0], alone.T.apply(v[:1])[0]),
     ):
         np.testing.assert_allclose(got, expected, rtol=0, atol=tol * np.abs(expected).max() * 8)
     assert np.isnan(together.rows([4, 9])[2]).all()
@@ -217,7 +263,7 @@ def test_half_precision_is_read_in_single(name, dtype):
     rows = operator.rows([3, 5])
     assert rows.dtype == torch.float32
     got = operator.apply(v)
-    assert got.dtype == dtype
+    assert got.dtype == operator.T.apply(v).dtype == dtype
     wide = PAIRS[name][1](q.float(), k.float())
     torch.testing.assert_close(rows, wide.rows([3, 5]), rtol=1e-2, atol=1e-2)
 
@@ -257,21 +303,24 @@ def test_entries_are_what_the_documentation_counts(rng):
     assert attention.tangent_operator(q, q).entries == 128 * 512, "those of 64 landmarks, as its page says"
 
 
-@pytest.mark.parametrize("name", ["exact", "nystrom", "tangent", "tangent, two levels"])
+@pytest.mark.parametrize(
+    "name", ["exact", "nystrom", "tangent", "tangent, two levels", "normalised", "near_field"]
+)
 def test_few_rows_and_the_diagonal_of_many_tokens_hold_no_square(name):
     n = 20_000
     q, k = np.random.default_rng(0).standard_normal((2, n, 8)).astype("float32")
     operator = PAIRS[name][1](q, k)
     reads = [lambda: operator.rows([0, n // 2, n - 1]), lambda: operator.columns([0, n - 1])]
     if name != "exact":  # whose diagonal takes n² entries, whoever asks
-        reads.append(operator.diagonal)
+        u = np.ones((n, 1), "float32")
+        reads += [operator.diagonal, lambda: operator.T.apply(u)]
     shapes = []
     tracemalloc.start()
     for read in reads:
         shapes.append(read().shape)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert shapes == [(3, n), (n, 2), (n,)][: len(reads)]
+    assert shapes == [(3, n), (n, 2), (n,), (n, 1)][: len(reads)]
     assert peak < 400 * n * 4, "a square has 50 times as many bytes"
 
 
@@ -289,7 +338,9 @@ def head(n=300, d=8, seed=0):
 
 def truth(operator, q, k, v, key_mask=None, query_mask=None):
     rows = slice(None) if query_mask is None else query_mask
-    error = operator.apply(np.eye(len(k))) - attention.exact(q, k, np.eye(len(k)), key_mask=key_mask)
+    ahead = np.tri(len(k), dtype=bool) if operator.causal else None
+    exact = attention.exact(q, k, np.eye(len(k)), key_mask=key_mask, attn_mask=ahead)
+    error = operator.apply(np.eye(len(k))) - exact
     return np.linalg.norm(error[rows]), np.linalg.norm((error @ v)[rows])
 
 
@@ -305,7 +356,7 @@ def test_all_rows_give_the_errors(name, masked, rng):
     for c, t in zip((found.matrix, found.output), truth(operator, q, k, v, **masks), strict=True):
         assert c.estimate.value == pytest.approx(t, rel=1e-7, abs=1e-10)
         assert c.probability == 1
-    if name != "exact":
+    if not name.startswith("exact"):
         assert found.matrix.estimate.value > 0.01 or "all near" in name
     elif not masked:
         assert found.matrix.upper.value < 1e-10
@@ -401,9 +452,10 @@ def test_bad_values_are_named(name, rng):
     q, k, v = qkv(rng)
     operator = PAIRS[name][1](q, k)
     for word, wrong in kinds.as_real(kinds.needs_two_axes, kinds.other_rows)(v):
-        with pytest.raises(errors.ArgumentError) as caught:
-            operator.apply(wrong)
-        assert caught.value.argument == "v", word
+        for of, argument in ((operator, "v"), (operator.T, "u")):
+            with pytest.raises(errors.ArgumentError) as caught:
+                of.apply(wrong)
+            assert caught.value.argument == argument, word
     with pytest.raises(errors.ShapeError, match="`v`"):
         PAIRS[name][1](np.stack([q, q]), k).apply(np.stack([v] * 3))
 
@@ -411,4 +463,6 @@ def test_bad_values_are_named(name, rng):
 @every
 def test_its_repr_is_a_line(name, rng):
     q, k, _ = qkv(rng)
-    assert len(repr(PAIRS[name][1](q, k))) < 1500
+    operator = PAIRS[name][1](q, k)
+    assert len(repr(operator)) < 1500
+    assert len(repr(operator.T)) < 1600
