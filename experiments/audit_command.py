@@ -292,8 +292,7 @@ def _row(name: str, bound: Any, tightness: float, of: str) -> tuple[str, ...]:
 
 def _attention(arrays: dict[str, Stored], file: Path, asked: Options) -> Finding:
     from nystrom_numerics import attention, bounds, pinv
-    from nystrom_numerics.attention import NystromOperator
-    from nystrom_numerics.attention.certificate import AttentionCertificate, certify_operator
+    from nystrom_numerics.attention import AttentionCertificate, NystromOperator, certify_operator
     from nystrom_numerics.attention.lift import psd_lift
 
     m, head, seed = asked.m, asked.head or 0, asked.seed

@@ -11,7 +11,7 @@ from scipy import stats
 from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from nystrom_numerics import attention, pinv
-from nystrom_numerics.attention.certificate import certify_operator
+from nystrom_numerics.attention import certify_operator
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,6 @@ from nystrom_numerics.attention.causal import causal
 from nystrom_numerics.attention.causal_operator import causal_operator
 from nystrom_numerics.attention.certificate import (
     AttentionCertificate,
-    certify_operator,
     certify_rows,
 )
 from nystrom_numerics.attention.exact import exact, exact_operator
@@ -13,6 +12,7 @@ from nystrom_numerics.attention.near_field import near_field
 from nystrom_numerics.attention.near_field_operator import near_field_operator
 from nystrom_numerics.attention.normalised import normalised, normalised_operator
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
+from nystrom_numerics.attention.operator_certificate import certify_operator
 from nystrom_numerics.attention.operators import AttentionOperator, TransposedOperator
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.tangent import tangent

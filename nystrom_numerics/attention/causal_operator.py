@@ -63,7 +63,8 @@ def causal_operator(
         q, k, scale=scale, mask=key_mask, oneself=True, grouped=False, check_finite=check_finite
     )
     attend(a.xp.zeros_like(k[..., :1]))  # what is wrong is said here
-    entries = causal_entries(int(q.shape[-2]), block, margin, near, group)
+    n = int(q.shape[-2]) if a.key_mask is None else int(a.xp.max(a.xp.count_nonzero(a.key_mask, axis=-1)))
+    entries = causal_entries(n, block, margin, near, group)
     masks = a.key_mask, a.query_mask
     return FunctionOperator(
         real_q, real_k, *masks, a.scale, False, entries, attend, causal=True, stochastic=True

@@ -14,18 +14,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from nystrom_numerics.arguments import require_callable, require_count, require_instance, require_probability
-from nystrom_numerics.attention.arguments import Arguments, check_arguments, tokens_of
-from nystrom_numerics.attention.nystrom import NystromOperator
-from nystrom_numerics.attention.operator_rows import (
-    NEIGHBOURS,
-    OperatorRows,
-    take_real,
-    without_padding,
+from nystrom_numerics.arguments import (
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_probability,
 )
-from nystrom_numerics.attention.operators import AttentionOperator, blocks
+from nystrom_numerics.attention.arguments import Arguments, check_arguments, tokens_of
+from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
+from nystrom_numerics.attention.row_sampling import PILOT, pilot_of, proportional, sizes_of, standard_errors
 from nystrom_numerics.backend import (
     Array,
     floating,
@@ -40,7 +40,7 @@ from nystrom_numerics.bounds.result import bound
 from nystrom_numerics.errors import DTypeError, NonFiniteError, RangeError, ShapeError
 from nystrom_numerics.linalg import binary_scale, masked_softmax, transpose
 
-__all__ = ["AttentionCertificate", "Hints", "RowMaker", "certify_operator", "certify_rows"]
+__all__ = ["AttentionCertificate", "Hints", "RowMaker", "certify_rows"]
 
 RowMaker: TypeAlias = Callable[[Array], Array]
 """``rows_of(indices)`` gives these rows of Ŝ, (rows, n_k); it is asked for :data:`HELD` at a time at most."""
@@ -50,12 +50,6 @@ HELD = 256
 
 INFLATION = 1.3
 """What Student's quantile is multiplied by, for errors of rows are skewed: see :func:`certify_rows`."""
-
-PILOT, FLOOR = 5, 0.2
-"""One row in 5 is looked at first; no prediction counts for less than 0.2 of the mean."""
-
-HEAVY, WORTH_HINTS = 8, 32
-"""Columns asked of the first rows, and the rows below which hints would cost more than they bring."""
 
 
 @dataclass(frozen=True)
@@ -108,167 +102,6 @@ class AttentionCertificate:
 
 
 @status_tells
-def certify_operator(
-    operator: AttentionOperator,
-    v: Array,
-    /,
-    *,
-    rows: int | None = None,
-    failure: float = 0.01,
-    rng: np.random.Generator | int = 0,
-) -> AttentionCertificate:
-    r"""The certificate of any estimator, of one head.
-
-    Queries and keys that are masked have no part in it: padding, wherever it is and whatever it holds, changes
-    nothing.
-
-    Of the paper's estimator Ŝ is that of the operator's landmarks and Z, :math:`FZB`, without the rounding of a
-    narrower dtype in which it may be applied; of any other it is what the operator's rows are.
-
-    Parameters
-    ----------
-    operator : AttentionOperator
-        As :func:`~nystrom_numerics.attention.nystrom_operator`, ``tangent_operator`` and others make it from q (n_q, d)
-        and k (n_k, d), with any mask but an additive one.
-    v : array (n_k, d_v)
-    rows : int, optional
-        Exact rows, 8 at least; by default as many as have the entries of the approximation itself, of the paper's
-        estimator with the hints: 2m less a few.
-    failure, rng
-        As in :func:`certify_rows`, whose result, errors and statements these are too.
-
-    Raises
-    ------
-    KindError, RangeError, NonFiniteError
-        No operator; one without any real query or key; one with NaN or infinity in its real queries or keys, or in its
-        rows, as where a core could not be solved with.
-
-    Notes
-    -----
-    For the paper's estimator the sample is aimed, from 32 rows on, by a look at 15 entries of S in every row,
-    :class:`Hints`: the first and the last column, those beside the diagonal, and the 8 in which the first rows err
-    most.  Cost: the exact rows and these entries, and about 3nm kernel entries to make Ŝ's rows, their lengths, their
-    sums and their entries there; O(nm² + n·rows·(d + m)) multiplications; memory O(nm) and 256 exact rows.
-
-    For any other: the exact rows, and as many of the operator.  Lengths of rows are not asked for: ``certain`` has
-    no upper end unless all rows are exact.
-    """
-    require_instance(
-        "operator", operator, AttentionOperator, "an operator, as `nystrom_operator` or another makes it"
-    )
-    xp = tokens_of(operator=operator.q, v=v)
-    if operator.q.ndim != 2 or operator.k.ndim != 2 or len(operator.shape) != 2:
-        raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
-    check_arguments(operator.q, operator.k, v, scale=operator.scale)
-    if v.ndim != 2:
-        raise ShapeError("v", f"of shape {tuple(v.shape)}", "one head, (n_k, d_v)")
-    if isinstance(operator, NystromOperator):
-        return _certify_nystrom(xp, operator, v, rows, failure, rng)
-    return _certify_any(xp, operator, v, rows, failure, rng)
-
-
-def _real_tokens(xp: Any, operator: AttentionOperator) -> tuple[Array, Array]:
-    """Queries and keys that are real, checked."""
-    q, k = take_real(xp, operator.q, operator.query_mask), take_real(xp, operator.k, operator.key_mask)
-    if 0 in (q.shape[0], k.shape[0]):
-        needs = "one of each at least"
-        raise RangeError("operator", f"of {q.shape[0]} real queries and {k.shape[0]} real keys", needs)
-    for x in (q, k):
-        require_finite(xp, operator=x)
-    return q, k
-
-
-def _checked_rows(rows: int, real: int, most: int) -> int:
-    return min(require_count("rows", rows, min(8, real), most, of="the number of queries"), real)
-
-
-def _certify_any(
-    xp: Any,
-    operator: AttentionOperator,
-    v: Array,
-    rows: int | None,
-    failure: float,
-    rng: np.random.Generator | int,
-) -> AttentionCertificate:
-    q, k = _real_tokens(xp, operator)
-    n_q, n_k = q.shape[0], k.shape[0]
-    rows = max(8, operator.entries // n_k) if rows is None else _checked_rows(rows, n_q, operator.q.shape[0])
-
-    def finite_rows(indices: Array) -> Array:
-        made = operator.rows(indices)
-        if not bool(xp.all(xp.isfinite(made))):
-            raise NonFiniteError("operator", "not finite in its rows", "smaller queries and keys")
-        return made
-
-    return certify_rows(
-        operator.q,
-        operator.k,
-        v,
-        finite_rows,
-        rows=min(rows, n_q),
-        key_mask=operator.key_mask,
-        query_mask=operator.query_mask,
-        scale=operator.scale,
-        failure=failure,
-        rng=rng,
-        entries=lambda: operator.entries,
-    )
-
-
-def _certify_nystrom(
-    xp: Any,
-    operator: NystromOperator,
-    v: Array,
-    rows: int | None,
-    failure: float,
-    rng: np.random.Generator | int,
-) -> AttentionCertificate:
-    """By its factors: rows in float64, their lengths, their rounding, and hints of where they err."""
-    if operator.core.ndim != 2:
-        raise ShapeError("operator", f"of cores {tuple(operator.core.shape)}", "one head, (m_q, m_k)")
-    if operator.bias is not None:
-        raise ShapeError("operator", "masked additively", "no mask but of keys and queries")
-    _real_tokens(xp, operator)
-    most = operator.q.shape[0]
-    v, operator = take_real(xp, v, operator.key_mask), without_padding(xp, operator)
-    n_q, n_k = operator.q.shape[0], operator.k.shape[0]
-    if rows is not None:
-        rows = _checked_rows(rows, n_q, most)
-    made = OperatorRows(xp, operator)
-    m_k, m_q = made.z.shape
-    budget = n_q * m_k + n_k * m_q + m_q * m_k
-    lengths, sums, rounding = made.measures()
-    if not np.isfinite(lengths).all():
-        found = "not finite in its rows: its core could not be solved with, or scores overflow"
-        raise NonFiniteError("operator", found, "a core that its solver serves, and smaller queries and keys")
-    deviations = np.round(np.abs(sums - 1), 6)  # below that it is rounding
-    hints = Hints(lambda columns: (deviations,))
-    if (budget // n_k if rows is None else rows) >= WORTH_HINTS:
-        heavy = min(HEAVY, budget // n_k // 16)
-        hints = Hints(
-            lambda columns: (deviations, *made.errors_at(columns, v)),
-            columns=heavy,
-            entries=n_q * (heavy + 2 + len(NEIGHBOURS)),
-        )
-    if rows is None:
-        rows = min(n_q, max(8, (budget - hints.entries) // n_k))
-    return certify_rows(
-        operator.q,
-        operator.k,
-        v,
-        made,
-        rows=rows,
-        lengths=lengths,
-        rounding=rounding,
-        hints=hints,
-        scale=operator.scale,
-        failure=failure,
-        rng=rng,
-        entries=lambda: made.entries,
-    )
-
-
-@status_tells
 def certify_rows(
     q: Array,
     k: Array,
@@ -282,6 +115,7 @@ def certify_rows(
     hints: Hints | None = None,
     key_mask: Array | None = None,
     query_mask: Array | None = None,
+    causal: bool = False,
     scale: float | None = None,
     failure: float = 0.01,
     rng: np.random.Generator | int = 0,
@@ -313,6 +147,8 @@ def certify_rows(
     hints : Hints, optional
     key_mask, query_mask : array (n_k,), (n_q,) of bool, optional
         True for real ones; the rows of other queries count for nothing.
+    causal : bool
+        S is causal: query i sees keys up to i alone, of which there are as many as queries.
     scale : float, optional
         By default :math:`1/\sqrt d`.
     failure : float
@@ -350,7 +186,8 @@ def certify_rows(
     Cost: rows · n_k kernel entries and what ``rows_of`` needs, in float64; memory O(n) and 256 rows.
     Source: Särndal, Swensson and Wretman 1992, §3.5 and §3.6 (probability proportional to size).
     """
-    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, query_mask=query_mask)
+    require_flag("causal", causal)
+    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, query_mask=query_mask, oneself=causal)
     if q.ndim != 2 or k.ndim != 2 or v.ndim != 2:
         raise ShapeError("q", f"of shape {tuple(q.shape)}", "one head: q, k and v of two axes")
     require_callable("rows_of", rows_of)
@@ -364,7 +201,7 @@ def certify_rows(
     if n == 0:
         raise RangeError("query_mask", "false everywhere", "a real query")
     rows = min(require_count("rows", rows, min(8, n), most, of="the number of queries"), n)
-    head = _Head.of(a, q, k, v, rows_of, real)
+    head = _Head.of(a, q, k, v, rows_of, real, causal)
     if lengths is not None:
         lengths = _nonnegative("lengths", head.given("lengths", lengths, most))
     if rounding is not None:
@@ -378,19 +215,19 @@ def certify_rows(
     else:
         from scipy.stats import t
 
-        pilot = _pilot(n, max(2, rows // PILOT), source)
+        pilot = pilot_of(n, max(2, rows // PILOT), source)
         first, energy = head.errors(pilot)
         predicted = hints.predict(_heaviest(energy, hints.columns))
         require_instance("hints", predicted, tuple, "predictions in a tuple")
         given = tuple(head.given("hints", one, most) for one in predicted)
-        sizes = _sizes(_features(head, given if lengths is None else (lengths, *given)), pilot, first)
+        sizes = sizes_of(_features(head, given if lengths is None else (lengths, *given)), pilot, first)
         rest = np.setdiff1d(np.arange(n), pilot)
-        chosen, chance = _proportional(sizes[rest], rows - len(pilot), source)
+        chosen, chance = proportional(sizes[rest], rows - len(pilot), source)
         second, _ = head.errors(rest[chosen])
         seen, known = np.concatenate([pilot, rest[chosen]]), np.concatenate([first, second], axis=1)
         weighed = second / chance
         totals = first.sum(axis=1) + weighed.sum(axis=1)
-        spread, degrees = _spread(weighed, chance)
+        spread, degrees = standard_errors(weighed, chance)
         quantile, probability = INFLATION * float(t.ppf(1 - failure / 2, degrees)), 1 - failure / 2
         what = f"{len(seen)} exact rows of {n}, drawn by predicted error"
         words = f"{what}; Student's quantile times {INFLATION} (Särndal et al. 1992, §3.6)"
@@ -403,7 +240,7 @@ def certify_rows(
     more = head.of_output(allowance, matrix.upper)
     output = interval(float(totals[1]), float(relative[1]), more, trivial=inf, unit=head.unit)
     certain = _certain(known[0], lengths, seen, allowance, what, size)
-    exact = len(seen) * k.shape[0] + (hints.entries if rows < n else 0)
+    exact = head.entries(seen) + (hints.entries if rows < n else 0)
     return AttentionCertificate(matrix, output, certain, len(seen), exact, exact + entries())
 
 
@@ -421,11 +258,19 @@ class _Head:
     key_mask: Array | None
     rows_of: RowMaker
     real: np.ndarray[Any, Any]
+    causal: bool
     unit: float
 
     @classmethod
     def of(
-        cls, a: Arguments, q: Array, k: Array, v: Array, rows_of: RowMaker, real: np.ndarray[Any, Any]
+        cls,
+        a: Arguments,
+        q: Array,
+        k: Array,
+        v: Array,
+        rows_of: RowMaker,
+        real: np.ndarray[Any, Any],
+        causal: bool,
     ) -> _Head:
         xp = a.xp
         q = xp.take(q, from_numpy(xp, real, q), axis=0)
@@ -434,7 +279,7 @@ class _Head:
         q, k, v = (xp.astype(x, xp.float64) for x in (q, k, v))
         unit = binary_scale(v)
         mask = None if a.key_mask is None else a.key_mask[None, :]
-        return cls(xp, q * a.scale, k, v / unit, mask, rows_of, real, float(unit[0, 0]))
+        return cls(xp, q * a.scale, k, v / unit, mask, rows_of, real, causal, float(unit[0, 0]))
 
     def errors(self, some: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Squared errors of some rows of Ŝ and of ŜV, (2, rows), and of the columns over these rows, (n_k,)."""
@@ -442,7 +287,7 @@ class _Head:
         for part in blocks(len(some), HELD):
             place = some[part]
             queries = xp.take(self.queries, from_numpy(xp, place, self.queries), axis=0)
-            exact = masked_softmax(queries @ transpose(self.keys), self.key_mask)
+            exact = masked_softmax(queries @ transpose(self.keys), self._mask(place))
             error = self._made(place) - exact
             squares = error * error
             of_output = xp.sum((error @ self.values) ** 2, axis=1)
@@ -456,6 +301,22 @@ class _Head:
                 "smaller ones, or a smaller `scale`",
             )
         return found, of_columns
+
+    def entries(self, some: np.ndarray[Any, Any]) -> int:
+        """Kernel entries of some exact rows, those of masked keys apart."""
+        seen = (
+            np.ones(self.keys.shape[0], dtype=bool) if self.key_mask is None else to_numpy(self.key_mask)[0]
+        )
+        up_to = np.cumsum(seen)
+        return int(up_to[self.real[some]].sum() if self.causal else len(some) * up_to[-1])
+
+    def _mask(self, place: np.ndarray[Any, Any]) -> Array | None:
+        """Which keys some rows see, (rows or 1, n_k), ``None`` for all."""
+        if not self.causal:
+            return self.key_mask
+        past = self.real[place][:, None] >= np.arange(self.keys.shape[0])
+        seen = from_numpy(self.xp, past, self.keys)
+        return seen if self.key_mask is None else seen & self.key_mask
 
     def _made(self, place: np.ndarray[Any, Any]) -> Array:
         """Rows of Ŝ in float64, checked."""
@@ -523,68 +384,6 @@ def _features(head: _Head, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarra
     return np.column_stack(
         [c / c.mean() if use else np.zeros_like(c) for c, use in zip(columns, usable, strict=True)]
     )
-
-
-def _pilot(n: int, count: int, source: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Rows evenly spread from a random start, and the first and the last."""
-    inner = n - 2
-    spread = 1 + ((np.arange(count) + source.random()) * inner / count).astype(np.int64)
-    return np.unique(np.concatenate([[0, n - 1], spread]))
-
-
-def _sizes(
-    features: np.ndarray[Any, Any], pilot: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    """Predicted squared errors of all rows, of matrix and output together, mean 1, none below :data:`FLOOR`."""
-    from scipy.optimize import nnls
-
-    inner = slice(1, -1)  # the first and the last row are no rule for others
-    sizes = np.zeros(len(features))
-    for y in errors:
-        mean = y[inner].mean()
-        if mean > 0:
-            predicted = features @ nnls(features[pilot[inner]], y[inner] / mean)[0]
-            sizes += predicted / predicted.mean()  # the constant feature alone makes it positive
-    if not sizes.mean() > 0:
-        return np.ones_like(sizes)
-    # rounded, so that the order of equal sizes does not hang on a backend's last digits
-    return np.asarray(np.round((1 - FLOOR) * sizes / sizes.mean() + FLOOR, 4))
-
-
-def _proportional(
-    sizes: np.ndarray[Any, Any], count: int, source: np.random.Generator
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """``count`` distinct indices, with chances proportional to size and at most 1, and these chances.
-
-    Systematic along the order of sizes, which stratifies by them.
-    """
-    sure = np.zeros(len(sizes), dtype=bool)
-    while True:
-        left = count - int(sure.sum())
-        chance = np.where(sure, 1.0, left * sizes / max(float(sizes[~sure].sum()), 1e-300))
-        over = ~sure & (chance >= 1)
-        if not over.any():
-            break
-        sure |= over
-    order = np.argsort(sizes, kind="stable")
-    cumulative = np.cumsum(chance[order])
-    marks = np.arange(count) + source.random()
-    chosen = order[np.minimum(np.searchsorted(cumulative, marks, side="right"), len(order) - 1)]
-    chosen = np.unique(chosen)
-    return chosen, chance[chosen]
-
-
-def _spread(weighed: np.ndarray[Any, Any], chance: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int]:
-    """Standard errors of the two totals, and degrees of freedom; one row drawn tells nothing of the others."""
-    left = np.maximum(1 - chance, 0.0)
-    drawn = left > 1e-12
-    count = int(drawn.sum())
-    if count < 2:
-        return np.full(2, inf if count else 0.0), 1
-    left, weighed = left[drawn], weighed[:, drawn]
-    centre = (weighed * left).sum(axis=1, keepdims=True) / left.sum()
-    variance = count / (count - 1) * (left * (weighed - centre) ** 2).sum(axis=1)
-    return np.sqrt(variance), count - 1
 
 
 def _interval(

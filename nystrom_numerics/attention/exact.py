@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.arguments import require_flag
 from nystrom_numerics.attention.arguments import check_arguments, product_form, tokens_of
 from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase
@@ -113,9 +115,9 @@ class _ExactOperator(OperatorBase):
 
     @property
     def entries(self) -> int:
-        """n_q n_k, or those of the pairs that causality leaves."""
-        n_q, n_k = (int(x.shape[-2]) for x in (self.q, self.k))
-        return n_q * (n_q + 1) // 2 if self.causal else n_q * n_k
+        """n_q n_k, or about half of them where it is causal."""
+        n_q, n_k = self._lengths()
+        return int(np.max(n_q * (n_k + 1) // 2 if self.causal else n_q * n_k))
 
     def apply(self, v: Array, /) -> Array:
         """As :func:`exact` and :class:`AttentionOperator` say."""

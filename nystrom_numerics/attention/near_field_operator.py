@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.attention.arguments import product_form, tokens_of
 from nystrom_numerics.attention.near_field import Fields, fields_of, near_keys, share_of_far
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
@@ -47,9 +49,8 @@ class _NearFieldOperator(OperatorBase):
     @property
     def entries(self) -> int:
         """Kernel entries of one head: n (2m + w) + m², w as in :func:`near_field`."""
-        block, margin = self.fields.near
-        m = self.fields.m
-        return int(self.q.shape[-2] * (2 * m + block + 2 * margin + 2) + m * m)
+        (block, margin), m, (n, _) = self.fields.near, self.fields.m, self._lengths()
+        return int(np.max(n * (2 * m + block + 2 * margin + 2) + m * m))
 
     def apply(self, v: Array, /) -> Array:
         """As :func:`near_field` and :class:`AttentionOperator` say."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.arguments import require_callable, require_number
 from nystrom_numerics.attention.arguments import Arguments, product_form, tokens_of
 from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase, blocks
@@ -171,7 +173,8 @@ class _NormalisedOperator(OperatorBase):
     def entries(self) -> int:
         """Kernel entries of one head: (n_q + m_q) m_k + n_k m_q."""
         m_q, m_k = self.placed.queries.shape[-2], self.placed.keys.shape[-2]
-        return int((self.q.shape[-2] + m_q) * m_k + self.k.shape[-2] * m_q)
+        n_q, n_k = self._lengths()
+        return int(np.max((n_q + m_q) * m_k + n_k * m_q))
 
     def apply(self, v: Array, /) -> Array:
         """As :func:`normalised` and :class:`AttentionOperator` say."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from nystrom_numerics.arguments import require_callable, require_instance
 from nystrom_numerics.attention.arguments import (
     Arguments,
@@ -108,8 +110,8 @@ class NystromOperator(OperatorBase):
     @property
     def entries(self) -> int:
         """Kernel entries of one head: (n_q + m_q) m_k + n_k m_q."""
-        m_q, m_k = self.core.shape[-2:]
-        return int((self.q.shape[-2] + m_q) * m_k + self.k.shape[-2] * m_q)
+        (m_q, m_k), (n_q, n_k) = self.core.shape[-2:], self._lengths()
+        return int(np.max((n_q + m_q) * m_k + n_k * m_q))
 
     def diagonal(self) -> Array:
         """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number; see ``rows``.

@@ -212,6 +212,15 @@ class OperatorBase(ABC):
             parts.append(xp.linalg.diagonal(found))
         return xp.concat(parts, axis=-1)
 
+    def _lengths(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """How many real queries and keys items have, on the host: what padding there is takes no kernel entries."""
+        xp = tokens_of(q=self.q)
+        of_q, of_k = (
+            np.asarray(x.shape[-2]) if mask is None else to_numpy(xp.count_nonzero(mask, axis=-1))
+            for x, mask in ((self.q, self.query_mask), (self.k, self.key_mask))
+        )
+        return of_q, of_k
+
     def _of_units(self, units: Array) -> Array:
         return self.apply(units)
 

@@ -28,15 +28,10 @@ def of_near_field(make):
 
 
 def of_causal(make):
-    """With one mask in place of two, and heads as they come."""
-
-    def made(*tokens, key_mask=None, query_mask=None, grouped=False, **options):
-        if grouped:
-            q, *others = tokens
-            tokens = (q, *(np.repeat(x, q.shape[-3] // x.shape[-3], axis=-3) for x in others))
-        return make(*tokens, block=8, near=4, key_mask=key_mask, **options)
-
-    return made
+    """With one mask in place of two, as padding has it."""
+    return lambda *tokens, key_mask=None, query_mask=None, **options: make(
+        *tokens, block=8, near=4, key_mask=key_mask, **options
+    )
 
 
 def with_options(function, operator, *m, **options):
@@ -201,7 +196,9 @@ def test_leading_axes_of_its_own_for_each(name, rng):
         agrees(operator)
 
 
-@every
+@pytest.mark.parametrize(
+    "name", [name for name in PAIRS if name != "causal"]
+)  # which takes heads as they come
 def test_grouped_heads(name, rng):
     function, make = PAIRS[name]
     q, (_, k, v) = qkv(rng, 2, 6)[0], qkv(rng, 2, 3)
@@ -251,7 +248,7 @@ def test_no_item_depends_on_its_batch_mates(name, rng):
         (together.T.apply(v)[0], alone.T.apply(v[:1])[0]),
     ):
         np.testing.assert_allclose(got, expected, rtol=0, atol=tol * np.abs(expected).max() * 8)
-    assert np.isnan(together.rows([4, 9])[2]).all()
+    assert np.isnan(together.rows([4, 9])[2, :, :5]).all()  # of causal attention no more
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -296,6 +293,7 @@ def test_entries_of_tangent_are_those_of_its_pilots_and_of_what_queries_face(opt
 def test_entries_are_what_the_documentation_counts(rng):
     q, k, _ = qkv(rng, n_q=50, n_k=70)
     assert attention.exact_operator(q, k).entries == 50 * 70
+    assert attention.exact_operator(q, q, causal=True).entries == 50 * 51 // 2
     for make in (attention.nystrom_operator, attention.normalised_operator):
         assert make(q, k, (5, 6)).entries == 50 * 6 + 70 * 5 + 5 * 6
     assert attention.near_field_operator(q, q, 4, block=8).entries == 50 * (2 * 4 + 8 + 2 * 2 + 2) + 4 * 4
@@ -360,6 +358,74 @@ def test_all_rows_give_the_errors(name, masked, rng):
         assert found.matrix.estimate.value > 0.01 or "all near" in name
     elif not masked:
         assert found.matrix.upper.value < 1e-10
+
+
+@every
+def test_padding_changes_no_number_of_a_certificate(name, rng):
+    q, k, v = head(60)
+    mask = np.zeros(80, bool)
+    mask[np.sort(rng.permutation(80)[:60])] = True
+    wide = [np.full((80, 8), np.nan) for _ in range(3)]
+    for x, real in zip(wide, (q, k, v), strict=True):
+        x[mask] = real
+    operators = PAIRS[name][1](q, k), PAIRS[name][1](*wide[:2], key_mask=mask, query_mask=mask)
+    assert operators[0].entries == operators[1].entries
+    for rows in (None, 20):
+        alone, padded = (
+            certify_operator(o, x, rows=rows) for o, x in zip(operators, (v, wide[2]), strict=True)
+        )
+        for side in ("matrix", "output"):
+            for end in ("lower", "upper"):
+                expected = getattr(getattr(alone, side), end).value
+                assert getattr(getattr(padded, side), end).value == pytest.approx(
+                    expected, rel=1e-7, abs=1e-9
+                )
+        assert (padded.rows, padded.exact_entries, padded.entries) == (
+            alone.rows, alone.exact_entries, alone.entries,
+        )  # fmt: skip
+
+
+@every
+def test_rows_known_to_be_stochastic_are_and_bound_an_error_with_certainty(name, rng):
+    q, k, v = head(60)
+    operator = PAIRS[name][1](3 * q, k)
+    found = certify_operator(operator, v, rows=10).certain
+    if operator.stochastic:
+        s = operator.rows(range(60))
+        assert s.min() >= 0
+        np.testing.assert_allclose(s.sum(axis=-1), 1, rtol=1e-12)
+        assert found.upper.value >= truth(operator, 3 * q, k, v)[0]
+        assert found.upper.value == pytest.approx(np.sqrt(found.lower.value**2 + 50 * 4), rel=1e-9)
+    elif not name.startswith("nystrom"):  # whose rows have lengths that are known
+        assert found.upper.value is None or np.isinf(found.upper.value)
+
+
+def test_certificates_of_causal_attention_count_the_past_alone(rng):
+    q, k, v = head(200)
+    operator = attention.causal_operator(q, k, block=8, near=4)
+    found = certify_operator(operator, v, rows=200)
+    assert found.exact_entries == 200 * 201 // 2
+    assert found.entries == found.exact_entries + operator.entries
+    assert certify_operator(operator, v).rows == int(operator.entries / (201 / 2))
+    full = certify_operator(attention.exact_operator(q, k, causal=True), v, rows=20)
+    assert full.matrix.upper.value < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("n", "options"),
+    [(60, {"block": 8, "margin": 4, "near": 5, "group": 2}), (53, {"block": 7, "margin": 0, "near": 90})],
+)
+def test_entries_of_causal_attention_are_those_of_its_pairs(n, options, rng):
+    q, k, _ = qkv(rng, n_q=n, n_k=n)
+    block, margin, near = (options[name] for name in ("block", "margin", "near"))
+    expected = 0
+    for i in range(n):
+        start = i // block * block
+        past = [j for j in range(n) if j < start - margin]
+        expected += i - start + 1 + min(margin, start)  # its block and the margin
+        expected += min(near, len(past)) + len(past) // options.get("group", 7)
+        expected += len(past) if i == start else 0  # the pilot's
+    assert attention.causal_operator(q, k, **options).entries == expected
 
 
 def test_intervals_of_tangent_hold_the_truth():

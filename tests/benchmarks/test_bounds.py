@@ -10,7 +10,7 @@ import torch
 
 from experiments.timing import fit_slope, peak_memory
 from nystrom_numerics import attention
-from nystrom_numerics.attention.certificate import certify_operator
+from nystrom_numerics.attention import certify_operator
 from tests.benchmarks.conftest import TOPICS, ratio
 
 CERTIFICATE = "Certificate of one head, d = 64, m = 64, float32"

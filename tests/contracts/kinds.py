@@ -770,7 +770,7 @@ EXCEPTIONS: dict[str, str] = {
     **dict.fromkeys(
         ("attention.normalised.guard", "attention.normalised_operator.guard"), "at least 0 or infinite"
     ),
-    "attention.nystrom_operator.solver": "callable, kept",
+    **{f"attention.{name}_operator.solver": "callable, kept" for name in ("nystrom", "normalised")},
     "integrations.transformers.register_with_transformers.m": "count",
     **{
         f"{owner}.{name}": "callable, kept"

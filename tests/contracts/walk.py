@@ -62,6 +62,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "bounds.drawn_leverage": {"k": 1},
     "bounds.generalised_nystrom": {"columns": 3, "rows": 6},
     "attention.causal": {"block": 8},
+    "attention.causal_operator": {"block": 8},
 }
 
 

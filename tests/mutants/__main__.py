@@ -28,6 +28,11 @@ PROCESSES = 2
 TESTS = {  # which tests must kill the mutants of a file, besides tests/…/test_NAME.py; and those too slow, for `-k`
     "nystrom_numerics/attention/causal.py": ((), ""),
     "nystrom_numerics/attention/certificate.py": ((), "not thousands and not coverage"),
+    "nystrom_numerics/attention/operator_certificate.py": (
+        ("tests/attention/test_certificate.py", "tests/attention/test_operators.py"),
+        "not thousands and not coverage",
+    ),
+    "nystrom_numerics/attention/row_sampling.py": (("tests/attention/test_certificate.py",), "not thousands"),
     "nystrom_numerics/backend.py": ((), ""),
     "nystrom_numerics/fused.py": (("tests/attention/test_fused.py",), "not memory and not gradients"),
     "nystrom_numerics/integrations/transformers*": (

@@ -1,0 +1,198 @@
+r"""The certificate of an operator: what it knows of its rows, and how many exact ones are worth its own entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nystrom_numerics.arguments import require_count, require_instance
+from nystrom_numerics.attention.arguments import check_arguments, tokens_of
+from nystrom_numerics.attention.certificate import AttentionCertificate, Hints, certify_rows
+from nystrom_numerics.attention.nystrom import NystromOperator
+from nystrom_numerics.attention.operator_rows import (
+    NEIGHBOURS,
+    OperatorRows,
+    take_real,
+    without_padding,
+)
+from nystrom_numerics.attention.operators import AttentionOperator
+from nystrom_numerics.backend import Array, compute_dtype, require_finite, status_tells
+from nystrom_numerics.errors import NonFiniteError, RangeError, ShapeError
+
+__all__ = ["certify_operator"]
+
+HEAVY, WORTH_HINTS = 8, 32
+"""Columns asked of the first rows, and the rows below which hints would cost more than they bring."""
+
+
+@status_tells
+def certify_operator(
+    operator: AttentionOperator,
+    v: Array,
+    /,
+    *,
+    rows: int | None = None,
+    failure: float = 0.01,
+    rng: np.random.Generator | int = 0,
+) -> AttentionCertificate:
+    r"""The certificate of any estimator, of one head.
+
+    Queries and keys that are masked have no part in it: padding, wherever it is and whatever it holds, changes
+    nothing.
+
+    Of the paper's estimator Ŝ is that of the operator's landmarks and Z, :math:`FZB`, without the rounding of a
+    narrower dtype in which it may be applied; of any other it is what the operator's rows are.
+
+    Parameters
+    ----------
+    operator : AttentionOperator
+        As :func:`~nystrom_numerics.attention.nystrom_operator`, ``tangent_operator`` and others make it from q (n_q, d)
+        and k (n_k, d), with any mask but an additive one.
+    v : array (n_k, d_v)
+    rows : int, optional
+        Exact rows, 8 at least; by default as many as have the entries of the approximation itself, of the paper's
+        estimator with the hints: 2m less a few.
+    failure, rng
+        As in :func:`certify_rows`, whose result, errors and statements these are too.
+
+    Raises
+    ------
+    KindError, RangeError, NonFiniteError
+        No operator; one without any real query or key; one with NaN or infinity in its real queries or keys, or in its
+        rows, as where a core could not be solved with.
+
+    Notes
+    -----
+    For the paper's estimator the sample is aimed, from 32 rows on, by a look at 15 entries of S in every row,
+    :class:`Hints`: the first and the last column, those beside the diagonal, and the 8 in which the first rows err
+    most.  Cost: the exact rows and these entries, and about 3nm kernel entries to make Ŝ's rows, their lengths, their
+    sums and their entries there; O(nm² + n·rows·(d + m)) multiplications; memory O(nm) and 256 exact rows.
+
+    For any other: the exact rows, and as many of the operator, whose entries are counted once, not again where rows
+    are read.  Of a causal operator exact rows are causal.  ``certain`` has an upper end where rows are ``stochastic``,
+    and so of length one at most, and where all rows are exact.
+    """
+    require_instance(
+        "operator", operator, AttentionOperator, "an operator, as `nystrom_operator` or another makes it"
+    )
+    xp = tokens_of(operator=operator.q, v=v)
+    if operator.q.ndim != 2 or operator.k.ndim != 2 or len(operator.shape) != 2:
+        raise ShapeError("operator", f"of a batch, q {tuple(operator.q.shape)}", "one head, (n, d)")
+    check_arguments(operator.q, operator.k, v, scale=operator.scale)
+    if v.ndim != 2:
+        raise ShapeError("v", f"of shape {tuple(v.shape)}", "one head, (n_k, d_v)")
+    if isinstance(operator, NystromOperator):
+        return _certify_nystrom(xp, operator, v, rows, failure, rng)
+    return _certify_any(xp, operator, v, rows, failure, rng)
+
+
+def _real_tokens(xp: Any, operator: AttentionOperator) -> tuple[Array, Array]:
+    """Queries and keys that are real, checked."""
+    q, k = take_real(xp, operator.q, operator.query_mask), take_real(xp, operator.k, operator.key_mask)
+    if 0 in (q.shape[0], k.shape[0]):
+        needs = "one of each at least"
+        raise RangeError("operator", f"of {q.shape[0]} real queries and {k.shape[0]} real keys", needs)
+    for x in (q, k):
+        require_finite(xp, operator=x)
+    return q, k
+
+
+def _checked_rows(rows: int, real: int, most: int) -> int:
+    return min(require_count("rows", rows, min(8, real), most, of="the number of queries"), real)
+
+
+def _certify_any(
+    xp: Any,
+    operator: AttentionOperator,
+    v: Array,
+    rows: int | None,
+    failure: float,
+    rng: np.random.Generator | int,
+) -> AttentionCertificate:
+    q, k = _real_tokens(xp, operator)
+    n_q, n_k = q.shape[0], k.shape[0]
+    most = operator.q.shape[0]
+    if rows is None:
+        rows = max(8, int(operator.entries / ((n_k + 1) / 2 if operator.causal else n_k)))
+    else:
+        rows = _checked_rows(rows, n_q, most)
+    lengths = None
+    if operator.stochastic:  # in length no more than in sum, which is one but for rounding
+        rounding = operator.k.shape[0] * float(xp.finfo(compute_dtype(xp, operator.q.dtype)).eps)
+        lengths = np.full(most, (1 + rounding) ** 2)
+
+    def finite_rows(indices: Array) -> Array:
+        made = operator.rows(indices)
+        if not bool(xp.all(xp.isfinite(made))):
+            raise NonFiniteError("operator", "not finite in its rows", "smaller queries and keys")
+        return made
+
+    return certify_rows(
+        operator.q,
+        operator.k,
+        v,
+        finite_rows,
+        rows=min(rows, n_q),
+        lengths=lengths,
+        key_mask=operator.key_mask,
+        query_mask=operator.query_mask,
+        causal=operator.causal,
+        scale=operator.scale,
+        failure=failure,
+        rng=rng,
+        entries=lambda: operator.entries,
+    )
+
+
+def _certify_nystrom(
+    xp: Any,
+    operator: NystromOperator,
+    v: Array,
+    rows: int | None,
+    failure: float,
+    rng: np.random.Generator | int,
+) -> AttentionCertificate:
+    """By its factors: rows in float64, their lengths, their rounding, and hints of where they err."""
+    if operator.core.ndim != 2:
+        raise ShapeError("operator", f"of cores {tuple(operator.core.shape)}", "one head, (m_q, m_k)")
+    if operator.bias is not None:
+        raise ShapeError("operator", "masked additively", "no mask but of keys and queries")
+    _real_tokens(xp, operator)
+    most = operator.q.shape[0]
+    v, operator = take_real(xp, v, operator.key_mask), without_padding(xp, operator)
+    n_q, n_k = operator.q.shape[0], operator.k.shape[0]
+    if rows is not None:
+        rows = _checked_rows(rows, n_q, most)
+    made = OperatorRows(xp, operator)
+    m_k, m_q = made.z.shape
+    budget = n_q * m_k + n_k * m_q + m_q * m_k
+    lengths, sums, rounding = made.measures()
+    if not np.isfinite(lengths).all():
+        found = "not finite in its rows: its core could not be solved with, or scores overflow"
+        raise NonFiniteError("operator", found, "a core that its solver serves, and smaller queries and keys")
+    deviations = np.round(np.abs(sums - 1), 6)  # below that it is rounding
+    hints = Hints(lambda columns: (deviations,))
+    if (budget // n_k if rows is None else rows) >= WORTH_HINTS:
+        heavy = min(HEAVY, budget // n_k // 16)
+        hints = Hints(
+            lambda columns: (deviations, *made.errors_at(columns, v)),
+            columns=heavy,
+            entries=n_q * (heavy + 2 + len(NEIGHBOURS)),
+        )
+    if rows is None:
+        rows = min(n_q, max(8, (budget - hints.entries) // n_k))
+    return certify_rows(
+        operator.q,
+        operator.k,
+        v,
+        made,
+        rows=rows,
+        lengths=lengths,
+        rounding=rounding,
+        hints=hints,
+        scale=operator.scale,
+        failure=failure,
+        rng=rng,
+        entries=lambda: made.entries,
+    )
