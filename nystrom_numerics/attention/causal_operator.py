@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from math import gcd
 
-from nystrom_numerics.attention.arguments import product_form
+from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.causal import LONGEST, causal
 from nystrom_numerics.attention.operators import AttentionOperator, FunctionOperator
+from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.backend import Array
 
 __all__ = ["causal_entries", "causal_operator"]
@@ -59,15 +60,15 @@ def causal_operator(
             check_finite=check_finite,
         )
 
-    a, real_q, real_k, _ = product_form(
-        q, k, scale=scale, mask=key_mask, oneself=True, grouped=False, check_finite=check_finite
-    )
+    a = check_arguments(q, k, scale=scale, key_mask=key_mask, oneself=True, check_finite=check_finite)
     attend(a.xp.zeros_like(k[..., :1]))  # what is wrong is said here
-    n = int(q.shape[-2]) if a.key_mask is None else int(a.xp.max(a.xp.count_nonzero(a.key_mask, axis=-1)))
+    xp, mask, n = a.xp, a.key_mask, int(q.shape[-2])
+    if mask is not None:
+        n = int(xp.max(xp.count_nonzero(mask, axis=-1)))
     entries = causal_entries(n, block, margin, near, group)
-    masks = a.key_mask, a.query_mask
+    tokens = hide(xp, q, mask), hide(xp, k, mask)
     return FunctionOperator(
-        real_q, real_k, *masks, a.scale, False, entries, attend, causal=True, stochastic=True
+        *tokens, mask, mask, a.scale, False, entries, attend, causal=True, stochastic=True
     )
 
 
