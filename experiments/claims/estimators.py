@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,27 +10,12 @@ import numpy as np
 from experiments import figures, inputs, models, rivals
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import majority
-from nystrom_numerics import attention, pinv
+from nystrom_numerics import attention
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def at_equal_entries(q: Any, k: Any, v: Any, m: int, **options: Any) -> Any:
-    """An exact near field with landmarks so few that kernel entries are those of ``nystrom`` with m: 2mn."""
-    return attention.near_field(q, k, v, max(1, m // 4 - 1), block=m, margin=m // 4, **options)
-
-
-def tangents(q: Any, k: Any, v: Any, m: int, **options: Any) -> Any:
-    """Tangent attention of as many kernel entries: m/2 pilots, 5m/4 near keys and m/4 groups."""
-    return attention.tangent(q, k, v, blocks=m // 2, near=5 * m // 4, groups=m // 4, **options)
-
-
-def two_levels(q: Any, k: Any, v: Any, m: int, **options: Any) -> Any:
-    """The same with 2m blocks, whose pilots look at the quarter of the keys that those of m/4 blocks hand on."""
-    return attention.tangent(q, k, v, blocks=(m // 4, 2 * m), near=m, groups=(m // 8, m // 8), **options)
 
 
 TITLE = "Which estimator, which filter, and what causality costs"
@@ -51,30 +35,15 @@ ALT = (
     "as many kernel entries as that many landmarks."
 )
 
-DEFAULT, SIX, INVERSE = "paper's form, ridge (default)", "paper's form, six iterations", "paper's form, A⁺"
-ROWS, ROWS_INVERSE = "row-normalised, ridge", "row-normalised, A⁺"
-NEAR, BEST = "exact near field, as many kernel entries", "best matrix of rank m"
-TANGENTS, TWO_LEVELS = "tangents, as many kernel entries", "tangents in two levels, as many entries"
-ESTIMATORS: dict[str, Callable[..., Any]] = {
-    DEFAULT: attention.nystrom,
-    SIX: partial(attention.nystrom, pinv=pinv.razavi),
-    INVERSE: partial(attention.nystrom, solver=pinv.rank_revealing),
-    ROWS: attention.normalised,
-    ROWS_INVERSE: partial(attention.normalised, solver=pinv.rank_revealing),
-    NEAR: at_equal_entries,
-    TANGENTS: tangents,
-    TWO_LEVELS: two_levels,
-}
-ENTRIES: dict[str, Callable[[int, int], float]] = {
-    **dict.fromkeys((DEFAULT, SIX, INVERSE, ROWS, ROWS_INVERSE), lambda n, m: 2 * m + m * m / n),
-    NEAR: lambda n, m: 2 * max(1, m // 4 - 1) + m + 2 * (m // 4) + 2,
-    TANGENTS: lambda n, m: m // 2 + 5 * m // 4 + m // 4,
-    TWO_LEVELS: lambda n, m: m // 4 + 2 * m / 4 + m + 2 * (m // 8),
-    BEST: lambda n, m: n,
-}
-"""Kernel entries a query of n, by the docstrings; blocks of the second level look at a quarter of the keys."""
+FORMS = (
+    *("nystrom", "paper", "nystrom_inverse", "normalised", "normalised_inverse"),
+    *("near_field", "tangent", "tangent_two_levels"),
+)
+ESTIMATORS = {attention.ESTIMATORS[name].title: attention.ESTIMATORS[name] for name in FORMS}
+DEFAULT, SIX, INVERSE, ROWS, ROWS_INVERSE, NEAR, TANGENTS, TWO_LEVELS = ESTIMATORS
+BEST = "best matrix of rank m"
 
-CAUSAL, BLOCKS = "causal, past by m near keys and tangents", "causal, own block alone"
+CAUSAL, BLOCKS = attention.ESTIMATORS["causal"].title, "causal, own block alone"
 BLOCK, JUDGED = 64, 64
 SEEDS = [0, 1, 2]
 MS = {"quick": [32, 64, 128], "full": [16, 32, 64, 128, 256], "gpu": [16, 32, 64, 128, 256]}
@@ -122,9 +91,10 @@ def _full(q: Any, k: Any, v: Any, scale: float, ms: list[int], seeds: list[int])
     u, sigma, vt = np.linalg.svd(exact[:, :n])
     for m in ms:
         best = (u[:, :m] * sigma[:m]) @ (vt[:m] @ both)
-        found = {BEST: best, **{name: of(q, k, both, m, scale=scale) for name, of in ESTIMATORS.items()}}
-        for name, got in found.items():
-            yield {"estimator": name, "m": m, "entries": float(ENTRIES[name](n, m)), **_errors(got, exact)}
+        yield {"estimator": BEST, "m": m, "entries": float(n), **_errors(best, exact)}
+        for name, of in ESTIMATORS.items():
+            made = of.make(q, k, m, scale=scale)
+            yield {"estimator": name, "m": m, "entries": made.entries / n, **_errors(made.apply(both), exact)}
         for name in rivals.RIVALS:
             answers = rivals.answers(name, q, k, both, m, scale=scale, seeds=seeds)
             rows = [{"entries": one.entries / n, **_errors(one.output, exact)} for one in answers]

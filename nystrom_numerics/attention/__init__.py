@@ -6,6 +6,7 @@ from nystrom_numerics.attention.certificate import (
     AttentionCertificate,
     certify_rows,
 )
+from nystrom_numerics.attention.estimators import ESTIMATORS
 from nystrom_numerics.attention.exact import exact, exact_operator
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
 from nystrom_numerics.attention.near_field import near_field
@@ -19,6 +20,7 @@ from nystrom_numerics.attention.tangent import tangent
 from nystrom_numerics.attention.tangent_operator import tangent_operator
 
 __all__ = [
+    "ESTIMATORS",
     "AttentionCertificate",
     "AttentionOperator",
     "LiftBounds",
