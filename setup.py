@@ -50,7 +50,7 @@ setup(
     packages=find_packages(include=["nystrom_numerics*", "experiments*", "proofs_check*"]),
     package_data={
         "nystrom_numerics": ["py.typed"],
-        "experiments": ["*.html", "*.css"],
+        "experiments": ["**/*.html", "*.css"],
         "proofs_check": ["**/*.v", "*.html"],
     },
     python_requires=">=3.10",

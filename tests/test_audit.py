@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -296,7 +297,7 @@ def test_a_matrix(nystrom, tmp_path):
 
 
 def test_points_and_every_rule(nystrom):
-    from experiments.audit_command import RULES
+    from experiments.auditing.matrices import RULES
 
     np.savez("p.npz", x=X, y=X)
     for rule in RULES:
@@ -328,13 +329,106 @@ def test_attention(nystrom, tmp_path):
 
 
 def test_the_spectrum_of_long_attention_is_that_of_its_core(nystrom, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.audit_command.SPECTRUM_ENTRIES", 59 * 60)
+    monkeypatch.setattr("experiments.auditing.heads.FORMED", 59 * 60)
     q, k = RNG.standard_normal((2, 60, 4))
     np.savez("h.npz", q=q, k=k)
     result = nystrom("h.npz", "-m", "8", "--html", "h.html")
     assert result.exit_code == 0, result.output
     assert "Singular values of the core" in (tmp_path / "h.html").read_text()
     assert "best matrix" not in result.output
+
+
+def errors_of(name, q, k, v, m):
+    """What an estimator misses, and the sizes of what it is to be, for one head."""
+    from nystrom_numerics import attention
+
+    made = attention.ESTIMATORS[name].make(q, k, m)
+    scores = q @ k.T / 2
+    s = np.exp(np.where(np.tri(len(q), dtype=bool) | (not made.causal), scores, -np.inf))
+    s /= s.sum(axis=1, keepdims=True)
+    error = made.apply(np.eye(len(k))) - s
+    return {
+        "size": np.linalg.norm(s),
+        "true_error": np.linalg.norm(error),
+        "true_relative_error": np.linalg.norm(error) / np.linalg.norm(s),
+        "true_output_error": np.linalg.norm(error @ v),
+        "true_relative_output_error": np.linalg.norm(error @ v) / np.linalg.norm(s @ v),
+    }
+
+
+def names_of_estimators():
+    from nystrom_numerics import attention
+
+    return list(attention.ESTIMATORS)
+
+
+@pytest.mark.parametrize("name", names_of_estimators())
+def test_every_estimator_of_one_head_and_of_all(nystrom, tmp_path, name):
+    q, k, v = RNG.standard_normal((3, 3, 60, 4))
+    np.savez("h.npz", q=q, k=k, v=v)
+    files = ["--json", "h.json", "--csv", "h.csv"]
+    one = nystrom("h.npz", "-m", "8", "--head", "2", "--estimator", name, *files)
+    assert one.exit_code == 0, one.output
+    single = json.loads((tmp_path / "h.json").read_text())
+    result = nystrom("h.npz", "-m", "8", "--head", "all", "--estimator", name, *files)
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "h.json").read_text())
+    assert [head["head"] for head in told["heads"]] == [0, 1, 2]
+    assert told["heads"][2] == single["heads"][0]
+    for i, head in enumerate(told["heads"]):
+        expected = errors_of(name, q[i], k[i], v[i], 8)
+        assert {key: head[key] for key in expected} == pytest.approx(expected, rel=1e-6, abs=1e-12)
+        assert head["error_lower"] <= head["true_error"] <= head["error_upper"]
+        assert head["relative_error"] == pytest.approx(head["error"] / head["size"])
+    rows = list(csv.DictReader((tmp_path / "h.csv").read_text().splitlines()))
+    for row, head in zip(rows, told["heads"], strict=True):
+        assert row["estimator"] == name
+        assert float(row["true_error"]) == head["true_error"]
+        assert int(row["entries"]) == head["entries"]
+    assert f"{told['heads'][2]['true_relative_error']:.4g} of ‖S‖_F" in one.output
+    for head in told["heads"]:
+        assert f"{head['true_error']:.4g}" in result.output
+
+
+def test_without_values_and_beyond_what_is_formed(nystrom, tmp_path, monkeypatch):
+    q, k = RNG.standard_normal((2, 2, 300, 4))
+    np.savez("h.npz", q=q, k=k)
+    arguments = ("h.npz", "-m", "8", "--head", "all", "--estimator", "tangent", "--json", "h.json")
+    found = []
+    for formed in (300 * 300, 300 * 300 - 1):
+        monkeypatch.setattr("experiments.auditing.heads.FORMED", formed)
+        assert nystrom(*arguments).exit_code == 0
+        found.append(json.loads((tmp_path / "h.json").read_text())["heads"])
+    for true, sampled in zip(*found, strict=True):
+        assert true["output_error"] is true["true_output_error"] is true["output_size"] is None
+        assert (true["sizes_from_all_rows"], sampled["sizes_from_all_rows"]) == (True, False)
+        assert sampled["true_error"] is None
+        assert sampled["size"] == pytest.approx(true["size"], rel=0.1)
+        assert sampled["error"] == true["error"]
+
+
+def test_bounds_of_a_matrix_as_json_and_csv(nystrom, tmp_path):
+    np.save("a.npy", A)
+    result = nystrom("a.npy", "-m", "12", "--json", "a.json", "--csv", "new/a.csv")
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "a.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "new/a.csv").read_text().splitlines()))
+    assert told["title"] == "a.npy: matrix a"
+    assert told["heads"] == []
+    assert [row["bound"] for row in rows] == [bound["bound"] for bound in told["bounds"]]
+    assert any("Mirsky" in row["bound"] or "Mirsky" in row["source"] for row in rows)
+    for row, bound in zip(rows, told["bounds"], strict=True):
+        assert float(row["value"]) == bound["value"]
+        assert row["source"] == bound["source"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_file_of_numbers_is_not_written_over_what_is_audited(nystrom, tmp_path, option):
+    np.savez("p.npz", a=A)
+    before = (tmp_path / "p.npz").read_bytes()
+    (line,) = nystrom("p.npz", "-m", "4", option, "p.npz").stderr.splitlines()
+    assert line.startswith(f"Stopped: {option} p.npz: the file that is audited")
+    assert (tmp_path / "p.npz").read_bytes() == before
 
 
 def test_names_from_a_file_are_escaped(nystrom, tmp_path):
@@ -391,6 +485,7 @@ HEADS = dict(zip("qkv", Q, strict=True))
         ({"a": A}, ["--head", "0"], "--head does not go with a matrix or points"),
         ({"x": X}, ["--gamma", "1", "--head", "1"], "--head does not go with a matrix or points"),
         ({"q": A, "k": A}, ["--array", "q", "--head", "0"], "--head does not go with a matrix or points"),
+        ({"a": A}, ["--estimator", "tangent"], "--estimator does not go with a matrix or points"),
     ],
 )
 def test_an_option_that_does_not_apply_is_refused_by_name(nystrom, arrays, arguments, message):
@@ -406,8 +501,10 @@ def test_every_option_of_the_command_is_one_of_those_known_here():
     import inspect
     from dataclasses import fields
 
+    from experiments.auditing.finding import Options
+
     given = set(inspect.signature(audit_command.audit).parameters)
-    assert given - {"file", "html"} == {field.name for field in fields(audit_command.Options)}
+    assert given - {"file", "html", "as_json", "as_csv"} == {field.name for field in fields(Options)}
 
 
 @pytest.mark.parametrize(
@@ -511,6 +608,13 @@ def test_too_many_rows_are_refused_before_the_work(nystrom, monkeypatch):
         ({"q": X[0], "k": X}, [], "(…, tokens, width) is needed"),
         ({"q": X, "k": X[:, :2]}, ["-m", "4"], "the width of `q`"),
         ({"a": A}, ["--rule", "magic"], "the rules are rpcholesky"),
+        ({"q": X, "k": X}, ["--estimator", "magic"], "the estimators are exact,"),
+        ({"q": X, "k": X}, ["--head", "-1"], "give a number from 0 on, or all"),
+        ({"q": X, "k": X}, ["--head", "two"], "give a number from 0 on, or all"),
+        ({"q": X, "k": X}, ["--head", "1"], "no head 1; array q has 1"),
+        ({"q": X[:, None], "k": X}, ["--head", "all", "-m", "1"], "no head 1; array k has 1"),
+        ({"q": X, "k": X[:30]}, ["--estimator", "causal"], "self-attention"),
+        ({"q": X, "k": X}, ["--estimator", "tangent", "-m", "1"], "at least 2"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_with_what_can(nystrom, arrays, arguments, message):
