@@ -109,7 +109,7 @@ def _causal(q: Array, k: Array, m: int, scale: float | None) -> AttentionOperato
     return causal_operator(q, k, near=m, scale=scale)
 
 
-PAPER, OURS = "Xiong et al. 2021, eq. (13)", "ours"
+PAPER, OURS = "Xiong et al. 2021, eq. (13)", "this package"
 OF_LANDMARKS = "2m + m²/n"
 
 ESTIMATORS: dict[str, Estimator] = {

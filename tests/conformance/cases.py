@@ -14,7 +14,7 @@ from torch import Tensor
 from nystrom_numerics.errors import NystromError
 from tests.conformance.hints import BESIDE_PADDING, INPUTS
 from tests.conformance.inputs import candidates
-from tests.conformance.pairs import FEW, TOLERANCE, VISIBLE, Outcome, Pair, arguments, distance, tensors
+from tests.conformance.pairs import RECORDERS, TOLERANCE, VISIBLE, Outcome, Pair, arguments, distance, tensors
 
 N, PADDING = 20, 6
 Inputs = dict[str, Any]
@@ -83,9 +83,12 @@ def examine(pair: Pair, whole: bool = True) -> Iterator[Outcome]:
     yield _weights(pair, x)
     pair.use("near")
     yield pair.compare("near field", call(x))
-    pair.use("few")
+    pair.use("tangent")
+    yield pair.compare("tangents", call(x))
     if "input_ids" in x and "attention_mask" in arguments(model):
-        yield from _few(pair, x)
+        for name, words in (("few", "few landmarks"), ("few_tangent", "few tangents")):
+            pair.use(name)
+            yield from _few(pair, x, name, words)
 
 
 def _visible(pair: Pair, outcome: Outcome, x: Inputs) -> Outcome:
@@ -181,7 +184,7 @@ def _weights(pair: Pair, x: Inputs) -> Outcome:
     return pair.compare("attention weights", call(x, output_attentions=True))
 
 
-def _few(pair: Pair, x: Inputs) -> Iterator[Outcome]:
+def _few(pair: Pair, x: Inputs, name: str, words: str) -> Iterator[Outcome]:
     """With fewer landmarks than tokens: what padding holds and what comes later changes nothing."""
     ids = x["input_ids"]
     for side in ("right", "left"):
@@ -189,16 +192,16 @@ def _few(pair: Pair, x: Inputs) -> Iterator[Outcome]:
         other = torch.where(mask.bool(), ids, (ids + 7) % 50 + 5)
         more = BESIDE_PADDING.get(type(pair.own).__name__, lambda mask: {})(mask)
         runs = (call({**x, "input_ids": y}, attention_mask=mask, **more) for y in (ids, other))
-        yield from _unchanged(f"{side} padding, few landmarks", pair, *runs, mask.bool())
+        yield from _unchanged(f"{side} padding, {words}", pair, *runs, mask.bool(), name)
     later = "decoder_input_ids" if "decoder_input_ids" in x else "input_ids"
     changed = x[later].clone()
     changed[:, 12:] = (changed[:, 12:] + 7) % 50 + 5
     past = torch.zeros(x[later].shape, dtype=torch.bool)
     past[:, :12] = True
-    yield from _unchanged("later tokens, few landmarks", pair, call(x), call({**x, later: changed}), past)
+    yield from _unchanged(f"later tokens, {words}", pair, call(x), call({**x, later: changed}), past, name)
 
 
-def _unchanged(case: str, pair: Pair, one: Run, other: Run, real: Tensor) -> Iterator[Outcome]:
+def _unchanged(case: str, pair: Pair, one: Run, other: Run, real: Tensor, name: str) -> Iterator[Outcome]:
     """That two runs agree on real tokens, where the model's own attention makes them agree."""
     try:
         if distance(one(pair.own), other(pair.own), real, True) > TOLERANCE:
@@ -206,7 +209,8 @@ def _unchanged(case: str, pair: Pair, one: Run, other: Run, real: Tensor) -> Ite
     except Exception as error:  # whatever a model raises by itself
         yield Outcome(case, "absent", f"{type(error).__name__}: {str(error)[:100]}")
         return
-    FEW.calls.clear()
+    calls = RECORDERS[name].calls
+    calls.clear()
     try:
         gap = distance(one(pair.ours), other(pair.ours), real, True)
     except NystromError as error:
@@ -215,8 +219,8 @@ def _unchanged(case: str, pair: Pair, one: Run, other: Run, real: Tensor) -> Ite
     except Exception as error:  # anything untyped is what the sweep looks for
         yield Outcome(case, "wrong", f"{type(error).__name__}: {str(error)[:100]}")
         return
-    made = FEW.calls.pop("approximated", 0)
+    made = calls.pop("approximated", 0)
     if gap > 10 * TOLERANCE:
         yield Outcome(case, "wrong", f"changes by {gap:.1e}")
     else:
-        yield Outcome(case, "served", f"{made} of {FEW.calls.total()} approximated")
+        yield Outcome(case, "served", f"{made} of {calls.total()} approximated")

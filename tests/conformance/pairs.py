@@ -43,12 +43,18 @@ class Recorder(NystromAttentionFunction):
         return out
 
 
-def _recorder(m: int, block: int, near: int | None) -> Recorder:
-    return Recorder(m, block, near, False, segment_means, ridge, None, False)
+def _recorder(m: int, block: int, near: int | None, tangent: bool = False) -> Recorder:
+    return Recorder(m, block, near, False, segment_means, ridge, None, False, tangent=tangent)
 
 
-EXACT, NEAR, FEW = _recorder(4096, 8, None), _recorder(2, 4096, 4096), _recorder(4, 8, None)
-"""As many landmarks as tokens; a near field and a block as long as the text; less than that."""
+RECORDERS = {
+    "exact": _recorder(4096, 8, None),
+    "near": _recorder(2, 4096, 4096),
+    "tangent": _recorder(256, 8, None, tangent=True),
+    "few": _recorder(4, 8, None),
+    "few_tangent": _recorder(4, 8, None, tangent=True),
+}
+"""As many landmarks as tokens; a near field and a block as long as the text; as many near keys; less than that."""
 
 
 def blind(module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
@@ -62,7 +68,7 @@ def register() -> None:
 
     from nystrom_numerics.integrations.transformers.masks import mask_by_rule
 
-    for name, function in (("exact", EXACT), ("near", NEAR), ("few", FEW), ("blind", blind)):
+    for name, function in {**RECORDERS, "blind": blind}.items():
         AttentionInterface.register(f"conformance_{name}", function)
         AttentionMaskInterface.register(f"conformance_{name}", mask_by_rule)
 
@@ -87,7 +93,7 @@ class Pair:
         self.ours = copy.deepcopy(self.own)
 
     def use(self, name: str) -> None:
-        """Switch the copy to ``exact``, ``near`` or ``few``, by what users call, or to ``blind``."""
+        """Switch the copy to one of :data:`RECORDERS`, by what users call, or to ``blind``."""
         if name == "blind":
             self.ours.set_attn_implementation("conformance_blind")
         else:
