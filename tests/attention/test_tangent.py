@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from nystrom_numerics import errors
-from nystrom_numerics.attention import exact, nystrom, tangent
+from nystrom_numerics.attention import exact, nystrom, tangent, tangent_operator
 from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.backend import to_numpy
 from tests.naive import tangent_matrix
+from tests.thorough import many
 
 module = importlib.import_module("nystrom_numerics.attention.tangent")  # the package's name is the function
 
@@ -122,9 +123,17 @@ def test_an_item_of_nan_is_nan_and_few_tokens_fill_what_they_can(n, position, op
 
 @pytest.mark.parametrize("blocks", [(4,), (2, 4), (2, 4, 8)])
 def test_exact_where_every_key_is_near(blocks, rng):
-    q, k, v = qkv(rng, 2)
-    got = tangent(q, k, v, blocks=blocks, groups=(3,) * len(blocks), near=60)
-    np.testing.assert_allclose(got, exact(q, k, v), rtol=1e-11)
+    for position in (0.0, 4.0, FLAT):
+        q, _, _ = qkv(rng, 2, n=int(rng.integers(1, 80)))
+        _, k, v = qkv(rng, 2, n=int(rng.integers(1, 80)))
+        mask = rng.random((2, k.shape[1])) < 0.7
+        for near in (k.shape[1], k.shape[1] + 5):
+            sizes = {"blocks": blocks, "groups": (3,) * len(blocks), "near": near, "position": position}
+            for masks in ({}, {"key_mask": mask}):
+                expected = exact(q, k, v, **masks)
+                np.testing.assert_allclose(
+                    tangent(q, k, v, **sizes, **masks), expected, rtol=1e-10, atol=1e-13
+                )
 
 
 @pytest.mark.parametrize(("near", "groups"), [(1, 1), (4, 3), (7, 60)])
@@ -136,20 +145,19 @@ def test_exact_at_the_pilot(near, groups, rng):
 
 
 def test_rows_are_non_negative_and_sum_to_one(rng):
-    q, k, _ = qkv(rng, 2)
-    for options in ({"blocks": 5, "near": 4, "groups": 3}, TWO):
-        s = tangent(3 * q, k, np.broadcast_to(np.eye(60), (2, 60, 60)), **options)
+    """Of any sizes, scale and padding; rows of masked queries are zero."""
+    for _ in range(many(100, 15)):
+        (n_q, n_k), d = rng.integers(1, 70, 2), rng.integers(1, 6)
+        blocks, groups = rng.integers(1, 9, 2).tolist()
+        options = {"blocks": blocks, "groups": groups}
+        if rng.random() < 0.5:
+            options = {"blocks": (blocks, 2 * blocks), "groups": (groups, 2), "candidates": 0.6}
+        q, k = rng.standard_normal((2, n_q, d)) * 10 ** rng.uniform(-1, 1), rng.standard_normal((2, n_k, d))
+        masks = {"query_mask": rng.random((2, n_q)) < 0.8, "key_mask": rng.random((2, n_k)) < 0.8}
+        s = tangent_operator(q, k, near=int(rng.integers(1, 20)), **options, **masks).rows(range(n_q))
+        real = masks["query_mask"] & masks["key_mask"].any(axis=-1, keepdims=True)
         assert (s >= 0).all()
-        np.testing.assert_allclose(s.sum(axis=-1), 1, rtol=1e-12)
-
-
-def test_the_order_of_keys_does_not_matter(rng):
-    q, k, v = qkv(rng, 2)
-    new = rng.permutation(60)
-    for options in ({"blocks": 5, "near": 4, "groups": 3}, TWO):
-        np.testing.assert_allclose(
-            tangent(q, k[:, new], v[:, new], **options), tangent(q, k, v, **options), rtol=1e-10
-        )
+        np.testing.assert_allclose(s.sum(axis=-1), real, rtol=1e-12)
 
 
 def test_the_order_of_queries_does_not_matter_to_a_tree_of_content(rng):
@@ -159,15 +167,51 @@ def test_the_order_of_queries_does_not_matter_to_a_tree_of_content(rng):
     np.testing.assert_allclose(tangent(q[new], k, v, **options), tangent(q, k, v, **options)[new], rtol=1e-10)
 
 
-def test_a_key_that_is_there_twice_counts_twice(rng):
+@pytest.mark.parametrize("position", [0.0, 4.0, FLAT])
+@pytest.mark.parametrize("options", [{"blocks": 5, "groups": 3, "near": 7}, TWO])
+def test_the_order_of_up_to_32_keys_a_group_is_of_no_effect_and_that_of_more_is(options, position, rng):
+    """The tree of keys never looks where they stand; but it moves them in 32 runs a group, of one key or of more."""
+    groups = options["groups"]
+    most = 32 * (groups if isinstance(groups, int) else groups[0])
+    for n, same in ((most - 5, True), (most, True), (2 * most, False)):
+        q, (_, k, v) = rng.standard_normal((60, 4)), qkv(rng, n=n)
+        new = rng.permutation(n)
+        made, other = (tangent(q, k[at], v[at], position=position, **options) for at in (np.arange(n), new))
+        assert np.allclose(made, other, rtol=1e-10, atol=1e-13) == same
+
+
+def test_a_key_that_is_there_twice_counts_twice_where_it_is_exact(rng):
+    """As one key with log 2 more: with every key near, and at the pilots, which are the queries of blocks of one."""
+    for _ in range(many(20, 4)):
+        q, k, v = qkv(rng)
+        again = rng.integers(0, 60, 9)
+        number = 1 + np.bincount(again, minlength=60)
+        expected = exact(q, k, v, attn_mask=np.tile(np.log(number), (60, 1)))
+        keys, values = (np.concatenate([x, x[again]]) for x in (k, v))
+        for options in ({"blocks": 60, "near": 3, "groups": 5}, {"blocks": 5, "near": 69, "groups": 3}):
+            np.testing.assert_allclose(tangent(q, keys, values, **options), expected, rtol=1e-10)
+
+
+def test_keys_that_are_all_there_twice_count_once_where_no_group_parts_copies(rng):
+    """With twice as many near keys, and groups of whole pairs; a group that has one copy alone is another group."""
     q, k, v = qkv(rng)
     twice = [np.repeat(x, 2, axis=0) for x in (k, v)]
-    options = {"blocks": 5, "groups": 4}
-    np.testing.assert_allclose(
-        tangent(q, *twice, near=8, **options), tangent(q, k, v, near=4, **options), rtol=1e-10
-    )
-    one = np.concatenate([k, k[:1]]), np.concatenate([v, v[:1]])
-    np.testing.assert_allclose(tangent(q, *one, near=61, **options), exact(q, *one), rtol=1e-11)
+    for groups, same in ((1, True), (4, True), (7, False)):
+        options = {"blocks": 5, "groups": groups}
+        found, once = tangent(q, *twice, near=8, **options), tangent(q, k, v, near=4, **options)
+        assert np.allclose(found, once, rtol=1e-10) == same
+
+
+def test_copies_of_a_key_have_equal_columns_but_where_near_ones_end(rng):
+    """Of one group: both are near, or both far, or the near ones end between them."""
+    for _ in range(many(20, 4)):
+        q, k, _ = qkv(rng)
+        k[30:] = k[:30]
+        s = tangent(q, k, np.eye(60), blocks=6, near=8, groups=1, position=FLAT)
+        differ = np.abs(s[:, :30] - s[:, 30:]) > 1e-12
+        assert (differ.reshape(6, 10, 30).any(axis=1).sum(axis=1) <= 1).all()
+        odd = tangent(q, k, np.eye(60), blocks=6, near=9, groups=1, position=FLAT)
+        assert (np.abs(odd[:, :30] - odd[:, 30:]) > 1e-12).any(), "nine near keys part a pair"
 
 
 def test_leading_axes_of_its_own_for_each_and_grouped_heads(rng):

@@ -16,7 +16,7 @@ import transformers
 import transformers.models
 
 from tests.conformance.cases import examine
-from tests.conformance.pairs import EXACT, Outcome, Pair
+from tests.conformance.pairs import RECORDERS, Outcome, Pair
 from tests.conformance.small import small_config
 
 LARGEST = 40_000_000
@@ -77,14 +77,14 @@ def report(family: str) -> Report:
     """Examine every model of a family."""
     attentions: set[str] = set()
     outcomes: dict[str, tuple[Outcome, ...]] = {}
-    EXACT.calls.clear()
+    RECORDERS["exact"].calls.clear()
     for name in modules()[family]:
         found, models = classes(importlib.import_module(name))
         attentions |= found
         generative = [kind for kind in models if kind.can_generate()]
         for kind in models:
             outcomes[kind.__name__] = tuple(outcomes_of(kind, kind in generative or not generative))
-    met = attentions & set(EXACT.calls)
+    met = attentions & set(RECORDERS["exact"].calls)
     return Report(family, outcomes, frozenset(met), frozenset(attentions - met))
 
 
