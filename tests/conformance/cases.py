@@ -84,11 +84,15 @@ def examine(pair: Pair, whole: bool = True) -> Iterator[Outcome]:
     pair.use("near")
     yield pair.compare("near field", call(x))
     pair.use("tangent")
+    full = RECORDERS["tangent"].calls
+    full.clear()
     yield pair.compare("tangents", call(x))
     if "input_ids" in x and "attention_mask" in arguments(model):
-        for name, words in (("few", "few landmarks"), ("few_tangent", "few tangents")):
-            pair.use(name)
-            yield from _few(pair, x, name, words)
+        pair.use("few")
+        yield from _few(pair, x, "few", "few landmarks")
+        if full["fully"]:  # causal attention is by tangents in both
+            pair.use("few_tangent")
+            yield from _few(pair, x, "few_tangent", "few tangents")
 
 
 def _visible(pair: Pair, outcome: Outcome, x: Inputs) -> Outcome:
@@ -220,6 +224,7 @@ def _unchanged(case: str, pair: Pair, one: Run, other: Run, real: Tensor, name: 
         yield Outcome(case, "wrong", f"{type(error).__name__}: {str(error)[:100]}")
         return
     made = calls.pop("approximated", 0)
+    calls.pop("fully", 0)
     if gap > 10 * TOLERANCE:
         yield Outcome(case, "wrong", f"changes by {gap:.1e}")
     else:
