@@ -21,7 +21,6 @@ from nystrom_numerics.attention.arguments import (
     ungroup,
 )
 from nystrom_numerics.attention.operators import OperatorBase, blocks
-from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.placing import core_scores, place_landmarks, softmax_weights, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
@@ -142,10 +141,9 @@ class NystromOperator(OperatorBase):
         return transpose(self._right(xp)) @ (transpose(self._inverse(xp)) @ total)
 
     def _left(self, xp: Any, at: Array) -> Array:
-        """Rows of F (..., r, m_k), zero for queries that may see no key."""
+        """Rows of F (..., r, m_k)."""
         q, bias = xp.take(self.q, at, axis=-2), None if self.key_bias is None else self.key_bias[..., None, :]
-        f = softmax_weights(xp, q, self.key_landmarks, self.key_valid, bias, self.scale)
-        return f if self.row_mask is None else hide(xp, f, xp.take(self.row_mask, at, axis=-1))
+        return softmax_weights(xp, q, self.key_landmarks, self.key_valid, bias, self.scale)
 
     def _right(self, xp: Any) -> Array:
         """B (..., m_q, n_k)."""

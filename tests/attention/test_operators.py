@@ -160,6 +160,8 @@ def test_padding_has_zero_rows_and_columns(name, rng):
     assert np.abs(everything[of_queries]).max(axis=-1).min() > 0
     assert not everything[~of_queries].any()
     assert not np.swapaxes(everything, -1, -2)[~of_keys].any()
+    spoiled = operator.T.apply(np.full_like(q, np.nan))  # a query that is NaN is none of padding's
+    assert not spoiled[~of_keys].any()
     for i in range(3):  # as real tokens among themselves
         short = make(q[i][of_queries[i]], k[i][of_keys[i]])
         np.testing.assert_allclose(
