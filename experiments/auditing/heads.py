@@ -158,7 +158,7 @@ def _sizes(operator: AttentionOperator, q: np.ndarray, k: np.ndarray, v: np.ndar
 
     exact = exact_operator(q, k, causal=operator.causal)
     if len(q) * len(k) > FORMED:
-        at = np.linspace(0, len(q) - 1, SIZED_BY).astype(int)
+        at = np.linspace(0, len(q) - 1, min(SIZED_BY, len(q))).astype(int)
         s = exact.rows(at)
         share = np.sqrt(len(q) / len(at))
         return _Sizes(_norm(s) * share, _norm(s @ v) * share, False, None, None)

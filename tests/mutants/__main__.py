@@ -29,7 +29,7 @@ TESTS = {  # which tests must kill the mutants of a file, besides tests/…/test
     "nystrom_numerics/attention/causal.py": ((), ""),
     "nystrom_numerics/attention/certificate.py": ((), "not thousands and not coverage"),
     "nystrom_numerics/attention/operator_certificate.py": (
-        ("tests/attention/test_certificate.py", "tests/attention/test_operators.py"),
+        ("tests/attention/test_certificate.py", "tests/attention/test_operator_certificates.py"),
         "not thousands and not coverage",
     ),
     "nystrom_numerics/attention/row_sampling.py": (("tests/attention/test_certificate.py",), "not thousands"),
