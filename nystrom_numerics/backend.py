@@ -359,40 +359,31 @@ def inverse_order(xp: Namespace, order: Array) -> Array:
     return xp.argsort(order)
 
 
-def in_order(xp: Namespace, steps: Array) -> Array:
-    """Numbers in the order of ``steps`` (..., n), whole and of float64, and where these are equal in that of place.
-
-    What is equal but for rounding so has the same order in every library, beside all batch-mates.
-    """
-    n = steps.shape[-1]
-    return steps * n + xp.arange(n, dtype=xp.float64, device=device_of(steps))
-
-
 def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
-    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending; NaN counts as large.
+    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending; without NaN.
 
     Entries count as equal within ``step`` of a grid, and the first of such are taken: the same in every library and
-    beside all batch-mates, as long as no more than ``SPARE`` are equal to the least that is taken.
+    beside all batch-mates.
     """
     n, x = x.shape[-1], still(x)
+    place = xp.arange(n, dtype=xp.float64, device=device_of(x))
     if count >= n:
-        return xp.broadcast_to(xp.arange(n, dtype=xp.int64, device=device_of(x)), x.shape)
-    some = min(count + SPARE, n)
-    place: Array
+        return xp.broadcast_to(xp.astype(place, xp.int64), x.shape)
+    order = xp.astype(xp.floor(x / step), xp.float64)  # whole numbers, of which no two are equal once they are done
+    order *= n
+    order -= place
     if array_api_compat.is_torch_array(x):
-        place = x.topk(some).indices
-    elif array_api_compat.is_numpy_array(x) and some < n:
-        place = np.argpartition(-x, some - 1)[..., :some]
-    else:
-        place = xp.argsort(x, descending=True)[..., :some]
-    place = xp.sort(place)
-    value = xp.floor(xp.astype(xp.take_along_axis(x, place, axis=-1), xp.float64) / step)
-    first = xp.argsort(in_order(xp, -value))[..., :count]
-    return xp.sort(xp.take_along_axis(place, first, axis=-1))
+        return order.topk(count, sorted=False).indices.sort().values
+    if array_api_compat.is_numpy_array(x):
+        return xp.sort(np.argpartition(-order, count - 1)[..., :count])
+    return xp.sort(xp.argsort(order, descending=True)[..., :count])
 
 
-SPARE = 64
-"""Entries beyond those asked for among which :func:`largest` breaks ties."""
+def gathered(xp: Namespace, x: Array, index: Array, axis: int = -1) -> Array:
+    """``take_along_axis`` for places from 0 on: Torch's own looks for negative ones, in five launches more."""
+    if array_api_compat.is_torch_array(x):
+        return x.gather(axis, index)
+    return xp.take_along_axis(x, index, axis=axis)
 
 
 def filled_at(xp: Namespace, x: Array, index: Array, value: float) -> Array:
@@ -540,6 +531,19 @@ def ridge_solve(xp: Namespace, gram: Array, strength: float, b: Array) -> Array:
             np.stack([_cholesky_solve(g, y) for g, y in zip(flat_g, flat_b, strict=True)]), b.shape
         )
     return xp.linalg.solve(gram, b)
+
+
+def by_root(xp: Namespace, gram: Array, rows: Array) -> Array:
+    """Rows (..., d, r) by the inverse transpose of the Cholesky factor of a positive definite G (..., r, r).
+
+    Nothing waits for a device.
+    """
+    if array_api_compat.is_torch_array(gram):
+        import torch
+
+        return torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram).L.mT, rows, upper=True, left=False)
+    lower = xp.linalg.cholesky(gram)
+    return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))
 
 
 def _cholesky_solve(g: np.ndarray, b: np.ndarray) -> np.ndarray:
