@@ -369,7 +369,9 @@ def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
     place = xp.arange(n, dtype=xp.float64, device=device_of(x))
     if count >= n:
         return xp.broadcast_to(xp.astype(place, xp.int64), x.shape)
-    order = xp.astype(xp.floor(x / step), xp.float64)  # whole numbers, of which no two are equal once they are done
+    order = xp.astype(
+        xp.floor(x / step), xp.float64
+    )  # whole numbers, of which no two are equal once they are done
     order *= n
     order -= place
     if array_api_compat.is_torch_array(x):
@@ -541,7 +543,9 @@ def by_root(xp: Namespace, gram: Array, rows: Array) -> Array:
     if array_api_compat.is_torch_array(gram):
         import torch
 
-        return torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram).L.mT, rows, upper=True, left=False)
+        return torch.linalg.solve_triangular(
+            torch.linalg.cholesky_ex(gram).L.mT, rows, upper=True, left=False
+        )
     lower = xp.linalg.cholesky(gram)
     return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))
 

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.attention.arguments import product_form, tokens_of
+from nystrom_numerics.attention.faced import Part
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
-from nystrom_numerics.attention.tangent import Level, Part, checked_sizes, parts_of
+from nystrom_numerics.attention.tangent import checked_sizes
+from nystrom_numerics.attention.tangents import Level, parts_of
 from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import cycle, pairwise
 
 import numpy as np
@@ -10,12 +9,10 @@ import pytest
 import torch
 
 from nystrom_numerics import errors
-from nystrom_numerics.attention import exact, nystrom, tangent
+from nystrom_numerics.attention import exact, nystrom, tangent, tangents
 from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.backend import to_numpy
 from tests.naive import tangent_matrix
-
-module = importlib.import_module("nystrom_numerics.attention.tangent")  # the package's name is the function
 
 FLAT = float("inf")
 TWO = {"blocks": (2, 8), "groups": (3, 2), "near": 5}
@@ -198,16 +195,16 @@ def test_derivatives_by_finite_differences(options, monkeypatch):
     def value(arrays):
         return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
 
-    made, missed = [], module.spread_missed
+    made, missed = [], tangents.spread_missed
 
     def kept(*args):
         made.append(missed(*args))
         return made[-1]
 
-    monkeypatch.setattr(module, "spread_missed", kept)
+    monkeypatch.setattr(tangents, "spread_missed", kept)
     found = torch.autograd.grad(value(arrays), arrays)
     held = cycle(tuple(made))
-    monkeypatch.setattr(module, "spread_missed", lambda *_: next(held))
+    monkeypatch.setattr(tangents, "spread_missed", lambda *_: next(held))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
