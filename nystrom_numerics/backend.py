@@ -262,15 +262,15 @@ def strip_rows(like: Array, width: int) -> int:
     return max(32, (2**18 if _on_host(like) else 2**25) // max(1, width))
 
 
-def items_at_once(x: Array) -> int:
-    """Items of x (items, n, d) to handle at once where they are passed over several times: as many as a cache holds.
+def items_at_once(x: Array, rows: int) -> int:
+    """Items of x (items, n, d) to handle at once, each with so many rows of d: as many as a cache holds.
 
-    On a GPU all of them.
+    A CPU so uses the same memory for one after the other; new pages cost it more than what it writes there.  On a GPU
+    all of them.
     """
     if not _on_host(x):
         return int(x.shape[0])
-    size: int = prod(x.shape[1:])
-    return max(1, 2**20 // max(1, size))
+    return max(1, 2**19 // max(1, rows * x.shape[-1]))
 
 
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
@@ -386,6 +386,25 @@ def gathered(xp: Namespace, x: Array, index: Array, axis: int = -1) -> Array:
     if array_api_compat.is_torch_array(x):
         return x.gather(axis, index)
     return xp.take_along_axis(x, index, axis=axis)
+
+
+def upper_half(xp: Namespace, x: Array, steps: int) -> Array:
+    """Whether each number of x (..., n), from −1 to 1 and of even n, is among the n/2 largest; NaN counts as zero.
+
+    Numbers count as equal within 1/``steps``, rounded to the nearest, for the largest and 0 would stand on the edge of
+    a step; and of such the later ones are larger: the same in every library and beside all batch-mates.
+    """
+    n = x.shape[-1]
+    exact = x.dtype if 2 * steps * n * float(xp.finfo(x.dtype).eps) < 1 else xp.float64
+    order = xp.astype(xp.round(xp.where(x == x, x, 0.0) * steps), exact, copy=False) * n
+    order += xp.arange(n, dtype=exact, device=device_of(x))
+    if array_api_compat.is_torch_array(x):
+        least = order.kthvalue(n // 2, keepdim=True).values
+    elif array_api_compat.is_numpy_array(x):
+        least = np.partition(order, n // 2 - 1)[..., n // 2 - 1 : n // 2]
+    else:
+        least = xp.sort(order)[..., n // 2 - 1 : n // 2]
+    return order > least
 
 
 def filled_at(xp: Namespace, x: Array, index: Array, value: float) -> Array:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nystrom_numerics.backend import Array, by_root, device_of, gathered, inverse_order
+from nystrom_numerics.backend import Array, by_root, device_of, gathered, inverse_order, upper_half
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import transpose
 
-__all__ = ["Arrangement", "arrange", "directions"]
+__all__ = ["Arrangement", "arrange", "arrangement", "directions"]
 
 RUNS, AXES = 32, 16
 """Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
@@ -25,58 +25,62 @@ class Arrangement:
 
     Attributes
     ----------
-    tokens : array (..., n) of int64, or None
-        Which token comes first, second, …; ``None`` where they stay in their order.
-    n, blocks : int
+    blocks, length : int
+        ``length`` is ⌈n/b⌉.
+    tokens : array (..., b · length) of int64, or None
+        Which token stands in each slot, one of the next block or the last where none does; ``None`` where all do in
+        their order.
+    slots : array (..., n) of int64, or None
+        In which slot each token stands.
+    there : array (b, length) of bool, or None
+        Whether a token stands in each slot, ``None`` where one stands in all.
     """
 
-    tokens: Array | None
-    n: int
     blocks: int
+    length: int
+    tokens: Array | None = None
+    slots: Array | None = None
+    there: Array | None = None
 
     def __getitem__(self, items: slice) -> Arrangement:
         """That of some items of a batch of one axis."""
-        return self if self.tokens is None else replace(self, tokens=self.tokens[items, ...])
-
-    def there(self, xp: Any, like: Array) -> Array | None:
-        """Whether a token stands in each slot (b, ⌈n/b⌉), ``None`` where one stands in all."""
-        if self.n % self.blocks == 0:
-            return None
-        return _slots(xp, like, self.n, self.blocks)[1]
+        if self.tokens is None or self.tokens.ndim == 1:
+            return self
+        return replace(self, tokens=self.tokens[items, ...], slots=self.slots[items, ...])  # type: ignore[index]
 
     def cut(self, xp: Any, x: Array) -> Array:
-        """Tokens x (..., n, d) in their slots (..., b, ⌈n/b⌉, d); where none stands, one of the next or the last."""
-        length, tokens = -(-self.n // self.blocks), self.tokens
-        if self.n % self.blocks:
-            rank = xp.reshape(_slots(xp, x, self.n, self.blocks)[0], (-1,))
-            tokens = rank if tokens is None else xp.take(tokens, rank, axis=-1)
-        if tokens is not None:
-            x = xp.take(x, tokens, axis=-2) if tokens.ndim == 1 else take_rows(x, tokens)
-        return xp.reshape(x, (*x.shape[:-2], self.blocks, length, x.shape[-1]))
+        """Tokens x (..., n, d) in their slots (..., b, length, d)."""
+        x = _rows(xp, x, self.tokens)
+        return xp.reshape(x, (*x.shape[:-2], self.blocks, self.length, x.shape[-1]))
 
     def joined(self, xp: Any, x: Array) -> Array:
-        """The tokens (..., n, d) of slots x (..., b, ⌈n/b⌉, d), as they stood before."""
-        length = x.shape[-2]
-        x = xp.reshape(x, (*x.shape[:-3], self.blocks * length, x.shape[-1]))
-        slot = None if self.tokens is None else inverse_order(xp, self.tokens)
-        if self.n % self.blocks:
-            rank = _count(xp, x, self.n) if slot is None else slot
-            block = rank * self.blocks // self.n
-            slot = rank + block * length - (block * self.n + self.blocks - 1) // self.blocks
-        if slot is None:
-            return x
-        return xp.take(x, slot, axis=-2) if slot.ndim == 1 else take_rows(x, slot)
+        """The tokens (..., n, d) of slots x (..., b, length, d), as they stood before."""
+        return _rows(xp, xp.reshape(x, (*x.shape[:-3], self.blocks * self.length, x.shape[-1])), self.slots)
+
+
+def arrangement(xp: Any, like: Array, order: Array | None, n: int, blocks: int) -> Arrangement:
+    """Of n tokens in an order (..., n), or as they stand."""
+    length = -(-n // blocks)
+    slots = None if order is None else inverse_order(xp, order)
+    if n % blocks == 0:
+        return Arrangement(blocks, length, order, slots)
+    start, stop = segments(xp, like, n, blocks)
+    rank = start[:, None] + _count(xp, like, length)
+    there, rank = rank < stop[:, None], xp.reshape(xp.clip(rank, max=n - 1), (-1,))
+    slots = _count(xp, like, n) if slots is None else slots
+    block = slots * blocks // n
+    slots = slots + block * length - (block * n + blocks - 1) // blocks
+    return Arrangement(blocks, length, rank if order is None else xp.take(order, rank, axis=-1), slots, there)
+
+
+def _rows(xp: Any, x: Array, index: Array | None) -> Array:
+    if index is None:
+        return x
+    return xp.take(x, index, axis=-2) if index.ndim == 1 else take_rows(x, index)
 
 
 def _count(xp: Any, like: Array, n: int) -> Array:
     return xp.arange(n, dtype=xp.int64, device=device_of(like))
-
-
-def _slots(xp: Any, like: Array, n: int, blocks: int) -> tuple[Array, Array]:
-    """Ranks of n tokens in balanced blocks, (b, ⌈n/b⌉), and whether one stands there; the last ones where none does."""
-    start, stop = segments(xp, like, n, blocks)
-    rank = start[:, None] + _count(xp, like, -(-n // blocks))
-    return xp.clip(rank, max=n - 1), rank < stop[:, None]
 
 
 def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) -> Arrangement:
@@ -95,27 +99,27 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
     n, parts = x.shape[-2], 1 << (leaves - 1).bit_length()
     in_leaf = min(n // parts, max(1, RUNS * leaves // parts))
     if in_leaf == 0:
-        return Arrangement(None, n, leaves)
+        return arrangement(xp, x, None, n, leaves)
     runs = parts * in_leaf
-    y = x @ directions
-    *batch, _, r = y.shape
+    *batch, _, d = x.shape
     few = n // runs
     if n % runs:  # of each run as many tokens as the shortest has
         some = xp.reshape(segments(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
-        y = xp.take(y, some, axis=-2)
+        x = xp.take(x, some, axis=-2)
     if few > 1:
-        y = xp.mean(xp.reshape(y, (*batch, runs, few, r)), axis=-2)
+        x = xp.mean(xp.reshape(x, (*batch, runs, few, d)), axis=-2)
+    y = x @ directions
     y = xp.where(xp.isfinite(y), y, 0.0)  # an order all the same, of each token once
     order, nodes = xp.broadcast_to(_count(xp, x, runs), (*batch, runs)), 1
     while nodes < parts:
         shape = (*batch, nodes, runs // nodes)
-        y = xp.reshape(y, (*shape, r))
-        new = _halved(xp, y, position)
+        y = xp.reshape(y, (*shape, y.shape[-1]))
         nodes *= 2
+        new = _halved(xp, y, position, nodes == parts)
         order = gathered(xp, xp.reshape(order, shape), new)
         if nodes < parts:
             y = gathered(xp, y, xp.broadcast_to(new[..., None], y.shape), axis=-2)
-    return Arrangement(_tokens(xp, xp.reshape(order, (*batch, runs)), n), n, leaves)
+    return arrangement(xp, x, _tokens(xp, xp.reshape(order, (*batch, runs)), n), n, leaves)
 
 
 def _tokens(xp: Any, order: Array, n: int) -> Array:
@@ -134,34 +138,31 @@ def _tokens(xp: Any, order: Array, n: int) -> Array:
     return inverse_order(xp, xp.take(begin, (token * runs) // n, axis=-1) + token)
 
 
-def _halved(xp: Any, y: Array, position: float) -> Array:
+def _halved(xp: Any, y: Array, position: float, last: bool) -> Array:
     """An order (..., p, l) of what stands in every node, y (..., p, l, r), its first half first."""
     half = y.shape[-2] // 2
     y = y - xp.mean(y, axis=-2, keepdims=True)
     tiny = float(xp.finfo(y.dtype).smallest_normal)
-
-    def along(line: Array) -> Array:
-        """Numbers in the order of a line (..., p, 1, r)."""
-        place = (y @ transpose(line))[..., 0]
-        step = xp.clip(xp.max(xp.abs(place), axis=-1, keepdims=True), min=tiny) / STEPS
-        # to the nearest: the largest and 0 would stand on the edge of a step
-        return xp.argsort(xp.round(place / step), axis=-1, stable=True)
-
-    def upper_mean(order: Array) -> Array:
-        """The mean (..., p, 1, r) of the second half, as far from that of the first as from the centre, twice."""
-        index = xp.broadcast_to(order[..., half:, None], (*y.shape[:-2], half, y.shape[-1]))
-        return xp.mean(gathered(xp, y, index, axis=-2), axis=-2, keepdims=True)
-
     spread = transpose(y) @ y
     widest = xp.argmax(xp.linalg.diagonal(spread), axis=-1)[..., None, None]
     widest = xp.broadcast_to(widest, (*spread.shape[:-2], 1, spread.shape[-1]))
-    order = along(upper_mean(along(gathered(xp, spread, widest, axis=-2))))
-    if position == 0:
-        return order
-    apart, as_is = upper_mean(order), xp.mean(y[..., half:, :], axis=-2, keepdims=True)
-    content, place = (xp.sum(x * x, axis=-1) for x in (apart, as_is))
-    order = xp.where(content > position * place, order, _count(xp, y, 2 * half))
-    return xp.reshape(xp.sort(xp.reshape(order, (*order.shape[:-1], 2, half)), axis=-1), order.shape)
+    side = y @ transpose(gathered(xp, spread, widest, axis=-2))
+    size = xp.abs(side)
+    side = side / (size + xp.mean(size, axis=-2, keepdims=True) + tiny)
+    place = (y @ (transpose(y) @ side))[..., 0]
+    place = place / xp.clip(xp.max(xp.abs(place), axis=-1, keepdims=True), min=tiny)
+    if position == 0 and last:
+        return xp.argsort(xp.round(place * STEPS), axis=-1, stable=True)
+    upper = upper_half(xp, place, STEPS)
+    if position > 0:
+        stays = _count(xp, y, 2 * half) >= half
+        content, as_is = (
+            xp.sum((xp.astype(x, y.dtype)[..., None, :] @ y) ** 2, axis=(-2, -1))[..., None]
+            for x in (upper, stays)
+        )
+        upper = xp.where(content > position * as_is, upper, stays)
+    above = xp.cumulative_sum(xp.astype(upper, xp.int64), axis=-1)
+    return inverse_order(xp, xp.where(upper, above + (half - 1), _count(xp, y, 2 * half) - above))
 
 
 def directions(xp: Any, metric: Array, spread: Array) -> Array:

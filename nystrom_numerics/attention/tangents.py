@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, inf, prod
 from typing import Any
 
-from nystrom_numerics.attention.arrangement import Arrangement, arrange, directions
+from nystrom_numerics.attention.arrangement import Arrangement, arrange, arrangement, directions
 from nystrom_numerics.attention.faced import Faced, Part, Route, Values, dense, flat, joined
 from nystrom_numerics.backend import Array, filled_at, items_at_once, largest, still
 from nystrom_numerics.landmarks.result import take_rows
@@ -99,20 +99,31 @@ def parts_of(
     leaves = prod(level.blocks for level in levels)
     of_keys = covariance(xp, still(k))
     if position == inf or q.shape[-2] <= leaves:
-        arranged = Arrangement(None, q.shape[-2], leaves)
+        arranged = arrangement(xp, q, None, q.shape[-2], leaves)
     else:
         axes = directions(xp, of_keys, covariance(xp, still(q)))
         arranged = arrange(xp, still(q), leaves, axes, position)
-    some = items_at_once(k)
-    for i in range(0, k.shape[0], some):
-        of = slice(i, min(i + some, k.shape[0]))
-        own, keys, spread = arranged[of], k[of, ...], of_keys[of, ...]
-        asked = Queries(own.cut(xp, q[of, ...]), own.there(xp, q))
-        pilot = asked.pilots(xp, levels[0].blocks)
-        axes = directions(xp, asked.within(xp, pilot), spread)
-        grouped = arrange(xp, still(keys), levels[0].groups, axes, 0.0)
-        faced = _facing(xp, asked, grouped, pilot, keys, axes, spread, levels=levels, near=near, scale=scale)
-        yield of, Part(asked.q, own, faced)
+    some = items_at_once(k, k.shape[-2] + leaves * (near + sum(level.groups for level in levels)))
+    slices = [slice(i, min(i + some, k.shape[0])) for i in range(0, k.shape[0], some)]
+
+    def asked(of: slice) -> Queries:
+        own = arranged[of]
+        return Queries(own.cut(xp, q[of, ...]), own.there)
+
+    queries: Any = None
+    pilots, spreads = [], []
+    for of in slices:
+        queries = asked(of)
+        pilots.append(queries.pilots(xp, levels[0].blocks))
+        spreads.append(queries.within(xp, pilots[-1]))
+    pilot, within = (x[0] if len(x) == 1 else xp.concat(x, axis=0) for x in (pilots, spreads))
+    axes = directions(xp, within, of_keys)
+    grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
+    for of in slices:
+        queries = queries if len(slices) == 1 else asked(of)  # made twice rather than held for all items
+        seen = (x[of, ...] for x in (pilot, k, axes, of_keys))
+        faced = _facing(xp, queries, grouped[of], *seen, levels=levels, near=near, scale=scale)
+        yield of, Part(queries.q, arranged[of], faced)
 
 
 def covariance(xp: Any, x: Array) -> Array:
@@ -137,7 +148,7 @@ def _facing(
 ) -> Faced:
     """What every leaf of queries faces of keys (..., n, d)."""
     level, below, n = levels[0], levels[1:], k.shape[-2]
-    exist = grouped.there(xp, k)
+    exist = grouped.there
     k = grouped.cut(xp, k)  # (..., groups, l, d)
     keys = flat(xp, k)
     missed = xp.reshape(spread_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), keys.shape[:-1])
@@ -164,7 +175,7 @@ def _facing(
     inner = _facing(
         xp,
         leaves,
-        Arrangement(None, handed, below[0].groups),
+        arrangement(xp, near_k, None, handed, below[0].groups),
         inner_pilot,
         near_k,
         directions(xp, leaves.within(xp, inner_pilot), of_keys),

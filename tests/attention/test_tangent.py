@@ -27,7 +27,7 @@ def groups_of(q, k, blocks, groups):
     within = sum(np.cov(q[b].T, bias=True) * len(b) for b in blocks) / len(q)
     axes = directions(np, within, np.cov(k.T, bias=True))
     made = arrange(np, k, groups, axes, 0.0)
-    token, there = made.cut(np, np.arange(len(k))[:, None])[..., 0], made.there(np, k)
+    token, there = made.cut(np, np.arange(len(k))[:, None])[..., 0], made.there
     return list(token) if there is None else [row[real] for row, real in zip(token, there, strict=True)]
 
 
