@@ -8,9 +8,12 @@ import numpy as np
 
 from nystrom_numerics.arguments import require_count, require_number
 from nystrom_numerics.attention.arguments import product_form, ungroup
+from nystrom_numerics.attention.arrangement import Arrangement
+from nystrom_numerics.attention.faced import Route
 from nystrom_numerics.attention.padding import by_length, hide
+from nystrom_numerics.attention.tangent_vjp import attend_vjp
 from nystrom_numerics.attention.tangents import Level, parts_of
-from nystrom_numerics.backend import Array, compute_dtype, device_of
+from nystrom_numerics.backend import Array, compute_dtype, device_of, with_vjp
 from nystrom_numerics.errors import RangeError, ShapeError
 
 __all__ = ["tangent"]
@@ -192,7 +195,22 @@ def _attend(
     q, k, v = (
         xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-2:])), (-1, *x.shape[-2:])) for x in (q, k, v)
     )
-    out = xp.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=device_of(q))
-    for of, part in parts_of(xp, q, k, levels, near, position, scale):
-        out[of, ...] = part.apply(xp, v[of, ...], scale)
+    held: list[tuple[slice, Arrangement, Route]] = []
+
+    def forward(q: Array, k: Array, v: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        out = xp.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=device_of(q))
+        for of, part in parts_of(xp, q, k, levels, near, position, scale):
+            out[of, ...] = part.apply(xp, v[of, ...], scale)
+            held.append((of, part.arranged, part.faced.values.route))
+        return (out,), (q, k, v)
+
+    def vjp(g: Array, *inputs: Array) -> tuple[Array, ...]:
+        cotangents = tuple(xp.empty_like(x) for x in inputs)
+        for of, arranged, route in held:
+            some = (x[of, ...] for x in (g, *inputs))
+            for whole, part in zip(cotangents, attend_vjp(xp, *some, arranged, route, scale), strict=True):
+                whole[of, ...] = part
+        return cotangents
+
+    out = with_vjp(forward, vjp, q, k, v)[0]
     return xp.reshape(out, (*batch, *out.shape[-2:]))
