@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from nystrom_numerics.attention.arrangement import Arrangement
 from nystrom_numerics.attention.faced import Route, flat, joined
@@ -14,6 +14,9 @@ from nystrom_numerics.linalg import masked_softmax, transpose
 
 __all__ = ["attend_vjp"]
 
+Pull: TypeAlias = Callable[[Array, Array, Array], tuple[Array, Array, Array]]
+"""Takes cotangents of the keys, values and bias that leaves face to those of queries, keys and values."""
+
 
 def attend_vjp(
     xp: Any, g: Array, q: Array, k: Array, v: Array, arranged: Arrangement, route: Route, scale: float
@@ -23,14 +26,25 @@ def attend_vjp(
     Cost: eight products of (near + groups) n_q (d + d_v) and as many of b n_k (d + d_v), by halves; memory, an item:
     what its blocks face twice, three arrays of b n_k, and one each of the size of k and v.
     """
+    of_q, of_faced, pull = _of_faced(xp, g, q, k, v, arranged, route, scale)
+    of_pilots, of_k, of_v = pull(*of_faced)
+    return arranged.joined(xp, of_q + of_pilots), of_k, of_v
+
+
+def _of_faced(
+    xp: Any, g: Array, q: Array, k: Array, v: Array, arranged: Arrangement, route: Route, scale: float
+) -> tuple[Array, list[Array], Pull]:
+    """Cotangents of queries in leaves, but for their pilots, and of what leaves face, and what takes these back.
+
+    On its own, so that what it cuts is gone before more is made.
+    """
     queries = Queries(arranged.cut(xp, q), arranged.there)
     g = arranged.cut(xp, g)
     if arranged.there is not None:
         g = xp.where(arranged.there[..., None], g, 0.0)
     *faced, pull = _faced(xp, route, queries, k, v, scale)
     of_q, *of_faced = _softmax_vjp(xp, g, queries.q, *faced, scale)
-    of_pilots, of_k, of_v = pull(*of_faced)
-    return arranged.joined(xp, of_q + of_pilots), of_k, of_v
+    return of_q, of_faced, pull
 
 
 def _softmax_vjp(
@@ -61,7 +75,7 @@ def _softmax_vjp(
 
 def _faced(
     xp: Any, route: Route, queries: Queries, k: Array, v: Array, scale: float
-) -> tuple[Array, Array, Array, Callable[[Array, Array, Array], tuple[Array, Array, Array]]]:
+) -> tuple[Array, Array, Array, Pull]:
     r"""Keys, values and bias that leaves face, and what takes cotangents of these to those of queries, keys and values.
 
     With :math:`w_{bj}` of sum one in every group and :math:`c_{bg} = \bar\mu\cdot\mu + \bar\nu\cdot\nu - \bar\beta`,
@@ -86,7 +100,7 @@ def _faced(
         *inner, of_inner = _faced(xp, route.inner, below, *kept, scale)
         keys, values = (joined(xp, x, far) for x, far in zip(inner, (mu, nu), strict=False))
         bias = joined(xp, inner[2][..., None], beta[..., None])[..., 0]
-    blocks, inside = route.blocks, keys.shape[-3] // route.blocks
+    blocks, inside, sizes = route.blocks, keys.shape[-3] // route.blocks, queries.sizes(xp, route.blocks)
 
     def pull(of_keys: Array, of_values: Array, of_bias: Array) -> tuple[Array, Array, Array]:
         met = [
@@ -98,13 +112,15 @@ def _faced(
         of_mu = of_mu - scale * of_beta * pilot[..., None, :]
         centre = xp.sum(of_mu * mu, axis=-1) + xp.sum(of_nu * nu, axis=-1) - of_beta[..., 0]
         of_mu, of_nu, centre = (xp.moveaxis(x, -2, -3) for x in (of_mu, of_nu, centre[..., None]))
-        of_scores = of_mu @ transpose(slots_k) + of_nu @ transpose(slots_v) - centre
-        of_scores = of_scores * weights
+        of_scores = of_mu @ transpose(slots_k)
+        of_scores += of_nu @ transpose(slots_v)
+        of_scores -= centre
+        of_scores *= weights
         of_pilot = of_pilot + scale * xp.sum(of_scores @ slots_k, axis=-3)
-        back = transpose(of_scores) @ (scale * pilot)[..., None, :, :]
-        of_slots = [transpose(weights) @ of_mu + back, transpose(weights) @ of_nu]
+        of_slots = [transpose(weights) @ of_mu, transpose(weights) @ of_nu]
+        of_slots[0] += transpose(of_scores) @ (scale * pilot)[..., None, :, :]
         own = [x[..., :-groups, :] for x in met]
-        of_q = of_pilot / queries.sizes(xp, blocks)
+        of_q = of_pilot / sizes
         of_q = xp.broadcast_to(of_q[..., None, :], (*of_q.shape[:-1], inside, of_q.shape[-1]))
         of_q = xp.reshape(of_q, (*of_q.shape[:-3], blocks * inside, 1, of_q.shape[-1]))
         if of_inner is None:
@@ -116,7 +132,7 @@ def _faced(
         for i, x in enumerate(of_kept):
             rows = xp.reshape(x, (*places.shape, x.shape[-1]))
             total = sum_by_label(rows, places, groups * length)[0]
-            of_slots[i] = of_slots[i] + xp.reshape(total, of_slots[i].shape)
+            of_slots[i] += xp.reshape(total, of_slots[i].shape)
         return of_q, *(route.grouped.joined(xp, x) for x in of_slots)
 
     return keys, values, bias, pull

@@ -110,20 +110,25 @@ def parts_of(
         own = arranged[of]
         return Queries(own.cut(xp, q[of, ...]), own.there)
 
-    queries: Any = None
-    pilots, spreads = [], []
-    for of in slices:
+    def seen(of: slice) -> tuple[Array, Array]:
         queries = asked(of)
-        pilots.append(queries.pilots(xp, levels[0].blocks))
-        spreads.append(queries.within(xp, pilots[-1]))
-    pilot, within = (x[0] if len(x) == 1 else xp.concat(x, axis=0) for x in (pilots, spreads))
+        pilot = queries.pilots(xp, levels[0].blocks)
+        return pilot, queries.within(xp, pilot)
+
+    pilots, within = (
+        x[0] if len(x) == 1 else xp.concat(list(x), axis=0) for x in zip(*map(seen, slices), strict=True)
+    )
     axes = directions(xp, within, of_keys)
     grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
+
+    def part(of: slice) -> Part:
+        queries = asked(of)  # again, rather than held for all items
+        own = (x[of, ...] for x in (pilots, k, axes, of_keys))
+        faced = _facing(xp, queries, grouped[of], *own, levels=levels, near=near, scale=scale)
+        return Part(queries.q, arranged[of], faced)
+
     for of in slices:
-        queries = queries if len(slices) == 1 else asked(of)  # made twice rather than held for all items
-        seen = (x[of, ...] for x in (pilot, k, axes, of_keys))
-        faced = _facing(xp, queries, grouped[of], *seen, levels=levels, near=near, scale=scale)
-        yield of, Part(queries.q, arranged[of], faced)
+        yield of, part(of)
 
 
 def covariance(xp: Any, x: Array) -> Array:
