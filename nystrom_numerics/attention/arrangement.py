@@ -48,6 +48,19 @@ class Arrangement:
             return self
         return replace(self, tokens=self.tokens[items, ...], slots=self.slots[items, ...])  # type: ignore[index]
 
+    def thinned(self, xp: Any, like: Array, most: int) -> Arrangement:
+        """At most so many slots of each block, evenly spaced; nothing can be joined from them."""
+        step = -(-self.length // most)
+        if step == 1:
+            return self
+        tokens = _count(xp, like, self.blocks * self.length) if self.tokens is None else self.tokens
+        tokens = xp.reshape(tokens, (*tokens.shape[:-1], self.blocks, self.length))[..., ::step]
+        length = tokens.shape[-1]
+        tokens = xp.reshape(tokens, (*tokens.shape[:-2], self.blocks * length))
+        return Arrangement(
+            self.blocks, length, tokens, None, None if self.there is None else self.there[:, ::step]
+        )
+
     def cut(self, xp: Any, x: Array) -> Array:
         """Tokens x (..., n, d) in their slots (..., b, length, d)."""
         x = _rows(xp, x, self.tokens)

@@ -69,16 +69,16 @@ class Queries:
         size = xp.sum(xp.astype(present, self.q.dtype), axis=-1)
         return xp.clip(size, min=1.0)[..., None]
 
-    def within(self, xp: Any, pilot: Array) -> Array:
-        """The covariance (..., d, d) of queries within the blocks of these pilots."""
-        *batch, leaves, length, d = self.q.shape
-        blocks, step = pilot.shape[-2], -(-length // LEAF_SAMPLE)
-        delta = still(self.q[..., ::step, :])
-        centre = xp.broadcast_to(still(pilot)[..., None, :], (*batch, blocks, leaves // blocks, d))
-        delta = delta - xp.reshape(centre, (*batch, leaves, 1, d))
-        number: Any = leaves * delta.shape[-2]
-        if self.there is not None:
-            few = xp.astype(self.there[..., ::step], delta.dtype)
+    def within(self, xp: Any, blocks: int) -> Array:
+        """The covariance (..., d, d) of queries within blocks, from some of each leaf, evenly spaced."""
+        step = -(-self.q.shape[-2] // LEAF_SAMPLE)
+        some = Queries(still(self.q[..., ::step, :]), None if self.there is None else self.there[..., ::step])
+        *batch, leaves, length, d = some.q.shape
+        centre = xp.broadcast_to(some.pilots(xp, blocks)[..., None, :], (*batch, blocks, leaves // blocks, d))
+        delta = some.q - xp.reshape(centre, (*batch, leaves, 1, d))
+        number: Any = leaves * length
+        if some.there is not None:
+            few = xp.astype(some.there, delta.dtype)
             delta, number = delta * few[..., None], xp.sum(few, axis=(-2, -1))[..., None, None]
             number = xp.clip(number, min=1.0)
         delta = xp.reshape(delta, (*batch, -1, d))
@@ -106,26 +106,16 @@ def parts_of(
     some = items_at_once(k, k.shape[-2] + leaves * (near + sum(level.groups for level in levels)))
     slices = [slice(i, min(i + some, k.shape[0])) for i in range(0, k.shape[0], some)]
 
-    def asked(of: slice) -> Queries:
-        own = arranged[of]
-        return Queries(own.cut(xp, q[of, ...]), own.there)
-
-    def seen(of: slice) -> tuple[Array, Array]:
-        queries = asked(of)
-        pilot = queries.pilots(xp, levels[0].blocks)
-        return pilot, queries.within(xp, pilot)
-
-    pilots, within = (
-        x[0] if len(x) == 1 else xp.concat(list(x), axis=0) for x in zip(*map(seen, slices), strict=True)
-    )
-    axes = directions(xp, within, of_keys)
+    few = arranged.thinned(xp, k, LEAF_SAMPLE)
+    axes = directions(xp, Queries(few.cut(xp, q), few.there).within(xp, levels[0].blocks), of_keys)
     grouped = arrange(xp, still(k), levels[0].groups, axes, 0.0)
 
     def part(of: slice) -> Part:
-        queries = asked(of)  # again, rather than held for all items
-        own = (x[of, ...] for x in (pilots, k, axes, of_keys))
-        faced = _facing(xp, queries, grouped[of], *own, levels=levels, near=near, scale=scale)
-        return Part(queries.q, arranged[of], faced)
+        own = arranged[of]
+        queries = Queries(own.cut(xp, q[of, ...]), own.there)
+        seen = (x[of, ...] for x in (k, axes, of_keys))
+        faced = _facing(xp, queries, grouped[of], *seen, levels=levels, near=near, scale=scale)
+        return Part(queries.q, own, faced)
 
     for of in slices:
         yield of, part(of)
@@ -142,7 +132,6 @@ def _facing(
     xp: Any,
     queries: Queries,
     grouped: Arrangement,
-    pilot: Array,
     k: Array,
     axes: Array,
     of_keys: Array,
@@ -153,6 +142,7 @@ def _facing(
 ) -> Faced:
     """What every leaf of queries faces of keys (..., n, d)."""
     level, below, n = levels[0], levels[1:], k.shape[-2]
+    pilot = queries.pilots(xp, level.blocks)
     exist = grouped.there
     k = grouped.cut(xp, k)  # (..., groups, l, d)
     keys = flat(xp, k)
@@ -176,14 +166,12 @@ def _facing(
         values = Values(xp, Route(level.blocks, grouped, index, correction), weights, total)
         return Faced(xp.concat([near_k, dense(xp, mu)], axis=-2), bias, values)
     leaves, of_keys = queries.below(xp, level.blocks), of_keys[..., None, :, :]
-    inner_pilot = leaves.pilots(xp, below[0].blocks)
     inner = _facing(
         xp,
         leaves,
         arrangement(xp, near_k, None, handed, below[0].groups),
-        inner_pilot,
         near_k,
-        directions(xp, leaves.within(xp, inner_pilot), of_keys),
+        directions(xp, leaves.within(xp, below[0].blocks), of_keys),
         of_keys,
         levels=below,
         near=near,
