@@ -102,8 +102,8 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
     A balanced tree: every node is cut in two equal halves, either where its tokens stand, or by content, the latter
     where the squared distance of the halves' means is more than ``position`` times as large.  Within a half
     tokens keep their order; if ``position`` is 0 they stand along the line of the cut.  A cut by content goes along
-    the axis that spreads most, to a step of the power method, and then along the line through the halves' means
-    (balanced 2-means, one step).
+    the axis that spreads most, to a step of the power method, and then along the line through the means of its sides (a
+    step of 2-means, in which tokens near the cut count less), at the median.
 
     The tree is made from the means of at most ``RUNS * leaves`` runs of tokens, which it keeps together: its cost does
     not grow with n.  As many runs stand in each leaf; where n is no multiple of their number, so do as many tokens but
@@ -131,7 +131,7 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
         new = _halved(xp, y, position, nodes == parts)
         order = gathered(xp, xp.reshape(order, shape), new)
         if nodes < parts:
-            y = gathered(xp, y, xp.broadcast_to(new[..., None], y.shape), axis=-2)
+            y = take_rows(y, new)
     return arrangement(xp, x, _tokens(xp, xp.reshape(order, (*batch, runs)), n), n, leaves)
 
 
@@ -159,10 +159,10 @@ def _halved(xp: Any, y: Array, position: float, last: bool) -> Array:
     spread = transpose(y) @ y
     widest = xp.argmax(xp.linalg.diagonal(spread), axis=-1)[..., None, None]
     widest = xp.broadcast_to(widest, (*spread.shape[:-2], 1, spread.shape[-1]))
-    side = y @ transpose(gathered(xp, spread, widest, axis=-2))
+    side = gathered(xp, spread, widest, axis=-2) @ transpose(y)
     size = xp.abs(side)
-    side = side / (size + xp.mean(size, axis=-2, keepdims=True) + tiny)
-    place = (y @ (transpose(y) @ side))[..., 0]
+    side = side / (size + xp.mean(size, axis=-1, keepdims=True) + tiny)
+    place = ((side @ y) @ transpose(y))[..., 0, :]
     place = place / xp.clip(xp.max(xp.abs(place), axis=-1, keepdims=True), min=tiny)
     if position == 0 and last:
         return xp.argsort(xp.round(place * STEPS), axis=-1, stable=True)
