@@ -270,7 +270,8 @@ def items_at_once(x: Array, rows: int) -> int:
     """
     if not _on_host(x):
         return int(x.shape[0])
-    return max(1, 2**19 // max(1, rows * x.shape[-1]))
+    width: int = x.shape[-1]
+    return max(1, 2**19 // max(1, rows * width))
 
 
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
@@ -350,12 +351,17 @@ def still(x: Array) -> Array:
     return x.detach() if array_api_compat.is_torch_array(x) else x
 
 
+def moved(xp: Namespace, x: Array, places: Array) -> Array:
+    """The entries of x (..., n), each at its place (..., n) of all n."""
+    if array_api_compat.is_torch_array(x):
+        return xp.empty_like(x).scatter_(-1, places, x)
+    return xp.take_along_axis(x, xp.argsort(places), axis=-1)
+
+
 def inverse_order(xp: Namespace, order: Array) -> Array:
     """The place (..., n) of each number in an order (..., n) of them."""
     if array_api_compat.is_torch_array(order):
-        return xp.empty_like(order).scatter_(
-            -1, order, xp.arange(order.shape[-1], device=order.device).expand_as(order)
-        )
+        return moved(xp, xp.arange(order.shape[-1], device=order.device).expand_as(order), order)
     return xp.argsort(order)
 
 
@@ -389,14 +395,14 @@ def gathered(xp: Namespace, x: Array, index: Array, axis: int = -1) -> Array:
 
 
 def upper_half(xp: Namespace, x: Array, steps: int) -> Array:
-    """Whether each number of x (..., n), from −1 to 1 and of even n, is among the n/2 largest; NaN counts as zero.
+    """Whether each number of x (..., n), from −1 to 1 and of even n, is among the n/2 largest.
 
     Numbers count as equal within 1/``steps``, rounded to the nearest, for the largest and 0 would stand on the edge of
     a step; and of such the later ones are larger: the same in every library and beside all batch-mates.
     """
     n = x.shape[-1]
     exact = x.dtype if 2 * steps * n * float(xp.finfo(x.dtype).eps) < 1 else xp.float64
-    order = xp.astype(xp.round(xp.where(x == x, x, 0.0) * steps), exact, copy=False) * n
+    order = xp.astype(xp.round(x * steps), exact, copy=False) * n
     order += xp.arange(n, dtype=exact, device=device_of(x))
     if array_api_compat.is_torch_array(x):
         least = order.kthvalue(n // 2, keepdim=True).values
@@ -405,6 +411,11 @@ def upper_half(xp: Namespace, x: Array, steps: int) -> Array:
     else:
         least = xp.sort(order)[..., n // 2 - 1 : n // 2]
     return order > least
+
+
+def rows_of(xp: Namespace, x: Array, index: Array, axis: int = 0) -> Array:
+    """``take`` for places from 0 on: ``array_api_compat`` looks for negative ones, in three launches more."""
+    return x.index_select(axis, index) if array_api_compat.is_torch_array(x) else xp.take(x, index, axis=axis)
 
 
 def filled_at(xp: Namespace, x: Array, index: Array, value: float) -> Array:

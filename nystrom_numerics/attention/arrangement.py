@@ -3,9 +3,19 @@ r"""Tokens in blocks of balanced size that are alike: a balanced tree whose node
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
-from nystrom_numerics.backend import Array, by_root, device_of, gathered, inverse_order, upper_half
+from nystrom_numerics.backend import (
+    Array,
+    by_root,
+    device_of,
+    gathered,
+    inverse_order,
+    moved,
+    rows_of,
+    upper_half,
+)
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import transpose
@@ -83,13 +93,13 @@ def arrangement(xp: Any, like: Array, order: Array | None, n: int, blocks: int) 
     slots = _count(xp, like, n) if slots is None else slots
     block = slots * blocks // n
     slots = slots + block * length - (block * n + blocks - 1) // blocks
-    return Arrangement(blocks, length, rank if order is None else xp.take(order, rank, axis=-1), slots, there)
+    return Arrangement(blocks, length, rank if order is None else rows_of(xp, order, rank, -1), slots, there)
 
 
 def _rows(xp: Any, x: Array, index: Array | None) -> Array:
     if index is None:
         return x
-    return xp.take(x, index, axis=-2) if index.ndim == 1 else take_rows(x, index)
+    return rows_of(xp, x, index, -2) if index.ndim == 1 else take_rows(x, index)
 
 
 def _count(xp: Any, like: Array, n: int) -> Array:
@@ -118,20 +128,24 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
     few = n // runs
     if n % runs:  # of each run as many tokens as the shortest has
         some = xp.reshape(segments(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
-        x = xp.take(x, some, axis=-2)
+        x = rows_of(xp, x, some, -2)
     if few > 1:
         x = xp.mean(xp.reshape(x, (*batch, runs, few, d)), axis=-2)
     y = x @ directions
     y = xp.where(xp.isfinite(y), y, 0.0)  # an order all the same, of each token once
-    order, nodes = xp.broadcast_to(_count(xp, x, runs), (*batch, runs)), 1
+    y = y / xp.clip(
+        xp.max(xp.abs(y), axis=(-2, -1), keepdims=True), min=float(xp.finfo(y.dtype).smallest_normal)
+    )
+    items, r = prod(batch), y.shape[-1]
+    y = every = xp.reshape(y, (items * runs, r))
+    order, nodes = xp.reshape(_count(xp, x, items * runs), (items, runs)), 1
     while nodes < parts:
-        shape = (*batch, nodes, runs // nodes)
-        y = xp.reshape(y, (*shape, y.shape[-1]))
+        shape = (items, nodes, runs // nodes)
         nodes *= 2
-        new = _halved(xp, y, position, nodes == parts)
-        order = gathered(xp, xp.reshape(order, shape), new)
+        order = _halved(xp, xp.reshape(y, (*shape, r)), xp.reshape(order, shape), position, nodes == parts)
         if nodes < parts:
-            y = take_rows(y, new)
+            y = rows_of(xp, every, xp.reshape(order, (-1,)))
+    order = xp.reshape(order, (items, runs)) - runs * _count(xp, x, items)[:, None]
     return arrangement(xp, x, _tokens(xp, xp.reshape(order, (*batch, runs)), n), n, leaves)
 
 
@@ -148,11 +162,11 @@ def _tokens(xp: Any, order: Array, n: int) -> Array:
     begin = xp.cumulative_sum(lengths, axis=-1) - lengths
     begin = gathered(xp, begin, inverse_order(xp, order)) - start
     token = _count(xp, order, n)
-    return inverse_order(xp, xp.take(begin, (token * runs) // n, axis=-1) + token)
+    return inverse_order(xp, rows_of(xp, begin, (token * runs) // n, -1) + token)
 
 
-def _halved(xp: Any, y: Array, position: float, last: bool) -> Array:
-    """An order (..., p, l) of what stands in every node, y (..., p, l, r), its first half first."""
+def _halved(xp: Any, y: Array, order: Array, position: float, last: bool) -> Array:
+    """What stands in every node, y (..., p, l, r) of numbers ``order`` (..., p, l), the first half first."""
     half = y.shape[-2] // 2
     y = y - xp.mean(y, axis=-2, keepdims=True)
     tiny = float(xp.finfo(y.dtype).smallest_normal)
@@ -161,45 +175,46 @@ def _halved(xp: Any, y: Array, position: float, last: bool) -> Array:
     widest = xp.broadcast_to(widest, (*spread.shape[:-2], 1, spread.shape[-1]))
     side = gathered(xp, spread, widest, axis=-2) @ transpose(y)
     size = xp.abs(side)
-    side = side / (size + xp.mean(size, axis=-1, keepdims=True) + tiny)
-    place = ((side @ y) @ transpose(y))[..., 0, :]
-    place = place / xp.clip(xp.max(xp.abs(place), axis=-1, keepdims=True), min=tiny)
+    side = side / (size + xp.clip(xp.mean(size, axis=-1, keepdims=True), min=tiny))
+    along = ((side @ y) @ transpose(y))[..., 0, :]
+    along = along / xp.clip(xp.max(xp.abs(along), axis=-1, keepdims=True), min=tiny)
     if position == 0 and last:
-        return xp.argsort(xp.round(place * STEPS), axis=-1, stable=True)
-    upper = upper_half(xp, place, STEPS)
+        return gathered(xp, order, xp.argsort(xp.round(along * STEPS), axis=-1, stable=True))
+    upper, place = upper_half(xp, along, STEPS), _count(xp, y, 2 * half)
     if position > 0:
-        stays = _count(xp, y, 2 * half) >= half
-        content, as_is = (
-            xp.sum((xp.astype(x, y.dtype)[..., None, :] @ y) ** 2, axis=(-2, -1))[..., None]
-            for x in (upper, stays)
-        )
-        upper = xp.where(content > position * as_is, upper, stays)
+        stays = place >= half
+        both = xp.stack([upper, xp.broadcast_to(stays, upper.shape)], axis=-2)
+        moved_by = xp.astype(both, y.dtype) @ y
+        apart = xp.sum(moved_by * moved_by, axis=-1, keepdims=True)
+        upper = xp.where(apart[..., 0, :] > position * apart[..., 1, :], upper, stays)
     above = xp.cumulative_sum(xp.astype(upper, xp.int64), axis=-1)
-    return inverse_order(xp, xp.where(upper, above + (half - 1), _count(xp, y, 2 * half) - above))
+    return moved(xp, order, xp.where(upper, above + (half - 1), place - above))
 
 
 def directions(xp: Any, metric: Array, spread: Array) -> Array:
     r"""G (..., d, r) with :math:`\|G^T\delta\|^2 = \delta^TM\delta` where tokens differ most, r at most :data:`AXES`.
 
     For a metric M and the covariance C of the tokens, (..., d, d) each: two steps of subspace iteration with CM, and
-    with Y its basis and L the Cholesky factor of :math:`Y^TMY`, :math:`G = MYL^{-T}`.  Exact where d ≤ r.  In float64,
-    each factor being of what is positive definite but for rounding.
+    with Y its basis and L the Cholesky factor of :math:`Y^TMY`, :math:`G = MYL^{-T}`.  Exact where d ≤ r, without any
+    step.  In float64, in which a basis of two steps need not be made orthogonal between them.
     """
-    d, dtype = metric.shape[-1], metric.dtype
+    d, dtype, eps = metric.shape[-1], metric.dtype, float(xp.finfo(xp.float64).eps)
     both = xp.astype(xp.stack(xp.broadcast_arrays(metric, spread)), xp.float64)
     size = xp.max(xp.abs(both), axis=(-2, -1), keepdims=True)
-    sound = (size > 0) & (size < xp.inf)
+    sound = size < xp.inf  # false for NaN
     size = xp.where(sound, size, 1.0)
-    both = xp.where(sound, both / size, 0.0)
+    both = xp.where(sound, both, 0.0) / xp.clip(size, min=float(xp.finfo(xp.float64).smallest_normal))
     metric, spread = both[0, ...], both[1, ...]
-    angle = xp.arange(1, d + 1, dtype=xp.float64, device=device_of(metric))
-    basis = xp.cos(angle[:, None] * angle[: min(d, AXES)])
-    eye = xp.eye(basis.shape[-1], dtype=xp.float64, device=device_of(metric))
-    tiny = float(xp.finfo(xp.float64).smallest_normal)
-    made = metric @ basis
-    for _ in range(2):
-        basis = spread @ made
-        image = metric @ basis
-        ridge = d * d * float(xp.finfo(xp.float64).eps) * xp.sum(basis * basis, axis=(-2, -1), keepdims=True)
-        made = by_root(xp, transpose(basis) @ image + (ridge + tiny) * eye, image)
+    eye = xp.eye(min(d, AXES), dtype=xp.float64, device=device_of(metric))
+    basis = eye
+    if d > AXES:
+        angle = xp.arange(1, d + 1, dtype=xp.float64, device=device_of(metric))
+        basis = xp.cos(angle[:, None] * angle[:AXES])
+        for _ in range(2):
+            basis = spread @ (metric @ basis)
+    image = metric @ basis
+    ridge = d * d * eps * xp.sum(basis * basis, axis=(-2, -1), keepdims=True) + float(
+        xp.finfo(xp.float64).smallest_normal
+    )
+    made = by_root(xp, transpose(basis) @ image + ridge * eye, image)
     return xp.astype(made * xp.sqrt(size[0, ...]), dtype)

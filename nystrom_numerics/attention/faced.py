@@ -55,7 +55,7 @@ class Values:
     route: Route
     weights: Array
     total: Array
-    inner: Values | None = None
+    inner: Any = None
 
     @property
     def index(self) -> Array:

@@ -208,8 +208,8 @@ def _attend(
     def vjp(g: Array, *inputs: Array) -> tuple[Array, ...]:
         cotangents = tuple(xp.empty_like(x) for x in inputs)
         for of, arranged, route in held:
-            some = (x[of, ...] for x in (g, *inputs))
-            for whole, part in zip(cotangents, attend_vjp(xp, *some, arranged, route, scale), strict=True):
+            some = [x[of, ...] for x in (g, *inputs)]
+            for whole, part in zip(cotangents, attend_vjp(xp, some, arranged, route, scale), strict=True):
                 whole[of, ...] = part
         return cotangents
 

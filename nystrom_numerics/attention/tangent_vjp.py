@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from nystrom_numerics.attention.arrangement import Arrangement
@@ -19,31 +19,31 @@ Pull: TypeAlias = Callable[[Array, Array, Array], tuple[Array, Array, Array]]
 
 
 def attend_vjp(
-    xp: Any, g: Array, q: Array, k: Array, v: Array, arranged: Arrangement, route: Route, scale: float
+    xp: Any, given: Sequence[Array], arranged: Arrangement, route: Route, scale: float
 ) -> tuple[Array, Array, Array]:
-    """Cotangents of q, k and v (items, n, ·) for that of their attention, g (items, n_q, d_v).
+    """Cotangents of q, k and v (items, n, ·), ``given`` behind that of their attention, g (items, n_q, d_v).
 
     Cost: eight products of (near + groups) n_q (d + d_v) and as many of b n_k (d + d_v), by halves; memory, an item:
     what its blocks face twice, three arrays of b n_k, and one each of the size of k and v.
     """
-    of_q, of_faced, pull = _of_faced(xp, g, q, k, v, arranged, route, scale)
+    of_q, of_faced, pull = _of_faced(xp, given, arranged, route, scale)
     of_pilots, of_k, of_v = pull(*of_faced)
     return arranged.joined(xp, of_q + of_pilots), of_k, of_v
 
 
 def _of_faced(
-    xp: Any, g: Array, q: Array, k: Array, v: Array, arranged: Arrangement, route: Route, scale: float
+    xp: Any, given: Sequence[Array], arranged: Arrangement, route: Route, scale: float
 ) -> tuple[Array, list[Array], Pull]:
     """Cotangents of queries in leaves, but for their pilots, and of what leaves face, and what takes these back.
 
     On its own, so that what it cuts is gone before more is made.
     """
-    queries = Queries(arranged.cut(xp, q), arranged.there)
-    g = arranged.cut(xp, g)
+    g, q, k, v = given
+    queries, g = Queries(arranged.cut(xp, q), arranged.there), arranged.cut(xp, g)
     if arranged.there is not None:
         g = xp.where(arranged.there[..., None], g, 0.0)
-    *faced, pull = _faced(xp, route, queries, k, v, scale)
-    of_q, *of_faced = _softmax_vjp(xp, g, queries.q, *faced, scale)
+    keys, values, bias, pull = _faced(xp, route, queries, k, v, scale)
+    of_q, *of_faced = _softmax_vjp(xp, g, queries.q, keys, values, bias, scale)
     return of_q, of_faced, pull
 
 
@@ -97,9 +97,9 @@ def _faced(
         bias = xp.concat([xp.zeros_like(kept[0][..., 0]), beta], axis=-1)
     else:
         below = queries.below(xp, route.blocks)
-        *inner, of_inner = _faced(xp, route.inner, below, *kept, scale)
-        keys, values = (joined(xp, x, far) for x, far in zip(inner, (mu, nu), strict=False))
-        bias = joined(xp, inner[2][..., None], beta[..., None])[..., 0]
+        *inner, bias, of_inner = _faced(xp, route.inner, below, kept[0], kept[1], scale)
+        keys, values = (joined(xp, x, far) for x, far in zip(inner, (mu, nu), strict=True))
+        bias = joined(xp, bias[..., None], beta[..., None])[..., 0]
     blocks, inside, sizes = route.blocks, keys.shape[-3] // route.blocks, queries.sizes(xp, route.blocks)
 
     def pull(of_keys: Array, of_values: Array, of_bias: Array) -> tuple[Array, Array, Array]:
