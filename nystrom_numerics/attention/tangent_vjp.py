@@ -23,8 +23,8 @@ def attend_vjp(
 ) -> tuple[Array, Array, Array]:
     """Cotangents of q, k and v (items, n, ·), ``given`` behind that of their attention, g (items, n_q, d_v).
 
-    Cost: eight products of (near + groups) n_q (d + d_v) and as many of b n_k (d + d_v), by halves; memory, an item:
-    what its blocks face twice, three arrays of b n_k, and one each of the size of k and v.
+    Cost, one level: b n_k(6d + 3d_v) + (near + groups) n_q(3d + 2d_v) multiplications; memory: what blocks face and its
+    cotangents, four arrays of b n_k, and two each of the size of q, k and v, of these items.
     """
     of_q, of_faced, pull = _of_faced(xp, given, arranged, route, scale)
     of_pilots, of_k, of_v = pull(*of_faced)
