@@ -262,16 +262,15 @@ def strip_rows(like: Array, width: int) -> int:
     return max(32, (2**18 if _on_host(like) else 2**25) // max(1, width))
 
 
-def items_at_once(x: Array, rows: int) -> int:
-    """Items of x (items, n, d) to handle at once, each with so many rows of d: as many as a cache holds.
+def items_at_once(x: Array, size: int) -> int:
+    """Items of x (items, ...) to handle at once, each with so many numbers: as many as a cache holds.
 
     A CPU so uses the same memory for one after the other; new pages cost it more than what it writes there.  On a GPU
     all of them.
     """
     if not _on_host(x):
         return int(x.shape[0])
-    width: int = x.shape[-1]
-    return max(1, 2**19 // max(1, rows * width))
+    return max(1, 2**19 // max(1, size))
 
 
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
@@ -371,14 +370,22 @@ def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
     Entries count as equal within ``step`` of a grid, and the first of such are taken: the same in every library and
     beside all batch-mates.
     """
-    n, x = x.shape[-1], still(x)
+    *batch, n = x.shape
     place = xp.arange(n, dtype=xp.float64, device=device_of(x))
     if count >= n:
         return xp.broadcast_to(xp.astype(place, xp.int64), x.shape)
+    rows = xp.reshape(still(x), (-1, n))
+    total, some = rows.shape[0], items_at_once(rows, n)
+    slices = [slice(i, min(i + some, total)) for i in range(0, total, some)]
+    parts = [_largest(xp, rows[of, ...], place, count, step) for of in slices]
+    return xp.reshape(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0), (*batch, count))
+
+
+def _largest(xp: Namespace, x: Array, place: Array, count: int, step: float) -> Array:
     order = xp.astype(
         xp.floor(x / step), xp.float64
     )  # whole numbers, of which no two are equal once they are done
-    order *= n
+    order *= place.shape[0]
     order -= place
     if array_api_compat.is_torch_array(x):
         return order.topk(count, sorted=False).indices.sort().values

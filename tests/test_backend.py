@@ -355,10 +355,9 @@ def test_rows_by_a_root(lane, rng):
 
 
 def test_items_that_a_cache_holds():
-    for width, rows, items in ((2**8, 2**9, 4), (2**10, 2**11, 1), (1, 1, 2**19), (4, 0, 2**19)):
-        x = np.broadcast_to(np.zeros(()), (9, 3, width))
-        assert backend.items_at_once(x, rows) == items
-        assert backend.items_at_once(torch.empty(x.shape, device="meta"), rows) == 9
+    for size, items in ((2**17, 4), (2**21, 1), (1, 2**19), (0, 2**19)):
+        assert backend.items_at_once(np.zeros((9, 3)), size) == items
+        assert backend.items_at_once(torch.empty((9, 3), device="meta"), size) == 9
 
 
 def test_a_number_that_the_dtype_holds():

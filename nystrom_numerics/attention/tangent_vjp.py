@@ -59,9 +59,9 @@ def _softmax_vjp(
     some = max(1, strip_rows(q, k.shape[-2]) // max(1, q.shape[0] * q.shape[-2]))
     parts = []
     for i in range(0, leaves, some):
-        of = (..., slice(i, i + some), slice(None), slice(None))
+        of = (..., slice(i, min(i + some, leaves)), slice(None), slice(None))
         own, keys = q[of] * scale, k[of]
-        p = masked_softmax(own @ transpose(keys) + bias[..., i : i + some, None, :])
+        p = masked_softmax(own @ transpose(keys) + bias[..., None, :][of])
         s = g[of] @ transpose(v[of])
         s = p * (s - xp.sum(p * s, axis=-1, keepdims=True))
         parts.append((s @ keys * scale, transpose(s) @ own, transpose(p) @ g[of], xp.sum(s, axis=-2)))

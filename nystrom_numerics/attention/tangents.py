@@ -103,7 +103,8 @@ def parts_of(
     else:
         axes = directions(xp, of_keys, covariance(xp, still(q)))
         arranged = arrange(xp, still(q), leaves, axes, position)
-    some = items_at_once(k, k.shape[-2] + leaves * (near + sum(level.groups for level in levels)))
+    faced = leaves * (near + sum(level.groups for level in levels))
+    some = items_at_once(k, (k.shape[-2] + faced) * k.shape[-1])
     slices = [slice(i, min(i + some, k.shape[0])) for i in range(0, k.shape[0], some)]
 
     few = arranged.thinned(xp, k, LEAF_SAMPLE)
