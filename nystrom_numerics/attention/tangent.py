@@ -207,6 +207,7 @@ def _attend(
         for of, part in parts_of(xp, q, k, levels, near, position, scale):
             out[of, ...] = part.apply(xp, v[of, ...], scale)
             held.append((of, part.arranged, part.faced.values.route))
+            del part  # before the next is made
         return (out,), (q, k, v)
 
     def vjp(g: Array, *inputs: Array) -> tuple[Array, ...]:
