@@ -196,7 +196,8 @@ def directions(xp: Any, metric: Array, spread: Array) -> Array:
 
     For a metric M and the covariance C of the tokens, (..., d, d) each: two steps of subspace iteration with CM, and
     with Y its basis and L the Cholesky factor of :math:`Y^TMY`, :math:`G = MYL^{-T}`.  Exact where d ≤ r, without any
-    step.  In float64, in which a basis of two steps need not be made orthogonal between them.
+    step, but for d ulps of M's largest entry, by which it may have failed to be semidefinite.  In float64, in which a
+    basis of two steps need not be made orthogonal between them.
     """
     d, dtype, eps = metric.shape[-1], metric.dtype, float(xp.finfo(xp.float64).eps)
     both = xp.astype(xp.stack(xp.broadcast_arrays(metric, spread)), xp.float64)
@@ -204,9 +205,9 @@ def directions(xp: Any, metric: Array, spread: Array) -> Array:
     sound = size < xp.inf  # false for NaN
     size = xp.where(sound, size, 1.0)
     both = xp.where(sound, both, 0.0) / xp.clip(size, min=float(xp.finfo(xp.float64).smallest_normal))
-    metric, spread = both[0, ...], both[1, ...]
-    eye = xp.eye(min(d, AXES), dtype=xp.float64, device=device_of(metric))
-    basis = eye
+    unit = xp.eye(d, dtype=xp.float64, device=device_of(both))
+    metric, spread = both[0, ...] + d * float(xp.finfo(dtype).eps) * unit, both[1, ...]
+    basis = eye = unit[: min(d, AXES), : min(d, AXES)]
     if d > AXES:
         angle = xp.arange(1, d + 1, dtype=xp.float64, device=device_of(metric))
         basis = xp.cos(angle[:, None] * angle[:AXES])

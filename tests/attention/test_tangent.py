@@ -11,7 +11,7 @@ import torch
 from nystrom_numerics import errors
 from nystrom_numerics.attention import exact, nystrom, tangent, tangents
 from nystrom_numerics.attention.arrangement import arrange, directions
-from nystrom_numerics.backend import to_numpy
+from nystrom_numerics.backend import namespace, to_numpy
 from tests.naive import tangent_matrix
 
 FLAT = float("inf")
@@ -327,3 +327,21 @@ def test_a_tree_does_not_see_what_rounding_makes_of_copies(n, position, rng):
         for _ in range(3):
             moved = x * (1 + 1e-14 * rng.standard_normal(x.shape))
             np.testing.assert_array_equal(leaves_of(moved, 8, position), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", [1, 5, 16, 40])
+def test_directions_of_metrics_that_rounding_makes_indefinite(d, dtype, lane, rng):
+    """Of any rank and size, also where the tokens differ only across the metric; exact where d is at most 16."""
+    for rank, size in ((0, 1.0), (1, 1e-12), (2, 1e12), (d + 3, 1.0)):
+        x, y = (size * rng.standard_normal((rank, d)) for _ in range(2))
+        metric, spread = (a.astype(dtype).T @ a.astype(dtype) for a in (x, y))
+        found = directions(namespace(x=lane(np.zeros(1))), lane(metric), lane(spread))
+        g = to_numpy(found).astype(float)
+        assert np.isfinite(g).all()
+        if d <= 16:  # d ulps are added and d³ of float64, and as many rounded
+            bound = 2 * d * np.finfo(dtype).eps + 2 * d**3 * np.finfo(float).eps
+            np.testing.assert_allclose(g @ g.T, metric, rtol=0, atol=bound * np.abs(metric).max())
+    across = np.eye(d, dtype=dtype)
+    g = directions(namespace(x=lane(np.zeros(1))), lane(np.diag(across[0])), lane(np.diag(across[-1])))
+    assert np.isfinite(to_numpy(g)).all()
