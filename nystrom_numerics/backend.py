@@ -262,15 +262,15 @@ def strip_rows(like: Array, width: int) -> int:
     return max(32, (2**18 if _on_host(like) else 2**25) // max(1, width))
 
 
-def items_at_once(x: Array) -> int:
-    """Items of x (items, n, d) to handle at once where they are passed over several times: as many as a cache holds.
+def items_at_once(x: Array, size: int) -> int:
+    """Items of x (items, ...) to handle at once, each with so many numbers: as many as a cache holds.
 
-    On a GPU all of them.
+    A CPU so uses the same memory for one after the other; new pages cost it more than what it writes there.  On a GPU
+    all of them.
     """
     if not _on_host(x):
         return int(x.shape[0])
-    size: int = prod(x.shape[1:])
-    return max(1, 2**20 // max(1, size))
+    return max(1, 2**19 // max(1, size))
 
 
 def tile(like: Array, rows: int, columns: int) -> tuple[int, int]:
@@ -350,49 +350,79 @@ def still(x: Array) -> Array:
     return x.detach() if array_api_compat.is_torch_array(x) else x
 
 
+def moved(xp: Namespace, x: Array, places: Array) -> Array:
+    """The entries of x (..., n), each at its place (..., n) of all n."""
+    if array_api_compat.is_torch_array(x):
+        return xp.empty_like(x).scatter_(-1, places, x)
+    return xp.take_along_axis(x, xp.argsort(places), axis=-1)
+
+
 def inverse_order(xp: Namespace, order: Array) -> Array:
     """The place (..., n) of each number in an order (..., n) of them."""
     if array_api_compat.is_torch_array(order):
-        return xp.empty_like(order).scatter_(
-            -1, order, xp.arange(order.shape[-1], device=order.device).expand_as(order)
-        )
+        return moved(xp, xp.arange(order.shape[-1], device=order.device).expand_as(order), order)
     return xp.argsort(order)
 
 
-def in_order(xp: Namespace, steps: Array) -> Array:
-    """Numbers in the order of ``steps`` (..., n), whole and of float64, and where these are equal in that of place.
-
-    What is equal but for rounding so has the same order in every library, beside all batch-mates.
-    """
-    n = steps.shape[-1]
-    return steps * n + xp.arange(n, dtype=xp.float64, device=device_of(steps))
-
-
 def largest(xp: Namespace, x: Array, count: int, step: float) -> Array:
-    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending; NaN counts as large.
+    """Places (..., count) of the largest entries along the last axis of x (..., n), ascending; without NaN.
 
     Entries count as equal within ``step`` of a grid, and the first of such are taken: the same in every library and
-    beside all batch-mates, as long as no more than ``SPARE`` are equal to the least that is taken.
+    beside all batch-mates.
     """
-    n, x = x.shape[-1], still(x)
+    *batch, n = x.shape
+    place = xp.arange(n, dtype=xp.float64, device=device_of(x))
     if count >= n:
-        return xp.broadcast_to(xp.arange(n, dtype=xp.int64, device=device_of(x)), x.shape)
-    some = min(count + SPARE, n)
-    place: Array
+        return xp.broadcast_to(xp.astype(place, xp.int64), x.shape)
+    rows = xp.reshape(still(x), (-1, n))
+    total, some = rows.shape[0], items_at_once(rows, n)
+    slices = [slice(i, min(i + some, total)) for i in range(0, total, some)]
+    parts = [_largest(xp, rows[of, ...], place, count, step) for of in slices]
+    return xp.reshape(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0), (*batch, count))
+
+
+def _largest(xp: Namespace, x: Array, place: Array, count: int, step: float) -> Array:
+    order = xp.astype(
+        xp.floor(x / step), xp.float64
+    )  # whole numbers, of which no two are equal once they are done
+    order *= place.shape[0]
+    order -= place
     if array_api_compat.is_torch_array(x):
-        place = x.topk(some).indices
-    elif array_api_compat.is_numpy_array(x) and some < n:
-        place = np.argpartition(-x, some - 1)[..., :some]
+        return order.topk(count, sorted=False).indices.sort().values
+    if array_api_compat.is_numpy_array(x):
+        return xp.sort(np.argpartition(-order, count - 1)[..., :count])
+    return xp.sort(xp.argsort(order, descending=True)[..., :count])
+
+
+def gathered(xp: Namespace, x: Array, index: Array, axis: int = -1) -> Array:
+    """``take_along_axis`` for places from 0 on: Torch's own looks for negative ones, in five launches more."""
+    if array_api_compat.is_torch_array(x):
+        return x.gather(axis, index)
+    return xp.take_along_axis(x, index, axis=axis)
+
+
+def upper_half(xp: Namespace, x: Array, steps: int) -> Array:
+    """Whether each number of x (..., n), from −1 to 1 and of even n, is among the n/2 largest.
+
+    Numbers count as equal within 1/``steps``, rounded to the nearest, for the largest and 0 would stand on the edge of
+    a step; and of such the later ones are larger: the same in every library and beside all batch-mates.
+    """
+    n = x.shape[-1]
+    exact = x.dtype if 2 * steps * n * float(xp.finfo(x.dtype).eps) < 1 else xp.float64
+    order = xp.astype(xp.round(x * steps), exact, copy=False) * n
+    order += xp.arange(n, dtype=exact, device=device_of(x))
+    if array_api_compat.is_torch_array(x):
+        least = order.kthvalue(n // 2, keepdim=True).values
+    elif array_api_compat.is_numpy_array(x):
+        least = np.partition(order, n // 2 - 1)[..., n // 2 - 1 : n // 2]
     else:
-        place = xp.argsort(x, descending=True)[..., :some]
-    place = xp.sort(place)
-    value = xp.floor(xp.astype(xp.take_along_axis(x, place, axis=-1), xp.float64) / step)
-    first = xp.argsort(in_order(xp, -value))[..., :count]
-    return xp.sort(xp.take_along_axis(place, first, axis=-1))
+        least = xp.sort(order)[..., n // 2 - 1 : n // 2]
+    return order > least
 
 
-SPARE = 64
-"""Entries beyond those asked for among which :func:`largest` breaks ties."""
+def rows_of(xp: Namespace, x: Array, index: Array, axis: int = 0) -> Array:
+    """``take`` for places from 0 on: ``array_api_compat`` looks for negative ones, in three launches more."""
+    return x.index_select(axis, index) if array_api_compat.is_torch_array(x) else xp.take(x, index, axis=axis)
 
 
 def filled_at(xp: Namespace, x: Array, index: Array, value: float) -> Array:
@@ -540,6 +570,21 @@ def ridge_solve(xp: Namespace, gram: Array, strength: float, b: Array) -> Array:
             np.stack([_cholesky_solve(g, y) for g, y in zip(flat_g, flat_b, strict=True)]), b.shape
         )
     return xp.linalg.solve(gram, b)
+
+
+def by_root(xp: Namespace, gram: Array, rows: Array) -> Array:
+    """Rows (..., d, r) by the inverse transpose of the Cholesky factor of a positive definite G (..., r, r).
+
+    Nothing waits for a device.
+    """
+    if array_api_compat.is_torch_array(gram):
+        import torch
+
+        return torch.linalg.solve_triangular(
+            torch.linalg.cholesky_ex(gram).L.mT, rows, upper=True, left=False
+        )
+    lower = xp.linalg.cholesky(gram)
+    return xp.matrix_transpose(xp.linalg.solve(lower, xp.matrix_transpose(rows)))
 
 
 def _cholesky_solve(g: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -315,22 +315,49 @@ def test_more_equal_ones_than_are_spare_are_the_largest_all_the_same(lane):
     assert (np.diff(index, axis=-1) > 0).all()
 
 
-def test_numbers_in_the_order_of_steps_and_of_place(lane):
-    steps = np.asarray([[1.0, 0.0, 1.0, -3.0, 0.0]])
-    number = backend.to_numpy(backend.in_order(backend.namespace(x=lane(steps)), lane(steps)))
-    np.testing.assert_array_equal(number, steps * 5 + np.arange(5))
-    np.testing.assert_array_equal(np.argsort(number), [[3, 1, 4, 0, 2]])
+@pytest.mark.parametrize(("n", "dtype"), [(6, "float64"), (600, "float32"), (4000, "float32")])
+def test_the_upper_half(n, dtype, lane, rng):
+    """By steps of 1/64, to the nearest, and where these are equal by place; also where they are many."""
+    x = rng.uniform(-1, 1, (2, 3, n)).astype(dtype)
+    x[..., 0] = 1.0
+    order = np.argsort(np.round(x.astype(float) * 64), axis=-1, kind="stable")
+    expected = np.zeros(x.shape, bool)
+    np.put_along_axis(expected, order[..., n // 2 :], True, axis=-1)
+    got = backend.upper_half(backend.namespace(x=lane(x)), lane(x), 64)
+    np.testing.assert_array_equal(backend.to_numpy(got), expected)
+
+
+def test_what_is_moved_stands_at_its_place(lane, rng):
+    order = permutations(rng, 2, 3, n=7).astype("int64")
+    x = rng.integers(0, 99, order.shape)
+    xp = backend.namespace(x=lane(x))
+    expected = np.empty_like(x)
+    np.put_along_axis(expected, order, x, axis=-1)
+    np.testing.assert_array_equal(backend.to_numpy(backend.moved(xp, lane(x), lane(order))), expected)
+    np.testing.assert_array_equal(backend.to_numpy(backend.inverse_order(xp, lane(order))), np.argsort(order))
+
+
+def test_rows_and_entries_at_places(lane, rng):
+    x, index = rng.standard_normal((3, 5, 4)), np.asarray([4, 0, 0])
+    xp = backend.namespace(x=lane(x))
+    got = backend.rows_of(xp, lane(x), lane(index), -2)
+    np.testing.assert_array_equal(backend.to_numpy(got), x[:, index])
+    places = rng.integers(0, 5, (3, 2, 4))
+    got = backend.gathered(xp, lane(x), lane(places), axis=-2)
+    np.testing.assert_array_equal(backend.to_numpy(got), np.take_along_axis(x, places, axis=-2))
+
+
+def test_rows_by_a_root(lane, rng):
+    half, rows = rng.standard_normal((2, 3, 3)), rng.standard_normal((2, 5, 3))
+    gram = half @ half.mT
+    got = backend.to_numpy(backend.by_root(backend.namespace(x=lane(gram)), lane(gram), lane(rows)))
+    np.testing.assert_allclose(got @ np.linalg.cholesky(gram).mT, rows, rtol=1e-9, atol=1e-11)
 
 
 def test_items_that_a_cache_holds():
-    for shape, items in (
-        ((9, 2**10, 2**8), 4),
-        ((9, 2**11, 2**10), 1),
-        ((9, 1, 1), 2**20),
-        ((9, 0, 4), 2**20),
-    ):
-        assert range(0, 2, backend.items_at_once(np.broadcast_to(np.zeros(()), shape))).step == items
-        assert backend.items_at_once(torch.empty(shape, device="meta")) == 9
+    for size, items in ((2**17, 4), (2**21, 1), (1, 2**19), (0, 2**19)):
+        assert backend.items_at_once(np.zeros((9, 3)), size) == items
+        assert backend.items_at_once(torch.empty((9, 3), device="meta"), size) == 9
 
 
 def test_a_number_that_the_dtype_holds():

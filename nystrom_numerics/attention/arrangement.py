@@ -3,14 +3,24 @@ r"""Tokens in blocks of balanced size that are alike: a balanced tree whose node
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
-from nystrom_numerics.backend import Array, device_of, in_order, inverse_order
+from nystrom_numerics.backend import (
+    Array,
+    by_root,
+    device_of,
+    gathered,
+    inverse_order,
+    moved,
+    rows_of,
+    upper_half,
+)
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import segments
-from nystrom_numerics.linalg import all_finite, binary_scale, transpose
+from nystrom_numerics.linalg import transpose
 
-__all__ = ["Arrangement", "arrange", "directions"]
+__all__ = ["Arrangement", "arrange", "arrangement", "directions"]
 
 RUNS, AXES = 32, 16
 """Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
@@ -25,87 +35,75 @@ class Arrangement:
 
     Attributes
     ----------
-    runs : array (..., R) of int64, or None
-        Which of R runs of consecutive tokens comes first, second, …; ``None`` where tokens stay in their order.
-    n, blocks : int
+    blocks, length : int
+        ``length`` is ⌈n/b⌉.
+    tokens : array (..., b · length) of int64, or None
+        Which token stands in each slot, one of the next block or the last where none does; ``None`` where all do in
+        their order.
+    slots : array (..., n) of int64, or None
+        In which slot each token stands.
+    there : array (b, length) of bool, or None
+        Whether a token stands in each slot, ``None`` where one stands in all.
     """
 
-    runs: Array | None
-    n: int
     blocks: int
+    length: int
+    tokens: Array | None = None
+    slots: Array | None = None
+    there: Array | None = None
 
     def __getitem__(self, items: slice) -> Arrangement:
         """That of some items of a batch of one axis."""
-        return self if self.runs is None else replace(self, runs=self.runs[items, ...])
+        if self.tokens is None or self.tokens.ndim == 1:
+            return self
+        return replace(self, tokens=self.tokens[items, ...], slots=self.slots[items, ...])  # type: ignore[index]
 
-    def there(self, xp: Any, like: Array) -> Array | None:
-        """Whether a token stands in each slot (b, ⌈n/b⌉), ``None`` where one stands in all."""
-        if self.n % self.blocks == 0:
-            return None
-        return _slots(xp, like, self.n, self.blocks)[1]
+    def thinned(self, xp: Any, like: Array, most: int) -> Arrangement:
+        """At most so many slots of each block, evenly spaced; nothing can be joined from them."""
+        step = -(-self.length // most)
+        if step == 1:
+            return self
+        tokens = _count(xp, like, self.blocks * self.length) if self.tokens is None else self.tokens
+        tokens = xp.reshape(tokens, (*tokens.shape[:-1], self.blocks, self.length))[..., ::step]
+        length = tokens.shape[-1]
+        tokens = xp.reshape(tokens, (*tokens.shape[:-2], self.blocks * length))
+        return Arrangement(
+            self.blocks, length, tokens, None, None if self.there is None else self.there[:, ::step]
+        )
 
     def cut(self, xp: Any, x: Array) -> Array:
-        """Tokens x (..., n, d) in their slots (..., b, ⌈n/b⌉, d); where none stands, one of the next or the last."""
-        length = -(-self.n // self.blocks)
-        if self.n % self.blocks == 0:
-            moved = self._moved(xp, x)
-        else:
-            rank = xp.reshape(_slots(xp, x, self.n, self.blocks)[0], (-1,))
-            if self.runs is None:
-                moved = xp.take(x, rank, axis=-2)
-            else:
-                moved = take_rows(x, xp.take(self._tokens(xp), rank, axis=-1))
-        return xp.reshape(moved, (*moved.shape[:-2], self.blocks, length, x.shape[-1]))
+        """Tokens x (..., n, d) in their slots (..., b, length, d)."""
+        x = _rows(xp, x, self.tokens)
+        return xp.reshape(x, (*x.shape[:-2], self.blocks, self.length, x.shape[-1]))
 
     def joined(self, xp: Any, x: Array) -> Array:
-        """The tokens (..., n, d) of slots x (..., b, ⌈n/b⌉, d), as they stood before."""
-        length = x.shape[-2]
-        x = xp.reshape(x, (*x.shape[:-3], self.blocks * length, x.shape[-1]))
-        if self.n % self.blocks == 0:
-            if self.runs is None:
-                return x
-            back = Arrangement(inverse_order(xp, self.runs), self.n, self.blocks)
-            return back._moved(xp, x) if self.n % self.runs.shape[-1] == 0 else take_rows(x, self._ranks(xp))
-        rank = _count(xp, x, self.n) if self.runs is None else self._ranks(xp)
-        block = rank * self.blocks // self.n
-        slot = rank + block * length - (block * self.n + self.blocks - 1) // self.blocks
-        return xp.take(x, slot, axis=-2) if self.runs is None else take_rows(x, slot)
+        """The tokens (..., n, d) of slots x (..., b, length, d), as they stood before."""
+        return _rows(xp, xp.reshape(x, (*x.shape[:-3], self.blocks * self.length, x.shape[-1])), self.slots)
 
-    def _moved(self, xp: Any, x: Array) -> Array:
-        """Tokens in the order; run by run where runs are of equal length."""
-        if self.runs is None:
-            return x
-        runs, d = self.runs.shape[-1], x.shape[-1]
-        if self.n % runs:
-            return take_rows(x, self._tokens(xp))
-        whole = xp.reshape(x, (*x.shape[:-2], runs, self.n // runs * d))
-        return xp.reshape(take_rows(whole, self.runs), x.shape)
 
-    def _ranks(self, xp: Any) -> Array:
-        """At which rank of the order each token stands (..., n)."""
-        assert self.runs is not None
-        runs = self.runs.shape[-1]
-        start, stop = segments(xp, self.runs, self.n, runs)
-        lengths = xp.take_along_axis(xp.broadcast_to(stop - start, self.runs.shape), self.runs, axis=-1)
-        begin = xp.cumulative_sum(lengths, axis=-1) - lengths
-        begin = xp.take_along_axis(begin, inverse_order(xp, self.runs), axis=-1) - start
-        token = _count(xp, self.runs, self.n)
-        return xp.take(begin, (token * runs) // self.n, axis=-1) + token
+def arrangement(xp: Any, like: Array, order: Array | None, n: int, blocks: int) -> Arrangement:
+    """Of n tokens in an order (..., n), or as they stand."""
+    length = -(-n // blocks)
+    slots = None if order is None else inverse_order(xp, order)
+    if n % blocks == 0:
+        return Arrangement(blocks, length, order, slots)
+    start, stop = segments(xp, like, n, blocks)
+    rank = start[:, None] + _count(xp, like, length)
+    there, rank = rank < stop[:, None], xp.reshape(xp.clip(rank, max=n - 1), (-1,))
+    slots = _count(xp, like, n) if slots is None else slots
+    block = slots * blocks // n
+    slots = slots + block * length - (block * n + blocks - 1) // blocks
+    return Arrangement(blocks, length, rank if order is None else rows_of(xp, order, rank, -1), slots, there)
 
-    def _tokens(self, xp: Any) -> Array:
-        """Which token stands at each rank (..., n)."""
-        return inverse_order(xp, self._ranks(xp))
+
+def _rows(xp: Any, x: Array, index: Array | None) -> Array:
+    if index is None:
+        return x
+    return rows_of(xp, x, index, -2) if index.ndim == 1 else take_rows(x, index)
 
 
 def _count(xp: Any, like: Array, n: int) -> Array:
     return xp.arange(n, dtype=xp.int64, device=device_of(like))
-
-
-def _slots(xp: Any, like: Array, n: int, blocks: int) -> tuple[Array, Array]:
-    """Ranks of n tokens in balanced blocks, (b, ⌈n/b⌉), and whether one stands there; the last ones where none does."""
-    start, stop = segments(xp, like, n, blocks)
-    rank = start[:, None] + _count(xp, like, -(-n // blocks))
-    return xp.clip(rank, max=n - 1), rank < stop[:, None]
 
 
 def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) -> Arrangement:
@@ -113,132 +111,111 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
 
     A balanced tree: every node is cut in two equal halves, either where its tokens stand, or by content, the latter
     where the squared distance of the halves' means is more than ``position`` times as large.  Within a half
-    tokens keep their order; if ``position`` is 0 they stand along the line of the cut, so that their order is of no
-    effect.  A cut by content goes along the direction that spreads most and then along the line through the
-    halves' means (balanced 2-means, one step).
+    tokens keep their order; if ``position`` is 0 they stand along the line of the cut.  A cut by content goes along
+    the axis that spreads most, to a step of the power method, and then along the line through the means of its sides (a
+    step of 2-means, in which tokens near the cut count less), at the median.
 
     The tree is made from the means of at most ``RUNS * leaves`` runs of tokens, which it keeps together: its cost does
-    not grow with n.
+    not grow with n.  As many runs stand in each leaf; where n is no multiple of their number, so do as many tokens but
+    for those by which n exceeds a multiple of the number of leaves.
     """
-    n = x.shape[-2]
-    runs, parts = min(n, RUNS * leaves), 1 << (leaves - 1).bit_length()
-    y = x @ directions
-    *batch, _, r = y.shape
-    if n % runs == 0:
-        y = xp.mean(xp.reshape(y, (*batch, runs, n // runs, r)), axis=-2)
-    else:  # of each run as many tokens as the shortest has
-        few = n // runs
+    n, parts = x.shape[-2], 1 << (leaves - 1).bit_length()
+    in_leaf = min(n // parts, max(1, RUNS * leaves // parts))
+    if in_leaf == 0:
+        return arrangement(xp, x, None, n, leaves)
+    runs = parts * in_leaf
+    *batch, _, d = x.shape
+    few = n // runs
+    if n % runs:  # of each run as many tokens as the shortest has
         some = xp.reshape(segments(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
-        y = xp.mean(xp.reshape(xp.take(y, some, axis=-2), (*batch, runs, few, r)), axis=-2)
-    y = xp.where(xp.isfinite(y), y, xp.zeros_like(y))  # an order all the same, of each token once
-    length = -(-runs // parts)
-    order, there = xp.broadcast_to(_count(xp, x, runs), (*batch, runs)), None
-    if runs % parts:  # as good as equal leaves: in some of them the last slot stays empty
-        rank, there = _slots(xp, x, runs, parts)
-        first = xp.reshape(rank, (-1,))
-        y, order = xp.take(y, first, axis=-2), xp.take(order, first, axis=-1)
-    nodes = 1
+        x = rows_of(xp, x, some, -2)
+    if few > 1:
+        x = xp.mean(xp.reshape(x, (*batch, runs, few, d)), axis=-2)
+    y = x @ directions
+    y = xp.where(xp.isfinite(y), y, 0.0)  # an order all the same, of each token once
+    y = y / xp.clip(
+        xp.max(xp.abs(y), axis=(-2, -1), keepdims=True), min=float(xp.finfo(y.dtype).smallest_normal)
+    )
+    items, r = prod(batch), y.shape[-1]
+    y = every = xp.reshape(y, (items * runs, r))
+    order, nodes = xp.reshape(_count(xp, x, items * runs), (items, runs)), 1
     while nodes < parts:
-        shape = (nodes, parts // nodes * length)
-        y, order = _halved(
-            xp,
-            xp.reshape(y, (*batch, *shape, r)),
-            xp.reshape(order, (*batch, *shape)),
-            None if there is None else xp.reshape(there, shape),
-            position,
-        )
+        shape = (items, nodes, runs // nodes)
         nodes *= 2
-    order = xp.reshape(order, (*batch, parts * length))
-    if there is not None:
-        full = xp.argsort(xp.astype(~xp.reshape(there, (-1,)), xp.int8), stable=True)[:runs]
-        order = xp.take(order, full, axis=-1)
-    return Arrangement(order, n, leaves)
+        order = _halved(xp, xp.reshape(y, (*shape, r)), xp.reshape(order, shape), position, nodes == parts)
+        if nodes < parts:
+            y = rows_of(xp, every, xp.reshape(order, (-1,)))
+    order = xp.reshape(order, (items, runs)) - runs * _count(xp, x, items)[:, None]
+    return arrangement(xp, x, _tokens(xp, xp.reshape(order, (*batch, runs)), n), n, leaves)
+
+
+def _tokens(xp: Any, order: Array, n: int) -> Array:
+    """Tokens (..., n) in an order (..., runs) of the balanced runs in which they stand."""
+    runs = order.shape[-1]
+    if runs == n:
+        return order
+    if n % runs == 0:
+        few = n // runs
+        return xp.reshape(order[..., None] * few + _count(xp, order, few), (*order.shape[:-1], n))
+    start, stop = segments(xp, order, n, runs)
+    lengths = gathered(xp, xp.broadcast_to(stop - start, order.shape), order)
+    begin = xp.cumulative_sum(lengths, axis=-1) - lengths
+    begin = gathered(xp, begin, inverse_order(xp, order)) - start
+    token = _count(xp, order, n)
+    return inverse_order(xp, rows_of(xp, begin, (token * runs) // n, -1) + token)
+
+
+def _halved(xp: Any, y: Array, order: Array, position: float, last: bool) -> Array:
+    """What stands in every node, y (..., p, l, r) of numbers ``order`` (..., p, l), the first half first."""
+    half = y.shape[-2] // 2
+    y = y - xp.mean(y, axis=-2, keepdims=True)
+    tiny = float(xp.finfo(y.dtype).smallest_normal)
+    spread = transpose(y) @ y
+    widest = xp.argmax(xp.linalg.diagonal(spread), axis=-1)[..., None, None]
+    widest = xp.broadcast_to(widest, (*spread.shape[:-2], 1, spread.shape[-1]))
+    side = gathered(xp, spread, widest, axis=-2) @ transpose(y)
+    size = xp.abs(side)
+    side = side / (size + xp.clip(xp.mean(size, axis=-1, keepdims=True), min=tiny))
+    along = ((side @ y) @ transpose(y))[..., 0, :]
+    along = along / xp.clip(xp.max(xp.abs(along), axis=-1, keepdims=True), min=tiny)
+    if position == 0 and last:
+        return gathered(xp, order, xp.argsort(xp.round(along * STEPS), axis=-1, stable=True))
+    upper, place = upper_half(xp, along, STEPS), _count(xp, y, 2 * half)
+    if position > 0:
+        stays = place >= half
+        both = xp.stack([upper, xp.broadcast_to(stays, upper.shape)], axis=-2)
+        moved_by = xp.astype(both, y.dtype) @ y
+        apart = xp.sum(moved_by * moved_by, axis=-1, keepdims=True)
+        upper = xp.where(apart[..., 0, :] > position * apart[..., 1, :], upper, stays)
+    above = xp.cumulative_sum(xp.astype(upper, xp.int64), axis=-1)
+    return moved(xp, order, xp.where(upper, above + (half - 1), place - above))
 
 
 def directions(xp: Any, metric: Array, spread: Array) -> Array:
     r"""G (..., d, r) with :math:`\|G^T\delta\|^2 = \delta^TM\delta` where tokens differ most, r at most :data:`AXES`.
 
-    For a metric M and the covariance C of the tokens, (..., d, d) each: two steps of subspace iteration with MC, and
-    with Y its basis :math:`G = MY(Y^TMY)^{-1/2}`.  Exact where d ≤ r.
+    For a metric M and the covariance C of the tokens, (..., d, d) each: two steps of subspace iteration with CM, and
+    with Y its basis and L the Cholesky factor of :math:`Y^TMY`, :math:`G = MYL^{-T}`.  Exact where d ≤ r, without any
+    step, but for d ulps of M's largest entry, by which it may have failed to be semidefinite.  In float64, in which a
+    basis of two steps need not be made orthogonal between them.
     """
-    d = metric.shape[-1]
-    finite = (all_finite(metric) & all_finite(spread))[..., None, None]
-    metric, spread = (xp.where(finite, x, xp.zeros_like(x)) for x in (metric, spread))
-    size = binary_scale(metric)
-    metric, spread = metric / size, spread / binary_scale(spread)
-    axes = min(d, AXES)
-    angle = xp.astype(xp.arange(1, d + 1, device=device_of(metric)), metric.dtype)[:, None]
-    basis = xp.broadcast_to(xp.cos(angle * angle[:axes, 0]), (*spread.shape[:-2], d, axes))
-    for _ in range(2):
-        basis, _ = xp.linalg.qr(spread @ (metric @ basis))
-    values, vectors = xp.linalg.eigh(transpose(basis) @ (metric @ basis))
-    kept = values > d * float(xp.finfo(metric.dtype).eps) * values[..., -1:]
-    root = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
-    made = metric @ (basis @ (vectors * root[..., None, :])) * xp.sqrt(size)
-    largest = xp.argmax(
-        xp.abs(made), axis=-2, keepdims=True
-    )  # signs are the eigensolver's: one is made of them
-    return made * xp.sign(xp.take_along_axis(made, largest, axis=-2))
-
-
-def _in_steps(xp: Any, x: Array, steps: int) -> Array:
-    """Whole numbers from −steps to steps, float64, in proportion to x (..., n) along its last axis.
-
-    Rounded to the nearest, for the largest and 0 would stand on the edge of a step.
-    """
-    top = xp.max(xp.abs(x), axis=-1, keepdims=True)
-    top = xp.where((top > 0) & xp.isfinite(top), top, xp.ones_like(top))
-    return xp.floor(xp.astype(x / top, xp.float64) * steps + 0.5)
-
-
-def _halved(xp: Any, y: Array, order: Array, there: Array | None, position: float) -> tuple[Array, Array]:
-    """The runs of every node, y (..., p, l, r) and their numbers (..., p, l), those of its first half first.
-
-    ``there`` (p, l) are the slots that are full, before and after, ``None`` for all of them.
-    """
-    half = y.shape[-2] // 2
-    stays = _count(xp, y, 2 * half) >= half
-    if there is None:
-        below, above = half, float(half)
-        y = y - xp.mean(y, axis=-2, keepdims=True)
-    else:
-        present = xp.astype(there, y.dtype)[..., None]
-        stays = stays & there
-        below = xp.sum(xp.astype(there[:, :half], xp.int64), axis=-1, keepdims=True)
-        number = xp.sum(present, axis=-2, keepdims=True)
-        above = xp.clip(number[..., 0] - xp.astype(below, y.dtype), min=1.0)
-        y = (y - xp.sum(y * present, axis=-2, keepdims=True) / xp.clip(number, min=1.0)) * present
-
-    def upper_mean(upper: Array) -> Array:
-        """The mean of the second half (..., p, r), which is as far from that of the first as from the centre, twice."""
-        return (xp.astype(upper, y.dtype)[..., None, :] @ y)[..., 0, :] / above
-
-    def along(scores: Array) -> Array:
-        """Numbers in the order of scores (..., p, l); infinite where a slot is empty."""
-        place = in_order(xp, _in_steps(xp, scores, STEPS))
-        return place if there is None else xp.where(there, place, xp.inf)
-
-    def second_half(place: Array) -> Array:
-        ordered = xp.sort(place, axis=-1)
-        if there is None:
-            return place >= ordered[..., half : half + 1]
-        least = xp.take_along_axis(ordered, xp.broadcast_to(below, (*place.shape[:-1], 1)), axis=-1)
-        return (place >= least) & there
-
-    widest = xp.argmax(xp.sum(y * y, axis=-2), axis=-1, keepdims=True)
-    at_first = xp.take_along_axis(y, xp.broadcast_to(widest[..., None, :], (*y.shape[:-1], 1)), axis=-1)[
-        ..., 0
-    ]
-    line = upper_mean(second_half(along(at_first)))
-    place = along((y @ line[..., None])[..., 0])
-    if position > 0:
-        apart = second_half(place)
-        content, as_is = (xp.sum(upper_mean(u) ** 2, axis=-1, keepdims=True) for u in (apart, stays))
-        place = xp.astype(xp.where(content > position * as_is, apart, stays), xp.int8)
-        if there is not None:
-            place = xp.where(there, place, 2)
-    new = xp.argsort(place, axis=-1, stable=True)
-    if there is not None:  # the full slots of each node in turn, then the empty ones
-        turn = inverse_order(xp, xp.argsort(xp.astype(~there, xp.int8), axis=-1, stable=True))
-        new = xp.take_along_axis(new, xp.broadcast_to(turn, new.shape), axis=-1)
-    return take_rows(y, new), xp.take_along_axis(order, new, axis=-1)
+    d, dtype, eps = metric.shape[-1], metric.dtype, float(xp.finfo(xp.float64).eps)
+    both = xp.astype(xp.stack(xp.broadcast_arrays(metric, spread)), xp.float64)
+    size = xp.max(xp.abs(both), axis=(-2, -1), keepdims=True)
+    sound = size < xp.inf  # false for NaN
+    size = xp.where(sound, size, 1.0)
+    both = xp.where(sound, both, 0.0) / xp.clip(size, min=float(xp.finfo(xp.float64).smallest_normal))
+    unit = xp.eye(d, dtype=xp.float64, device=device_of(both))
+    metric, spread = both[0, ...] + d * float(xp.finfo(dtype).eps) * unit, both[1, ...]
+    basis = eye = unit[: min(d, AXES), : min(d, AXES)]
+    if d > AXES:
+        angle = xp.arange(1, d + 1, dtype=xp.float64, device=device_of(metric))
+        basis = xp.cos(angle[:, None] * angle[:AXES])
+        for _ in range(2):
+            basis = spread @ (metric @ basis)
+    image = metric @ basis
+    ridge = d * d * eps * xp.sum(basis * basis, axis=(-2, -1), keepdims=True) + float(
+        xp.finfo(xp.float64).smallest_normal
+    )
+    made = by_root(xp, transpose(basis) @ image + ridge * eye, image)
+    return xp.astype(made * xp.sqrt(size[0, ...]), dtype)

@@ -12,7 +12,7 @@ from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.arrangement import directions
 from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.attention.tangent import CAP, STEP, covariance, group_weights, spread_missed
+from nystrom_numerics.attention.tangents import CAP, STEP, covariance, group_weights, spread_missed
 from nystrom_numerics.backend import Array, compute_dtype, device_of, filled_at, largest, still
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks.result import take_rows

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.attention.arguments import product_form, tokens_of
+from nystrom_numerics.attention.faced import Part, Values
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
-from nystrom_numerics.attention.tangent import Level, Part, checked_sizes, parts_of
+from nystrom_numerics.attention.tangent import checked_sizes
+from nystrom_numerics.attention.tangents import Level, parts_of
 from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy, sum_by_label
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of
@@ -264,16 +266,16 @@ def _entries(part: Part, levels: tuple[Level, ...], n_q: int, n_k: int) -> int:
 
 def _to_keys(xp: Any, part: Part, u: Array, scale: float) -> Array:
     """Ŝᵀ of some items for u (items, n_q, w): (items, n_k, w)."""
-    u, there = part.arranged.cut(xp, u), part.arranged.there(xp, u)
+    u, there = part.arranged.cut(xp, u), part.arranged.there
     if there is not None:
         u = xp.where(there[..., None], u, xp.zeros_like(u))
     scores = (part.queries * scale) @ transpose(part.faced.k) + part.faced.bias[..., None, :]
     return _to_values(xp, part.faced.values, transpose(masked_softmax(scores)) @ u)
 
 
-def _to_values(xp: Any, values: Any, faced: Array) -> Array:
+def _to_values(xp: Any, values: Values, faced: Array) -> Array:
     """What comes to keys (..., n, w) of what comes to all that leaves face (..., leaves, s, w)."""
-    groups, blocks, length = values.by_group.shape[-3:]
+    groups, blocks, length = values.weights.shape[-3:]
     kept, far = faced[..., :-groups, :], faced[..., -groups:, :]
     if values.inner is not None:
         *batch, leaves, _, w = faced.shape
@@ -284,8 +286,8 @@ def _to_values(xp: Any, values: Any, faced: Array) -> Array:
     near = xp.reshape(kept, (*batch, blocks * count, w))
     index = xp.reshape(values.index, (*batch, blocks * count))
     slots = xp.reshape(sum_by_label(near, index, groups * length)[0], (*batch, groups, length, w))
-    slots = slots + transpose(values.by_group) @ xp.moveaxis(far, -3, -2)
-    return values.grouped.joined(xp, slots)
+    slots = slots + transpose(values.weights / values.total) @ xp.moveaxis(far, -3, -2)
+    return values.route.grouped.joined(xp, slots)
 
 
 def _joined(xp: Any, parts: list[Array]) -> Array:

@@ -14,6 +14,7 @@ from nystrom_numerics.backend import (
     device_of,
     from_numpy,
     generator,
+    rows_of,
     sum_by_label,
 )
 from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, take_rows
@@ -101,9 +102,9 @@ def _means_of_all(xp: Any, x: Array, m: int) -> Array:
         return ((ones / short) @ xp.reshape(x, (*x.shape[:-2], m, short, d)))[..., 0, :]
     start, stop = segments(xp, x, n, m)
     firsts = xp.reshape(start[:, None] + xp.arange(short, dtype=xp.int64, device=device), (m * short,))
-    total = (ones @ xp.reshape(xp.take(x, firsts, axis=-2), (*x.shape[:-2], m, short, d)))[..., 0, :]
+    total = (ones @ xp.reshape(rows_of(xp, x, firsts, -2), (*x.shape[:-2], m, short, d)))[..., 0, :]
     longer = xp.astype(stop - start > short, x.dtype)[:, None]
-    return (total + longer * xp.take(x, stop - 1, axis=-2)) / (short + longer)
+    return (total + longer * rows_of(xp, x, stop - 1, -2)) / (short + longer)
 
 
 def kmeans(

@@ -8,7 +8,15 @@ from math import prod
 from typing import Any, TypeAlias
 
 from nystrom_numerics.arguments import require_count, require_instance
-from nystrom_numerics.backend import Array, device_of, floating, namespace, require_mask, require_matrix
+from nystrom_numerics.backend import (
+    Array,
+    device_of,
+    floating,
+    namespace,
+    require_mask,
+    require_matrix,
+    rows_of,
+)
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import DTypeError, NamespaceError, ShapeError
 
@@ -179,5 +187,5 @@ def take_rows(x: Array, index: Array) -> Array:
     n, d = x.shape[-2:]
     first = xp.arange(prod(x.shape[:-2]), dtype=xp.int64, device=device_of(x)) * n
     flat = xp.reshape(first, (*x.shape[:-2], 1)) + index
-    taken = xp.take(xp.reshape(x, (-1, d)), xp.reshape(flat, (-1,)), axis=0)
+    taken = rows_of(xp, xp.reshape(x, (-1, d)), xp.reshape(flat, (-1,)))
     return xp.reshape(taken, (*flat.shape, d))

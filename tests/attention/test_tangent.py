@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import cycle, pairwise
 
 import numpy as np
@@ -10,13 +9,11 @@ import pytest
 import torch
 
 from nystrom_numerics import errors
-from nystrom_numerics.attention import exact, nystrom, tangent, tangent_operator
+from nystrom_numerics.attention import exact, nystrom, tangent, tangent_operator, tangents
 from nystrom_numerics.attention.arrangement import arrange, directions
-from nystrom_numerics.backend import to_numpy
+from nystrom_numerics.backend import namespace, to_numpy
 from tests.naive import tangent_matrix
 from tests.thorough import many
-
-module = importlib.import_module("nystrom_numerics.attention.tangent")  # the package's name is the function
 
 FLAT = float("inf")
 TWO = {"blocks": (2, 8), "groups": (3, 2), "near": 5}
@@ -31,7 +28,7 @@ def groups_of(q, k, blocks, groups):
     within = sum(np.cov(q[b].T, bias=True) * len(b) for b in blocks) / len(q)
     axes = directions(np, within, np.cov(k.T, bias=True))
     made = arrange(np, k, groups, axes, 0.0)
-    token, there = made.cut(np, np.arange(len(k))[:, None])[..., 0], made.there(np, k)
+    token, there = made.cut(np, np.arange(len(k))[:, None])[..., 0], made.there
     return list(token) if there is None else [row[real] for row, real in zip(token, there, strict=True)]
 
 
@@ -39,7 +36,8 @@ def groups_of(q, k, blocks, groups):
     ("n_q", "n_k", "blocks", "groups", "near"),
     [(60, 60, 6, 4, 10), (50, 37, 7, 5, 3), (9, 30, 9, 1, 1), (41, 200, 4, 8, 1)],
 )
-def test_it_is_its_formula(n_q, n_k, blocks, groups, near, rng):
+def test_it_is_its_formula(n_q, n_k, blocks, groups, near, rng, monkeypatch):
+    monkeypatch.setattr(tangents, "STEP", 1e-9)  # what is equal within a step is no part of the formula
     q, _, _ = qkv(rng, n=n_q)
     _, k, v = qkv(rng, n=n_k)
     edges = -(-np.arange(blocks + 1) * n_q // blocks)
@@ -49,7 +47,8 @@ def test_it_is_its_formula(n_q, n_k, blocks, groups, near, rng):
     np.testing.assert_allclose(got, expected @ v, rtol=1e-9, atol=1e-11)
 
 
-def test_the_cap_of_the_weights_is_met(rng):
+def test_the_cap_of_the_weights_is_met(rng, monkeypatch):
+    monkeypatch.setattr(tangents, "STEP", 1e-9)
     q, k, v = qkv(rng)
     edges = np.arange(7) * 10
     of_queries = [np.arange(a, b) for a, b in pairwise(edges)]
@@ -169,11 +168,10 @@ def test_the_order_of_queries_does_not_matter_to_a_tree_of_content(rng):
 
 @pytest.mark.parametrize("position", [0.0, 4.0, FLAT])
 @pytest.mark.parametrize("options", [{"blocks": 5, "groups": 3, "near": 7}, TWO])
-def test_the_order_of_up_to_32_keys_a_group_is_of_no_effect_and_that_of_more_is(options, position, rng):
-    """The tree of keys never looks where they stand; but it moves them in 32 runs a group, of one key or of more."""
-    groups = options["groups"]
-    most = 32 * (groups if isinstance(groups, int) else groups[0])
-    for n, same in ((most - 5, True), (most, True), (2 * most, False)):
+def test_the_order_of_keys_is_of_no_effect_where_each_moves_by_itself(options, position, rng):
+    """The tree of keys never looks where they stand; but it moves them in runs of as many or, where 3 groups are made
+    of the 4 ends of the tree, of one more: each by itself up to 24 an end, if their number is a multiple of 4."""
+    for n, same in ((60, True), (96, True), (62, False), (192, False)):
         q, (_, k, v) = rng.standard_normal((60, 4)), qkv(rng, n=n)
         new = rng.permutation(n)
         made, other = (tangent(q, k[at], v[at], position=position, **options) for at in (np.arange(n), new))
@@ -242,16 +240,16 @@ def test_derivatives_by_finite_differences(options, monkeypatch):
     def value(arrays):
         return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
 
-    made, missed = [], module.spread_missed
+    made, missed = [], tangents.spread_missed
 
     def kept(*args):
         made.append(missed(*args))
         return made[-1]
 
-    monkeypatch.setattr(module, "spread_missed", kept)
+    monkeypatch.setattr(tangents, "spread_missed", kept)
     found = torch.autograd.grad(value(arrays), arrays)
     held = cycle(tuple(made))
-    monkeypatch.setattr(module, "spread_missed", lambda *_: next(held))
+    monkeypatch.setattr(tangents, "spread_missed", lambda *_: next(held))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
@@ -372,3 +370,21 @@ def test_a_tree_does_not_see_what_rounding_makes_of_copies(n, position, rng):
         for _ in range(3):
             moved = x * (1 + 1e-14 * rng.standard_normal(x.shape))
             np.testing.assert_array_equal(leaves_of(moved, 8, position), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", [1, 5, 16, 40])
+def test_directions_of_metrics_that_rounding_makes_indefinite(d, dtype, lane, rng):
+    """Of any rank and size, also where the tokens differ only across the metric; exact where d is at most 16."""
+    for rank, size in ((0, 1.0), (1, 1e-12), (2, 1e12), (d + 3, 1.0)):
+        x, y = (size * rng.standard_normal((rank, d)) for _ in range(2))
+        metric, spread = (a.astype(dtype).T @ a.astype(dtype) for a in (x, y))
+        found = directions(namespace(x=lane(np.zeros(1))), lane(metric), lane(spread))
+        g = to_numpy(found).astype(float)
+        assert np.isfinite(g).all()
+        if d <= 16:  # d ulps are added and d³ of float64, and as many rounded
+            bound = 2 * d * np.finfo(dtype).eps + 2 * d**3 * np.finfo(float).eps
+            np.testing.assert_allclose(g @ g.T, metric, rtol=0, atol=bound * np.abs(metric).max())
+    across = np.eye(d, dtype=dtype)
+    g = directions(namespace(x=lane(np.zeros(1))), lane(np.diag(across[0])), lane(np.diag(across[-1])))
+    assert np.isfinite(to_numpy(g)).all()
