@@ -116,7 +116,7 @@ def _causal(q: Any, k: Any, v: Any, scale: float, ms: list[int]) -> Iterable[Row
     alone = _relative(attention.exact(q, k, v, attn_mask=near, scale=scale), exact)
     for m in ms:
         yield {"estimator": BLOCKS, "m": m, "O": alone}
-        got = attention.causal(q, k, v, block=BLOCK, near=m, scale=scale)
+        got = attention.causal(q, k, v, block=BLOCK, near=m // 2, routed=m // 16, scale=scale)
         yield {"estimator": CAUSAL, "m": m, "O": _relative(got, exact)}
 
 

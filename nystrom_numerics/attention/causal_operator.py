@@ -2,10 +2,8 @@ r"""Causal attention as an operator, known by what it makes of values."""
 
 from __future__ import annotations
 
-from math import gcd
-
 from nystrom_numerics.attention.arguments import check_arguments
-from nystrom_numerics.attention.causal import LONGEST, causal
+from nystrom_numerics.attention.causal import causal, checked_sizes
 from nystrom_numerics.attention.operators import AttentionOperator, FunctionOperator
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.backend import Array
@@ -19,9 +17,9 @@ def causal_operator(
     /,
     *,
     block: int = 128,
-    margin: int | None = None,
-    near: int = 64,
+    near: int = 32,
     group: int | None = None,
+    routed: int = 4,
     key_mask: Array | None = None,
     scale: float | None = None,
     check_finite: bool = False,
@@ -52,9 +50,9 @@ def causal_operator(
             k,
             v,
             block=block,
-            margin=margin,
             near=near,
             group=group,
+            routed=routed,
             key_mask=key_mask,
             scale=scale,
             check_finite=check_finite,
@@ -65,27 +63,22 @@ def causal_operator(
     xp, mask, n = a.xp, a.key_mask, int(q.shape[-2])
     if mask is not None:
         n = int(xp.max(xp.count_nonzero(mask, axis=-1)))
-    entries = causal_entries(n, block, margin, near, group)
+    entries = causal_entries(n, *checked_sizes(block, near, group, routed))
     tokens = hide(xp, q, mask), hide(xp, k, mask)
     return FunctionOperator(
         *tokens, mask, mask, a.scale, False, entries, attend, causal=True, stochastic=True
     )
 
 
-def causal_entries(n: int, block: int, margin: int | None, near: int, group: int | None) -> int:
+def causal_entries(n: int, block: int, near: int, group: int, routed: int) -> int:
     """Kernel entries that :func:`causal` evaluates for n tokens, of the pairs that it does not mask.
 
-    Of each query its own block up to itself, the margin, the near keys and the groups before; of each pilot all keys
-    before the margin.
+    Of each query its own block up to itself, near keys, groups before, and the keys of those that it chooses; of each
+    pilot all keys before it.
     """
-    if margin is None:
-        margin = 0 if block % 2 else block // 2
-    if group is None:
-        shared = gcd(block, margin)
-        group = max(x for x in range(1, min(shared, LONGEST) + 1) if shared % x == 0)
     total = 0
     for start in range(0, n, block):
-        queries, past = min(block, n - start), max(start - margin, 0)
-        total += queries * (queries + 1) // 2
-        total += queries * (min(margin, start) + min(near, past) + past // group) + past
+        queries, groups = min(block, n - start), start // group
+        total += queries * (queries + 1) // 2 + start
+        total += queries * (min(near, start) + groups + min(routed, groups) * group)
     return total

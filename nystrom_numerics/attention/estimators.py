@@ -106,7 +106,7 @@ def _two_levels(q: Array, k: Array, m: int, scale: float | None) -> AttentionOpe
 
 
 def _causal(q: Array, k: Array, m: int, scale: float | None) -> AttentionOperator:
-    return causal_operator(q, k, near=m, scale=scale)
+    return causal_operator(q, k, near=max(1, m // 2), routed=m // 16, scale=scale)
 
 
 PAPER, OURS = "Xiong et al. 2021, eq. (13)", "this package"
@@ -137,9 +137,9 @@ ESTIMATORS: dict[str, Estimator] = {
         "tangents in two levels, as many entries", _two_levels, "2m", OURS, least=8
     ),
     "causal": Estimator(
-        "causal, past by m near keys and tangents",
+        "causal, past by near keys, chosen groups and tangents",
         _causal,
-        "128 + m + n/85 beyond the first blocks",
+        "64 + 5m/2 + n/51 beyond the first blocks",
         OURS,
         quadratic=True,
         causal=True,

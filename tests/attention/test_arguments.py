@@ -71,13 +71,13 @@ CASES = {
     ),
     normalised: ({**QKV, "m": M}, {**COMMON, **FORM, "m": [*COUNT, *PAIR], "guard": ["x", NAN, -1.0, True]}),
     causal: (
-        {**QKV, "block": 4, "margin": 2},
+        {**QKV, "block": 4},
         {
             **COMMON,
             "block": COUNT,
             "near": COUNT,
-            "margin": ["1", -1, 5, 1.0, True],
-            "group": [4, *(x for x in COUNT if x is not None)],
+            "routed": ["1", -1, 1.0, True, None],
+            "group": [3, *(x for x in COUNT if x is not None)],
             "key_mask": MASK,
         },
     ),

@@ -8,9 +8,11 @@ import torch
 
 from nystrom_numerics import errors
 from nystrom_numerics.attention import causal, exact
+from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.backend import to_numpy
 
-SIZES = {"block": 4, "margin": 2, "near": 3, "group": 2}
+SIZES = {"block": 4, "near": 3, "group": 2, "routed": 2}
+NONE = {**SIZES, "routed": 0}
 
 
 def qkv(rng, *batch, n=43, d=4, d_v=3):
@@ -23,7 +25,14 @@ def triangle(n):
 
 @pytest.mark.parametrize(
     "options",
-    [SIZES, {"block": 1}, {"block": 6}, {"block": 16, "near": 1, "group": 1}, {"block": 43}],
+    [
+        SIZES,
+        NONE,
+        {"block": 1},
+        {"block": 6, "group": 2},
+        {"block": 16, "near": 1, "group": 1},
+        {"block": 43},
+    ],
     ids=str,
 )
 def test_no_output_depends_on_a_later_token(options, rng):
@@ -39,12 +48,13 @@ def test_no_output_depends_on_a_later_token(options, rng):
         assert (got[t] != whole[t]).any()
 
 
-def test_a_prefix_by_itself_has_the_same_output(rng):
+@pytest.mark.parametrize("options", [SIZES, NONE], ids=str)
+def test_a_prefix_by_itself_has_the_same_output(options, rng):
     """Not even the number of tokens to come is known.  (Tolerance: products of other shapes round otherwise.)"""
     q, k, v = qkv(rng)
-    whole = causal(q, k, v, **SIZES)
+    whole = causal(q, k, v, **options)
     for t in range(1, 43):
-        np.testing.assert_allclose(causal(q[:t], k[:t], v[:t], **SIZES), whole[:t], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(causal(q[:t], k[:t], v[:t], **options), whole[:t], rtol=1e-10, atol=1e-12)
 
 
 def test_gradients_do_not_look_ahead_either(rng):
@@ -55,74 +65,86 @@ def test_gradients_do_not_look_ahead_either(rng):
         assert all(not g[t + 1 :].any() and g[: t + 1].any() for g in grads if t)
 
 
-def test_exact_where_nothing_is_beyond_the_margin(lane, rng):
+def test_exact_within_a_block_and_where_all_groups_are_chosen(lane, rng):
     q, k, v = qkv(rng, 2)
     expected = exact(q, k, v, attn_mask=triangle(43))
-    for options in ({"block": 43}, {"block": 22, "margin": 22}):
+    for options in ({"block": 43}, {**SIZES, "routed": 20}, {**SIZES, "routed": 1000, "group": 4}):
         got = causal(*map(lane, (q, k, v)), **options)
         lane.assert_close(got, expected, lane(v), rtol=1e-10, atol=1e-12)
 
 
 def test_exact_where_all_that_is_past_is_near(rng):
     q, k, v = qkv(rng, 2)
-    got = causal(q, k, v, **SIZES | {"near": 43})
+    got = causal(q, k, v, **NONE | {"near": 43})
     np.testing.assert_allclose(got, exact(q, k, v, attn_mask=triangle(43)), rtol=1e-10, atol=1e-12)
 
 
 def test_exact_for_groups_of_one_key(rng):
     q, k, v = qkv(rng, 2)
-    got = causal(q, k, v, block=4, near=1, group=1)
+    got = causal(q, k, v, block=4, near=1, group=1, routed=0)
     np.testing.assert_allclose(got, exact(q, k, v, attn_mask=triangle(43)), rtol=1e-10, atol=1e-12)
 
 
-def naive_causal(q, k, v, block, margin, near, group):
+def arranged(x, tokens, group, axes):
+    """Tokens in groups by content: the tree itself has tests of its own."""
+    count = len(tokens) // group
+    if group == 1 or count == 1:
+        return np.reshape(tokens, (count, group)).tolist()
+    made = arrange(np, x[tokens][None], count, axes[None], 0.0)
+    return made.cut(np, np.array(tokens)[None, :, None])[0, ..., 0].tolist()
+
+
+def naive_causal(q, k, v, block, near, group, routed):
     """The docstring's formula, token by token, in loops; d is small, so that directions are exact."""
     n, d = q.shape
-    s, out = d**-0.5, []
+    s, out, groups = d**-0.5, [], []
     for t in range(n):
-        index = t // block
-        first = index * block - margin
-        keys, values, bias = list(k[max(0, first) : t + 1]), list(v[max(0, first) : t + 1]), []
-        bias = [0.0] * len(keys)
-        if first > 0:
-            pilot = q[(index - 1) * block : index * block].mean(axis=0)
-            known = 1 << (index.bit_length() - 1)
-            blocks = q[: known * block].reshape(known, block, d)
+        first = t // block * block
+        known = 1 << max(0, (t // block).bit_length() - 1)
+        if (
+            t == first and t // block == known
+        ):  # a power of two of blocks is past: its keys are arranged together
+            blocks = s * q[:first].reshape(known, block, d)
             inside = (blocks - blocks.mean(axis=1, keepdims=True)).reshape(-1, d)
             covariance = inside.T @ inside / len(inside)
-            groups = [range(g, g + group) for g in range(0, first, group)]
-            r2 = np.concatenate(
-                [
-                    [
-                        s**2
-                        * (k[j] - k[list(g)].mean(axis=0))
-                        @ covariance
-                        @ (k[j] - k[list(g)].mean(axis=0))
-                        for j in g
-                    ]
-                    for g in groups
-                ]
-            )
-            scores = s * k[:first] @ pilot
-            chosen = set(np.argsort(-(scores + np.log(r2)), kind="stable")[:near].tolist())
-            for j in chosen:
-                keys.append(k[j])
-                values.append(v[j])
-                bias.append(0.0)
+            axes = directions(np, covariance[None], np.cov(k[:first].T, bias=True)[None])[0]
+            groups = arranged(k, list(range(first)), group, axes)
+        elif t == first and t:
+            groups = groups + arranged(k, list(range(t - block, t)), group, axes)
+        keys, values, bias = list(k[first : t + 1]), list(v[first : t + 1]), [0.0] * (t + 1 - first)
+        if first > 0:
+            pilot = s * q[first - block : first].mean(axis=0)
+            r2, scores = np.zeros(n), k @ pilot
+            for g in groups:
+                centred = k[g] - k[g].mean(axis=0)
+                r2[g] = ((centred @ covariance) * centred).sum(axis=1)
+            order = np.array([j for g in groups for j in g])
+            worth = (scores + np.log(r2 + 1e-300))[order]
+            chosen = set(order[np.argsort(-worth, kind="stable")[:near]].tolist())
+            tangents = []
             for g in groups:
                 rest = [j for j in g if j not in chosen]
+                w = np.exp(scores[rest] + np.minimum(r2[rest] / 2, 2.0))
                 if rest:
-                    w = np.exp(scores[rest] + np.minimum(r2[rest] / 2, 2.0))
                     mu = w @ k[rest] / w.sum()
-                    keys.append(mu)
-                    values.append(w @ v[rest] / w.sum())
-                    bias.append(np.log(w.sum()) - s * pilot @ mu)
+                    tangents.append(
+                        (s * q[t] @ mu + np.log(w.sum()) - pilot @ mu, g, mu, w @ v[rest] / w.sum())
+                    )
+            tangents.sort(key=lambda x: -x[0])
+            met = chosen | {j for _, g, _, _ in tangents[:routed] for j in g}
+            keys += [*k[list(met)], *(x[2] for x in tangents[routed:])]
+            values += [*v[list(met)], *(x[3] for x in tangents[routed:])]
+            bias += [0.0] * len(met) + [x[0] - s * q[t] @ x[2] for x in tangents[routed:]]
         weights = np.exp(s * np.stack(keys) @ q[t] + bias)
         out.append(weights @ np.stack(values) / weights.sum())
     return np.stack(out)
 
 
-@pytest.mark.parametrize("options", [SIZES, {"block": 6, "margin": 0, "near": 2, "group": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [SIZES, NONE, {**SIZES, "group": 4}, {"block": 6, "near": 2, "group": 3, "routed": 1}],
+    ids=str,
+)
 def test_parity_with_the_formula(options, rng):
     q, k, v = qkv(rng)
     np.testing.assert_allclose(
@@ -168,7 +190,7 @@ def test_the_past_is_seen(rng):
     v = rng.standard_normal((6, 256, 5))
     truth = exact(q, k, v, attn_mask=triangle(256))
     window = triangle(256) & ~np.tri(256, k=-64, dtype=bool)
-    got = causal(q, k, v, block=32, near=8, group=16)
+    got = causal(q, k, v, block=32, near=8, group=8, routed=2)
     error = lambda x: np.linalg.norm(x - truth, axis=(-2, -1))  # noqa: E731
     assert (error(got) < 0.3 * error(exact(q, k, v, attn_mask=window))).all()
 
@@ -183,10 +205,8 @@ def test_gradcheck(rng):
     """With what is chosen, and the corrections of weights, as they are: near keys are all, or groups are of one."""
     inputs = [torch.tensor(x, requires_grad=True) for x in qkv(rng, n=10, d=3)]
     mask = torch.arange(10) != 2
-    for options in ({"near": 10, "group": 2}, {"near": 1, "group": 1}):
-        assert torch.autograd.gradcheck(
-            lambda *x, o=options: causal(*x, block=2, margin=0, key_mask=mask, **o), inputs
-        )
+    for options in ({"near": 10, "group": 2, "routed": 0}, {"near": 1, "group": 1}, {"near": 1, "group": 2}):
+        assert torch.autograd.gradcheck(lambda *x, o=options: causal(*x, block=2, key_mask=mask, **o), inputs)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +215,8 @@ def test_gradcheck(rng):
         ({"block": 0}, "block"),
         ({"block": 2.5}, "block"),
         ({"near": 0}, "near"),
-        ({"margin": 5}, "margin"),
-        ({"margin": -1}, "margin"),
+        ({"routed": -1}, "routed"),
+        ({"routed": 1.5}, "routed"),
         ({"group": 3}, "group"),
         ({"group": 0}, "group"),
     ],

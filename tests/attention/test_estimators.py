@@ -40,7 +40,7 @@ def test_entries_are_those_that_it_names(name, rng):
         "2m": lambda n: 2 * m,
         "2m + m²/n": lambda n: 2 * m + m * m / n,
         "2m + (m/4 − 1)²/n": lambda n: 2 * m + (m // 4 - 1) ** 2 / n,
-        "128 + m + n/85 beyond the first blocks": lambda n: 128 + m + n / 85,
+        "64 + 5m/2 + n/51 beyond the first blocks": lambda n: 64 + 5 * m / 2 + n / 51,
     }[one.entries]
     for n, entries in found.items():
         assert entries == pytest.approx(per_query(n), rel=0.002 if not one.causal else 0.15)

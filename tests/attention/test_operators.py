@@ -238,17 +238,18 @@ def test_entries_are_what_the_documentation_counts(rng):
 
 @pytest.mark.parametrize(
     ("n", "options"),
-    [(60, {"block": 8, "margin": 4, "near": 5, "group": 2}), (53, {"block": 7, "margin": 0, "near": 90})],
+    [(60, {"block": 8, "near": 5, "group": 2, "routed": 3}), (53, {"block": 7, "near": 90, "routed": 3})],
 )
 def test_entries_of_causal_attention_are_those_of_its_pairs(n, options, rng):
     q, k, _ = qkv(rng, n_q=n, n_k=n)
-    block, margin, near = (options[name] for name in ("block", "margin", "near"))
+    block, near, routed = (options[name] for name in ("block", "near", "routed"))
+    group = options.get("group", 7)
     expected = 0
     for i in range(n):
         start = i // block * block
-        past = [j for j in range(n) if j < start - margin]
-        expected += i - start + 1 + min(margin, start)  # its block and the margin
-        expected += min(near, len(past)) + len(past) // options.get("group", 7)
+        past = [j for j in range(n) if j < start]
+        groups = len(past) // group
+        expected += i - start + 1 + min(near, len(past)) + groups + min(routed, groups) * group
         expected += len(past) if i == start else 0  # the pilot's
     assert attention.causal_operator(q, k, **options).entries == expected
 

@@ -632,7 +632,8 @@ NAMED: dict[str, str | dict[str, str]] = {
         "columns": "count",
         "pad_id": "place",
         **dict.fromkeys(
-            ("entries", "seed", "iterations", "margin", "oversampling", "pad_offset"), "count from 0"
+            ("entries", "seed", "iterations", "margin", "oversampling", "pad_offset", "routed"),
+            "count from 0",
         ),
         **dict.fromkeys(
             (

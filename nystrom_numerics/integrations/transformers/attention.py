@@ -113,7 +113,8 @@ class NystromAttentionFunction:
             k[:, :, None],
             v[:, :, None],
             block=self.block,
-            near=self.m,
+            near=max(1, self.m // 2),
+            routed=self.m // 16,
             key_mask=None if real is None else real[:, None, None],
             scale=scale,
         )

@@ -49,7 +49,8 @@ def register_with_transformers(
         Landmarks.
     block : int, optional
         Serve causal attention by :func:`nystrom_numerics.attention.causal` with blocks of that length, a multiple of
-        128 at best, and m near keys.  Without it, causal attention of more than m tokens is refused.
+        32 at best, m/2 near keys, and m/16 groups for each query to choose: its defaults for m = 64.  Without it,
+        causal attention of more than m tokens is refused.
     near : int, optional
         Serve full attention by :func:`~nystrom_numerics.attention.near_field` with blocks of that length: on trained
         models far nearer to their own attention than ``nystrom``; ``near=p`` and ``m=p // 4 - 1`` take the kernel

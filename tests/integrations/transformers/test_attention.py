@@ -238,7 +238,8 @@ def causal_call(q, k, v, **options):
         k[:, :, None],
         v[:, :, None],
         block=8,
-        near=M,
+        near=max(1, M // 2),
+        routed=M // 16,
         scale=SCALE,
         **options,
     )
