@@ -44,7 +44,7 @@ DEFAULT, SIX, INVERSE, ROWS, ROWS_INVERSE, NEAR, TANGENTS, TWO_LEVELS = ESTIMATO
 BEST = "best matrix of rank m"
 
 CAUSAL, BLOCKS = attention.ESTIMATORS["causal"].title, "causal, own block alone"
-BLOCK, JUDGED = 64, 64
+BLOCK, JUDGED, NAMED = 64, 64, 12
 SEEDS = [0, 1, 2]
 MS = {"quick": [32, 64, 128], "full": [16, 32, 64, 128, 256], "gpu": [16, 32, 64, 128, 256]}
 
@@ -164,7 +164,11 @@ def _better(errors: pd.DataFrame, one: str, other: str, statement: str) -> Verdi
     )
     if BEST in errors:
         medians += f" The best matrix of rank {JUDGED}: {errors[BEST].median():.3f}."
-    return majority(f"{statement} (m = {JUDGED})", errors[one] < errors[other], "heads", medians)
+    holds = errors[one] < errors[other]
+    others = [f"{layer}.{head}" for layer, head in errors.index[~holds]]
+    if 0 < len(others) <= NAMED:
+        medians += f" Not on heads {', '.join(others)} (layer.head)."
+    return majority(f"{statement} (m = {JUDGED})", holds, "heads", medians)
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:
