@@ -6,6 +6,7 @@ from nystrom_numerics.attention.certificate import (
     AttentionCertificate,
     certify_rows,
 )
+from nystrom_numerics.attention.choosing import Choices, approximate, choose
 from nystrom_numerics.attention.estimators import ESTIMATORS
 from nystrom_numerics.attention.exact import exact, exact_operator
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
@@ -15,6 +16,7 @@ from nystrom_numerics.attention.normalised import normalised, normalised_operato
 from nystrom_numerics.attention.nystrom import NystromOperator, Pinv, nystrom, nystrom_operator
 from nystrom_numerics.attention.operator_certificate import certify_operator
 from nystrom_numerics.attention.operators import AttentionOperator, TransposedOperator
+from nystrom_numerics.attention.output_certificate import OutputCertificate, certify_output
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.tangent import tangent
 from nystrom_numerics.attention.tangent_operator import tangent_operator
@@ -23,14 +25,19 @@ __all__ = [
     "ESTIMATORS",
     "AttentionCertificate",
     "AttentionOperator",
+    "Choices",
     "LiftBounds",
     "NystromOperator",
+    "OutputCertificate",
     "Pinv",
     "TransposedOperator",
+    "approximate",
     "causal",
     "causal_operator",
     "certify_operator",
+    "certify_output",
     "certify_rows",
+    "choose",
     "exact",
     "exact_operator",
     "near_field",

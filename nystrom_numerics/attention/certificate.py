@@ -40,7 +40,16 @@ from nystrom_numerics.bounds.result import bound
 from nystrom_numerics.errors import DTypeError, NonFiniteError, RangeError, ShapeError
 from nystrom_numerics.linalg import binary_scale, masked_softmax, transpose
 
-__all__ = ["AttentionCertificate", "Hints", "RowMaker", "certify_rows"]
+__all__ = [
+    "Allowance",
+    "AttentionCertificate",
+    "Head",
+    "Hints",
+    "RowMaker",
+    "certify_rows",
+    "features",
+    "interval_of",
+]
 
 RowMaker: TypeAlias = Callable[[Array], Array]
 """``rows_of(indices)`` gives these rows of Ŝ, (rows, n_k); it is asked for :data:`HELD` at a time at most."""
@@ -201,7 +210,7 @@ def certify_rows(
     if n == 0:
         raise RangeError("query_mask", "false everywhere", "a real query")
     rows = min(require_count("rows", rows, min(8, n), most, of="the number of queries"), n)
-    head = _Head.of(a, q, k, v, rows_of, real, causal)
+    head = Head.of(a, q, k, v, rows_of, real, causal)
     if lengths is not None:
         lengths = _nonnegative("lengths", head.given("lengths", lengths, most))
     if rounding is not None:
@@ -220,7 +229,7 @@ def certify_rows(
         predicted = hints.predict(_heaviest(energy, hints.columns))
         require_instance("hints", predicted, tuple, "predictions in a tuple")
         given = tuple(head.given("hints", one, most) for one in predicted)
-        sizes = sizes_of(_features(head, given if lengths is None else (lengths, *given)), pilot, first)
+        sizes = sizes_of(features(head, given if lengths is None else (lengths, *given)), pilot, first)
         rest = np.setdiff1d(np.arange(n), pilot)
         chosen, chance = proportional(sizes[rest], rows - len(pilot), source)
         second, _ = head.errors(rest[chosen])
@@ -235,7 +244,7 @@ def certify_rows(
     size = inf if lengths is None else sqrt(float(lengths.sum())) + sqrt(n)
     allowance = head.allowance(np.zeros(n) if rounding is None else rounding)
     relative = np.where(totals > 0, spread / (2 * np.where(totals > 0, totals, 1.0)), 0.0)
-    interval = partial(_interval, words=words, rows=len(seen), quantile=quantile, probability=probability)
+    interval = partial(interval_of, words=words, rows=len(seen), quantile=quantile, probability=probability)
     matrix = interval(float(totals[0]), float(relative[0]), allowance, trivial=size)
     more = head.of_output(allowance, matrix.upper)
     output = interval(float(totals[1]), float(relative[1]), more, trivial=inf, unit=head.unit)
@@ -245,7 +254,7 @@ def certify_rows(
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """Real queries, with their scale, keys and values in float64, and the rows of Ŝ by their place among the real.
 
     Values are divided by ``unit``, a power of two, so that no square of theirs overflows.
@@ -271,7 +280,7 @@ class _Head:
         rows_of: RowMaker,
         real: np.ndarray[Any, Any],
         causal: bool,
-    ) -> _Head:
+    ) -> Head:
         xp = a.xp
         q = xp.take(q, from_numpy(xp, real, q), axis=0)
         k, v = (hide(xp, x, a.key_mask) for x in (k, v))
@@ -286,9 +295,7 @@ class _Head:
         xp, of_rows, of_columns = self.xp, [], np.zeros(self.keys.shape[0])
         for part in blocks(len(some), HELD):
             place = some[part]
-            queries = xp.take(self.queries, from_numpy(xp, place, self.queries), axis=0)
-            exact = masked_softmax(queries @ transpose(self.keys), self._mask(place))
-            error = self._made(place) - exact
+            error = self._made(place) - self.exact(place)
             squares = error * error
             of_output = xp.sum((error @ self.values) ** 2, axis=1)
             of_rows.append(np.stack([to_numpy(xp.sum(squares, axis=1)), to_numpy(of_output)]))
@@ -301,6 +308,11 @@ class _Head:
                 "smaller ones, or a smaller `scale`",
             )
         return found, of_columns
+
+    def exact(self, place: np.ndarray[Any, Any]) -> Array:
+        """Rows of S."""
+        queries = self.xp.take(self.queries, from_numpy(self.xp, place, self.queries), axis=0)
+        return masked_softmax(queries @ transpose(self.keys), self._mask(place))
 
     def entries(self, some: np.ndarray[Any, Any]) -> int:
         """Kernel entries of some exact rows, those of masked keys apart."""
@@ -337,23 +349,23 @@ class _Head:
             raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape ({n},), one number a query")
         return np.asarray(to_numpy(x)[self.real], dtype=np.float64)
 
-    def allowance(self, rounding: np.ndarray[Any, Any]) -> _Allowance:
+    def allowance(self, rounding: np.ndarray[Any, Any]) -> Allowance:
         r"""That of :math:`\|\hat S - S\|_F`, see :func:`certify_rows`."""
         (n_k, d), n = self.keys.shape, len(rounding)
         longest = row_norms(self.xp, self.keys).max()
         of_exact = softmax_rounding(row_norms(self.xp, self.queries), longest, d, n_k)
-        return _Allowance((n + n_k + 8) * UNIT, float(np.linalg.norm(of_exact + rounding)))
+        return Allowance((n + n_k + 8) * UNIT, float(np.linalg.norm(of_exact + rounding)))
 
-    def of_output(self, allowance: _Allowance, error: Bound) -> _Allowance:
+    def of_output(self, allowance: Allowance, error: Bound) -> Allowance:
         r"""That of :math:`\|\hat SV - SV\|_F`, from that of the matrix and its error."""
         size = float(np.linalg.norm(row_norms(self.xp, self.values)))
         above = inf if error.value is None else error.value
         product = (self.keys.shape[0] + 2) * UNIT * above
-        return _Allowance(allowance.relative, size * (allowance.absolute + product))
+        return Allowance(allowance.relative, size * (allowance.absolute + product))
 
 
 @dataclass(frozen=True)
-class _Allowance:
+class Allowance:
     """A computed norm x stands for one from x(1 − relative) − absolute to x(1 + relative) + absolute."""
 
     relative: float
@@ -376,7 +388,7 @@ def _heaviest(energy: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
     return np.argsort(-np.round(energy / max(float(energy.max()), 1e-300), 6), kind="stable")[:count]
 
 
-def _features(head: _Head, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
+def features(head: Head, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
     """A constant, ‖q‖² and what is given, each of mean 1, shape (n, f)."""
     squares = to_numpy(head.xp.sum(head.queries * head.queries, axis=1))
     columns = [np.ones_like(squares), squares, *given]
@@ -386,10 +398,10 @@ def _features(head: _Head, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarra
     )
 
 
-def _interval(
+def interval_of(
     total: float,
     relative: float,
-    allowance: _Allowance,
+    allowance: Allowance,
     *,
     words: str,
     rows: int,
@@ -421,7 +433,7 @@ def _certain(
     known: np.ndarray[Any, Any],
     lengths: np.ndarray[Any, Any] | None,
     seen: np.ndarray[Any, Any],
-    allowance: _Allowance,
+    allowance: Allowance,
     words: str,
     trivial: float,
 ) -> Certificate:

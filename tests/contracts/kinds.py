@@ -505,6 +505,13 @@ KINDS: dict[str, Kind] = {
     ),
     "norm": Kind(lambda: Norm.SPECTRAL, lambda x: [*no_instance(x), ("a side", Side.UPPER)]),
     "side": Kind(lambda: Side.UPPER, lambda x: [*no_instance(x), ("a norm", Norm.SPECTRAL)]),
+    "outputs": Kind(
+        lambda: (X + 0.1,), lambda _: [("a number", 3), ("None", None), ("of other rows", (X[1:],))]
+    ),
+    "budgets": Kind(
+        lambda: (4, 8), lambda x: [*no_instance(x), ("none", ()), ("descending", (8, 4)), ("0", (0, 4))]
+    ),
+    "name of an estimator": Kind(lambda: "tangent", lambda x: [*no_word(x), ("another", "best")]),
     "steps": Kind(lambda: [pinv.hyperpower_step(3)], lambda x: [*no_instance(x), ("numbers", [3])]),
     "indices": indices,
     "states": Kind(lambda: models.states(), no_states),
@@ -574,7 +581,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Array": {
         **dict.fromkeys(("x", "q"), "tokens"),
         "k": "keys",
-        "v": "values",
+        **dict.fromkeys(("v", "out"), "values"),
         "mask": "mask",
         **dict.fromkeys(("key_mask", "query_mask"), "mask"),
         "attn_mask": "attention mask",
@@ -671,7 +678,18 @@ NAMED: dict[str, str | dict[str, str]] = {
     "int | tuple[int, ...]": {"blocks": "counts", "groups": "counts"},
     "float": {
         **dict.fromkeys(
-            ("gamma", "length_scale", "ridge", "sigma_max", "sigma_min", "eps", "strength"), "positive"
+            (
+                "gamma",
+                "length_scale",
+                "ridge",
+                "sigma_max",
+                "sigma_min",
+                "eps",
+                "strength",
+                "error",
+                "dearer",
+            ),
+            "positive",
         ),
         **dict.fromkeys(("coef0", "rounding", "inverse_norm", "other_norm", "perturbation"), "at least 0"),
         **dict.fromkeys(
@@ -696,7 +714,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "position": "at least 0 or infinite",
     },
     "bool": "flag",
-    "str": {"name": "word", "source": "word"},
+    "str": {"name": "word", "source": "word", "estimator": "name of an estimator"},
     "np.random.Generator | int": "rng",
     "Operator": "operator",
     "Strategy": {"landmarks": "strategy", "rule": "strategy"},
@@ -726,6 +744,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Norm": "norm",
     "Side": "side",
     "Sequence[Step]": "steps",
+    "Sequence[Array]": "outputs",
     "Step | Iterable[Step]": "steps",
     "Index": "indices",
     "Sequence[int]": "indices",
@@ -815,6 +834,8 @@ EXCEPTIONS: dict[str, str] = {
     "kernels.precomputed.a": "matrix",
     "landmarks.pivoted_qr.a": "matrix",
     "pinv.hermitian.a": "square matrices",
+    **{f"attention.{name}.rows": "rows to sample" for name in ("certify_output", "choose", "approximate")},
+    **{f"attention.{name}.budgets": "budgets" for name in ("choose", "approximate")},
     "attention.certify_rows.rows": "rows to sample",
     "attention.certify_operator.rows": "rows to sample",
     **dict.fromkeys(("linalg.adjoint.a", "linalg.transpose.a"), "matrices, empty too"),

@@ -53,6 +53,8 @@ MADE: dict[type, Callable[[], Any]] = {
     attention.AttentionCertificate: lambda: attention.certify_operator(
         attention.nystrom_operator(tokens(), tokens(), 30), tokens()
     ),
+    attention.Choices: lambda: attention.choose(tokens(), tokens(), tokens()),
+    attention.OutputCertificate: lambda: attention.certify_output(tokens(), tokens(), tokens(), tokens()),
     attention.LiftBounds: lambda: attention.psd_lift(tokens(), tokens(), tokens()[:30]),
     attention.NystromOperator: lambda: attention.nystrom_operator(tokens(), tokens(), 30),
     bounds.Audit: lambda: bounds.audit(kernel(), landmarks.rpcholesky(kernel(), 30)),

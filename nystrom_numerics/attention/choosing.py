@@ -1,0 +1,297 @@
+r"""The least budget of an estimator that meets a tolerance, head by head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from nystrom_numerics.arguments import require_count, require_instance, require_number, require_probability
+from nystrom_numerics.attention.arguments import check_arguments
+from nystrom_numerics.attention.estimators import ESTIMATORS, Estimator
+from nystrom_numerics.attention.exact import exact_operator
+from nystrom_numerics.attention.operator_rows import take_real
+from nystrom_numerics.attention.output_certificate import OutputCertificate, certify_output
+from nystrom_numerics.attention.padding import hide
+from nystrom_numerics.backend import Array, device_of, generator
+from nystrom_numerics.brief import brief
+from nystrom_numerics.errors import RangeError
+from nystrom_numerics.landmarks.result import take_rows
+from nystrom_numerics.landmarks.tokens import rank_of
+
+__all__ = ["Choices", "approximate", "choose"]
+
+BUDGETS = (16, 32, 64, 128, 256)
+DEARER = 7.0
+"""How much longer an entry of tangents takes than one of exact attention by a fused kernel, on a CPU."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    r"""What was chosen for each head of a batch (...).
+
+    Attributes
+    ----------
+    estimator : str
+        Its name in ``ESTIMATORS``.
+    m : array (...) of int
+        The budget; 0 for exact attention.
+    estimate, upper : array (...)
+        Of :math:`\|\hat SV - SV\|_F/\|SV\|_F`, and the upper end of its interval; 0 for exact attention.
+    entries : array (...) of int
+        Kernel entries of what was chosen.
+    spent : array (...) of int
+        Kernel entries of what was tried, exact rows included.
+    """
+
+    estimator: str
+    m: np.ndarray[Any, Any]
+    estimate: np.ndarray[Any, Any]
+    upper: np.ndarray[Any, Any]
+    entries: np.ndarray[Any, Any]
+    spent: np.ndarray[Any, Any]
+
+    __repr__ = brief
+
+
+def choose(
+    q: Array,
+    k: Array,
+    v: Array,
+    /,
+    *,
+    error: float = 0.05,
+    estimator: str = "tangent",
+    budgets: Sequence[int] = BUDGETS,
+    dearer: float = DEARER,
+    rows: int | None = None,
+    key_mask: Array | None = None,
+    query_mask: Array | None = None,
+    scale: float | None = None,
+    failure: float = 0.05,
+    rng: np.random.Generator | int = 0,
+) -> Choices:
+    r"""For each head the least budget whose certified error meets a tolerance, or exact attention.
+
+    Parameters
+    ----------
+    q : array (..., n_q, d)
+    k : array (..., n_k, d)
+    v : array (..., n_k, d_v)
+    error : float
+        Most of :math:`\|\hat SV - SV\|_F/\|SV\|_F`, more than 0.
+    estimator : str
+        A name of ``ESTIMATORS``.
+    budgets : sequence of int
+        Numbers m of landmarks, or what costs as much, in ascending order.
+    dearer : float
+        A budget is tried where its kernel entries, times this, are fewer than those of exact attention: by default
+        what they cost on a CPU.  1 counts entries.
+    rows : int, optional
+        Exact rows of each certificate: see :func:`certify_output`.
+    key_mask, query_mask : array of bool, broadcastable to (..., n_k) and (..., n_q), optional
+    scale : float, optional
+    failure : float
+        Of each interval.
+    rng : numpy.random.Generator or int
+
+    Returns
+    -------
+    Choices
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Heads are served one after the other.  The budgets are tried from the least on, each certified by its output with
+    those at twice and four times as much beside it, see :func:`certify_output`, until the upper end of an interval is
+    within the tolerance.  The interval is asymptotic: the claim ``chosen_budgets`` of the experiments counts how often
+    the true error is within the tolerance on trained models.
+
+    Cost, of a head: the estimator at each budget tried and at the next two, and rows · n_k entries for each tried.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> walk = np.random.default_rng(0).standard_normal((2, 400, 8)).cumsum(axis=1) / 4
+    >>> attention.choose(walk, walk, walk, error=0.1, dearer=1).m
+    array([16, 16])
+    """
+    return _each(q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng)[
+        1
+    ]
+
+
+def approximate(
+    q: Array,
+    k: Array,
+    v: Array,
+    /,
+    *,
+    error: float = 0.05,
+    estimator: str = "tangent",
+    budgets: Sequence[int] = BUDGETS,
+    dearer: float = DEARER,
+    rows: int | None = None,
+    key_mask: Array | None = None,
+    query_mask: Array | None = None,
+    scale: float | None = None,
+    failure: float = 0.05,
+    rng: np.random.Generator | int = 0,
+) -> tuple[Array, Choices]:
+    """Attention (..., n_q, d_v) within a tolerance, and what was chosen for each head: see :func:`choose`.
+
+    Zeros for masked queries.  Arguments, errors and costs are those of :func:`choose`; heads without an estimator
+    within the tolerance are exact.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 300, 8))
+    >>> out, chosen = attention.approximate(q, k, v, error=0.05)
+    >>> int(chosen.m), bool(np.allclose(out, attention.exact(q, k, v)))
+    (0, True)
+    """
+    return _each(q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng)
+
+
+def _each(
+    q: Array,
+    k: Array,
+    v: Array,
+    error: float,
+    estimator: str,
+    budgets: Sequence[int],
+    dearer: float,
+    rows: int | None,
+    key_mask: Array | None,
+    query_mask: Array | None,
+    scale: float | None,
+    failure: float,
+    rng: np.random.Generator | int,
+) -> tuple[Array, Choices]:
+    error = require_number("error", error, lambda x: 0 < x < inf, "a finite number above 0")
+    dearer = require_number("dearer", dearer, lambda x: 0 < x < inf, "a finite number above 0")
+    require_probability("failure", failure)
+    require_instance("estimator", estimator, str, "a name")
+    if estimator not in ESTIMATORS:
+        raise RangeError("estimator", f"{estimator!r}", f"one of {', '.join(ESTIMATORS)}")
+    one = ESTIMATORS[estimator]
+    require_instance("budgets", budgets, Sequence, "a sequence of integers")
+    sizes = [require_count("budgets", m, one.least) for m in budgets]
+    if not sizes or sizes != sorted(set(sizes)):
+        raise RangeError("budgets", f"{budgets}", "different integers, at least one, in ascending order")
+    source, _ = generator(rng)
+    a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, query_mask=query_mask, oneself=one.causal)
+    if rows is not None:
+        rows = require_count("rows", rows, min(8, q.shape[-2]), q.shape[-2], of="the number of queries")
+    xp = a.xp
+    batch = np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in (q, k, v)))
+    q, k, v = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k, v))
+    masks = [
+        None if mask is None else xp.broadcast_to(mask, (*batch, mask.shape[-1]))
+        for mask in (a.query_mask, a.key_mask)
+    ]
+    outputs, found = [], []
+    for place in np.ndindex(*batch):
+        of_q, of_k = (None if mask is None else mask[(*place, ...)] for mask in masks)
+        some, keys, values = (
+            take_real(xp, x[(*place, ...)], mask) for x, mask in ((q, of_q), (k, of_k), (v, of_k))
+        )
+        head = _Head(one, some, keys, values, a.scale, error, dearer, rows, failure, source)
+        out, choice = head.chosen(xp, sizes)
+        outputs.append(_in_place(xp, out, of_q))
+        found.append(choice)
+    out = xp.reshape(xp.stack(outputs), (*batch, *outputs[0].shape))
+    columns = (np.reshape([getattr(x, name) for x in found], batch) for name in _Choice.__dataclass_fields__)
+    return out, Choices(estimator, *columns)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    m: int
+    estimate: float
+    upper: float
+    entries: int
+    spent: int
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Real tokens of one head, and what is asked of it."""
+
+    estimator: Estimator
+    q: Array
+    k: Array
+    v: Array
+    scale: float
+    error: float
+    dearer: float
+    rows: int | None
+    failure: float
+    source: np.random.Generator
+
+    def chosen(self, xp: Any, budgets: list[int]) -> tuple[Array, _Choice]:
+        """The output of the first budget within the tolerance, or of exact attention."""
+        n_q, n_k = self.q.shape[0], self.k.shape[0]
+        causal = self.estimator.causal
+        whole = n_q * (n_q + 1) // 2 if causal else n_q * n_k
+        if n_q == 0 or n_k == 0:
+            zeros = xp.zeros((n_q, self.v.shape[1]), dtype=self.v.dtype, device=device_of(self.v))
+            return zeros, _Choice(0, 0.0, 0.0, 0, 0)
+        budgets = [m for m in budgets if m < min(n_q, n_k)]
+        made: dict[int, tuple[Array, int]] = {}
+        spent = 0
+        for i, m in enumerate(budgets):
+            out, entries = self._made(made, m)
+            if entries * self.dearer >= whole:
+                break
+            told = self._certified(out, [self._made(made, more)[0] for more in budgets[i + 1 : i + 3]])
+            spent += told.exact_entries
+            value, upper = told.relative.estimate, told.relative.upper.value
+            if value is not None and upper is not None and upper <= self.error:
+                return out, _Choice(m, value.value, upper, entries, spent + _total(made))
+        out = exact_operator(self.q, self.k, scale=self.scale, causal=causal).apply(self.v)
+        return out, _Choice(0, 0.0, 0.0, whole, spent + _total(made))
+
+    def _made(self, made: dict[int, tuple[Array, int]], m: int) -> tuple[Array, int]:
+        if m not in made:
+            operator = self.estimator.make(self.q, self.k, m, scale=self.scale)
+            made[m] = operator.apply(self.v), operator.entries
+        return made[m]
+
+    def _certified(self, out: Array, beside: list[Array]) -> OutputCertificate:
+        rows = None if self.rows is None else min(self.rows, self.q.shape[0])
+        return certify_output(
+            self.q,
+            self.k,
+            self.v,
+            out,
+            rows=rows,
+            causal=self.estimator.causal,
+            scale=self.scale,
+            beside=beside,
+            failure=self.failure,
+            rng=self.source,
+        )
+
+
+def _total(made: dict[int, tuple[Array, int]]) -> int:
+    return sum(entries for _, entries in made.values())
+
+
+def _in_place(xp: Any, out: Array, mask: Array | None) -> Array:
+    """Outputs of real queries where they stood, zeros elsewhere."""
+    if mask is None:
+        return out
+    if out.shape[0] == 0:
+        return xp.zeros((mask.shape[0], out.shape[1]), dtype=out.dtype, device=device_of(out))
+    return hide(xp, take_rows(out, xp.clip(rank_of(xp, mask), min=0)), mask)
