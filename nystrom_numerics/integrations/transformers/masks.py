@@ -197,7 +197,7 @@ def read_entries(mask: Tensor, n: int) -> Reading:
         return Reading(Pattern.OTHER)
     seen = seen.expand(-1, -1, -1, n)
     last = seen[..., -1:, :]
-    if bool((seen == last).all()):
+    if seen.shape[-2] == 1 or bool((seen == last).all()):
         return Reading(Pattern.FULL, last[:, 0, 0])
     ahead = torch.ones(n, n, dtype=torch.bool, device=mask.device).tril()
     if seen.shape[-2] == n and bool((seen == (last & ahead)).all()):
