@@ -532,6 +532,9 @@ KINDS: dict[str, Kind] = {
     "torch values": Kind(lambda: torch.tensor(X), no_torch_values),
     "torch attention mask": Kind(lambda: torch.arange(N)[None] > 2, no_torch_attention_mask),
     "none but 0": number(-0.1, 0.1, 1.1, INF, good=0.0),
+    "parts": Kind(
+        lambda: ["encoder"], lambda _: [("a word", "encoder"), ("a number", 3), ("no part", ["head"])]
+    ),
     "way out": Kind(lambda: "exact", no_word),
     "token numbers": Kind(lambda: models.ids(), no_tokens),
     "token mask": Kind(lambda: models.mask(), no_token_mask),
@@ -723,7 +726,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "position": "at least 0 or infinite",
     },
     "bool": "flag",
-    "str": {"name": "word", "source": "word", "otherwise": "way out"},
+    "str": {"name": "word", "source": "word", "otherwise": "way out", "causal": "way out"},
     "np.random.Generator | int": "rng",
     "Operator": "operator",
     "Strategy": {"landmarks": "strategy", "rule": "strategy"},
@@ -769,6 +772,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Hints": "hints",
     "Callable[[], int]": "entry count",
     "dict[str, Any]": "keywords",
+    "Parts": "parts",
     "Any": {"dtype": "dtype", "model": "model", "X": "samples", "y": "anything", "problem": "problem"},
 }
 NAMED["Host"] = NAMED["np.ndarray[Any, Any]"] = NAMED["Array"]

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from nystrom_numerics.integrations.transformers.refusals import unsupported
 
-__all__ = ["Pattern", "Reading", "RuleMask", "mask_by_rule", "read_entries"]
+__all__ = ["Pattern", "Reading", "RuleMask", "causal_by_rule", "mask_by_rule", "read_entries"]
 
 
 class Pattern(Enum):
@@ -181,6 +181,16 @@ def mask_by_rule(
     )
     shape = (batch_size, 1, q_length, kv_length)
     return RuleMask(Reading(pattern, real, queries, keys, behind, ahead), entries, shape, dtype, device)
+
+
+def causal_by_rule(query: Tensor) -> RuleMask | None:
+    """The mask of queries (b, h, n, d) that see as many keys, up to themselves."""
+    from transformers.masking_utils import causal_mask_function
+
+    batch, _, n, _ = query.shape
+    return mask_by_rule(
+        batch, n, n, mask_function=causal_mask_function, dtype=query.dtype, device=query.device
+    )
 
 
 def read_entries(mask: Tensor, n: int) -> Reading:
