@@ -19,6 +19,7 @@ import torch
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, pinv
 from nystrom_numerics.bounds import Norm, Side
+from nystrom_numerics.nn import NystromAttention
 from tests.contracts import models
 
 N, D, M = 36, 3, 4
@@ -535,6 +536,8 @@ KINDS: dict[str, Kind] = {
     "parts": Kind(
         lambda: ["encoder"], lambda _: [("a word", "encoder"), ("a number", 3), ("no part", ["head"])]
     ),
+    "torch encoder": Kind(lambda: models.torch_encoder(), no_instance),
+    "conversion": Kind(lambda: NystromAttention.from_multihead, gives(lambda one: one)),
     "way out": Kind(lambda: "exact", no_word),
     "token numbers": Kind(lambda: models.ids(), no_tokens),
     "token mask": Kind(lambda: models.mask(), no_token_mask),
@@ -773,6 +776,8 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Callable[[], int]": "entry count",
     "dict[str, Any]": "keywords",
     "Parts": "parts",
+    "nn.TransformerEncoder": "torch encoder",
+    "Callable[[nn.MultiheadAttention], NystromAttention]": "conversion",
     "Any": {"dtype": "dtype", "model": "model", "X": "samples", "y": "anything", "problem": "problem"},
 }
 NAMED["Host"] = NAMED["np.ndarray[Any, Any]"] = NAMED["Array"]
