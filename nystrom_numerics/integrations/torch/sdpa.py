@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from nystrom_numerics.arguments import (
 )
 from nystrom_numerics.attention import causal, exact, nystrom
 from nystrom_numerics.attention.arguments import group_heads, ungroup
-from nystrom_numerics.backend import broadcast_shapes, floating, namespace, require_matrix
+from nystrom_numerics.backend import broadcast_shapes, broadcasts_to, floating, namespace, require_matrix
 from nystrom_numerics.errors import ArgumentError, DTypeError, NamespaceError, RangeError, ShapeError
 from nystrom_numerics.integrations.transformers.masks import Pattern, read_entries
 
@@ -321,11 +320,7 @@ def _require_mask(mask: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> N
         raise DTypeError(
             "attn_mask", f"of dtype {mask.dtype}", f"bool, True to attend, or that of `query`, {dtype}"
         )
-    try:
-        fits = mask.ndim > 1 and np.broadcast_shapes(tuple(mask.shape), shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if mask.ndim < 2 or not broadcasts_to(tuple(mask.shape), shape):
         raise ShapeError(
             "attn_mask", f"of shape {tuple(mask.shape)}", f"two axes or more that broadcast to {shape}"
         )
