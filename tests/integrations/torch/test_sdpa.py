@@ -156,6 +156,14 @@ def test_autocast(dtype, given, masked, attend):
     close(found.float(), expected.float(), 8 * float(torch.finfo(dtype).eps))
 
 
+def test_autocast_reaches_no_further_than_the_arguments():
+    """What is computed inside is computed as without it: statistics and the core in 32 bits."""
+    cast = [x.to(torch.bfloat16) for x in tokens()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sdpa(m=5)(*tokens(dtype=torch.float32))
+    assert torch.equal(found, attention.nystrom(*cast, 5))
+
+
 # ---------------------------------------------------------------- by fewer landmarks
 
 

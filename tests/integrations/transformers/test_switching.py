@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from nystrom_numerics.integrations.transformers import (  # noqa: E402
     register_with_transformers,
     use_nystrom,
 )
+from nystrom_numerics.integrations.transformers.restoring import Switched, configurations  # noqa: E402
 from tests.conformance.inputs import candidates  # noqa: E402
 from tests.conformance.pairs import Pair, distance, tensors  # noqa: E402
 from tests.conformance.small import small_config  # noqa: E402
@@ -169,6 +171,19 @@ def test_switches_nest():
             assert same(run(model, x), inner)
         assert same(run(model, x), outer)
     assert same(run(model, x), own)
+
+
+def test_a_configuration_that_no_module_has_is_remembered_too():
+    """Some models have one for modules that are no models of transformers, and switching reaches it."""
+    inner = SimpleNamespace(_attn_implementation_internal="sdpa", sub_configs={})
+    outer = SimpleNamespace(_attn_implementation_internal="eager", sub_configs={"text": None}, text=inner)
+    module = torch.nn.Linear(1, 1)
+    module.config = outer
+    switched = Switched(module, tuple(configurations(module)))
+    inner._attn_implementation_internal = outer._attn_implementation_internal = "nystrom"
+    switched.restore()
+    assert (outer._attn_implementation_internal, inner._attn_implementation_internal) == ("eager", "sdpa")
+    assert repr(switched) == "Switched(Linear)"
 
 
 # ---------------------------------------------------------------- causal parts
