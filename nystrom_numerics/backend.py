@@ -27,6 +27,7 @@ from nystrom_numerics.errors import (
 __all__ = [
     "Array",
     "broadcast_shapes",
+    "broadcasts_to",
     "compute_dtype",
     "default_block",
     "device_of",
@@ -210,13 +211,15 @@ def require_mask(xp: Namespace, name: str, mask: Array | None, shape: tuple[int,
         return None
     if not xp.isdtype(mask.dtype, "bool"):
         raise DTypeError(name, f"of dtype {mask.dtype}", "a boolean mask, True for real tokens")
-    try:
-        fits = np.broadcast_shapes(tuple(mask.shape), shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(tuple(mask.shape), shape):
         raise ShapeError(name, f"of shape {tuple(mask.shape)}", f"a shape that broadcasts to {shape}")
     return xp.broadcast_to(mask, shape)
+
+
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of that shape can be seen in another one; lengths that are traced stay so."""
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(own == there or own == 1 for own, there in pairs)
 
 
 def broadcast_shapes(**shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ def _replaced(network: Any, estimator: str, m: int) -> Any:
         register_with_transformers(m=max(1, m // 4 - 1), near=m)
     else:
         register_with_transformers(m=m, **ESTIMATORS[estimator])
-    return use_nystrom(network)
+    return use_nystrom(network).model
 
 
 def _minilm(p: Any) -> list[Row]:

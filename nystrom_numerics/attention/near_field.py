@@ -200,7 +200,7 @@ def _attend(fields: Fields, v: Array) -> Array:
         left = masked_softmax(scores, exist)
         mass = left @ (of_ones - xp.sum(right, axis=-2)[..., None])
         there = left @ (of_values - transpose(right) @ values)
-        share = xp.where(mass > 0, xp.minimum(beyond / xp.where(mass > 0, mass, 1.0), 1.0), 0.0 * mass)
+        share = xp.where(mass > 0, xp.clip(beyond / xp.where(mass > 0, mass, 1.0), max=1.0), 0.0 * mass)
         strip = here * near_share + there * share
         strips.append(xp.reshape(strip, (*strip.shape[:-3], blocks * block, strip.shape[-1])))
     out = strips[0] if len(strips) == 1 else xp.concat(strips, axis=-2)

@@ -96,7 +96,7 @@ def parts_of(
     xp: Any, q: Array, k: Array, levels: tuple[Level, ...], near: int, position: float, scale: float
 ) -> Iterator[tuple[slice, Part]]:
     """What queries face of keys (items, n, d), some items at a time: as many as a cache holds."""
-    leaves = prod(level.blocks for level in levels)
+    leaves = prod([level.blocks for level in levels])
     of_keys = covariance(xp, still(k))
     if position == inf or q.shape[-2] <= leaves:
         arranged = arrangement(xp, q, None, q.shape[-2], leaves)

@@ -13,6 +13,7 @@ from nystrom_numerics.backend import (
     default_block,
     device_of,
     from_numpy,
+    gathered,
     generator,
     rows_of,
     sum_by_label,
@@ -70,8 +71,7 @@ def segment_means(
            [7.]])
     """
     xp, mask = check_arguments(x, m, mask, check_finite)
-    n, d = x.shape[-2:]
-    dtype = compute_dtype(xp, x.dtype)
+    n, dtype = x.shape[-2], compute_dtype(xp, x.dtype)
     if mask is None:
         means = _means_of_all(xp, xp.astype(x, dtype, copy=False), m)
         return LandmarkPoints(xp.astype(means, x.dtype, copy=False), None, entries=0, seed=None)
@@ -81,9 +81,9 @@ def segment_means(
     longest = -(-n // m)
     ranks = start[..., None] + xp.arange(longest, dtype=xp.int64, device=device_of(x))
     inside = ranks < stop[..., None]
-    flat = xp.reshape(xp.where(inside, ranks, xp.zeros_like(ranks)), (*start.shape[:-1], m * longest))
-    members = take_rows(x, xp.take_along_axis(order, flat, axis=-1))
-    members = xp.astype(xp.reshape(members, (*x.shape[:-2], m, longest, d)), dtype, copy=False)
+    order = xp.broadcast_to(order[..., None, :], (*start.shape, n))
+    places = gathered(xp, order, xp.where(inside, ranks, xp.zeros_like(ranks)))
+    members = xp.astype(take_rows(x[..., None, :, :], places), dtype, copy=False)  # (..., m, longest, d)
     total = xp.sum(xp.where(inside[..., None], members, xp.zeros_like(members)), axis=-2)
     length = stop - start
     means = total / xp.astype(xp.where(length > 0, length, xp.ones_like(length)), dtype)[..., None]
@@ -98,7 +98,7 @@ def _means_of_all(xp: Any, x: Array, m: int) -> Array:
     n, d = x.shape[-2:]
     device, short = device_of(x), n // m
     ones = xp.ones((1, short), dtype=x.dtype, device=device)
-    if n % m == 0:
+    if isinstance(n, int) and n % m == 0:  # a length that is traced is none: one graph serves all
         return ((ones / short) @ xp.reshape(x, (*x.shape[:-2], m, short, d)))[..., 0, :]
     start, stop = segments(xp, x, n, m)
     firsts = xp.reshape(start[:, None] + xp.arange(short, dtype=xp.int64, device=device), (m * short,))

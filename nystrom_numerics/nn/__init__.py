@@ -17,6 +17,7 @@ from nystrom_numerics.nn.encoder import (
     NystromformerForMaskedLM,
     PreNormEncoder,
 )
+from nystrom_numerics.nn.multihead import from_transformer_encoder
 
 __all__ = [
     "CheckpointError",
@@ -31,5 +32,6 @@ __all__ = [
     "from_hugging_face_state",
     "from_nystrom_attention",
     "from_nystrom_attention_encoder",
+    "from_transformer_encoder",
     "hugging_face_config",
 ]

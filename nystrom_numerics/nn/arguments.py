@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nystrom_numerics.arguments import require_callable, require_count, require_flag, require_tolerance
+from nystrom_numerics.arguments import (
+    require_callable,
+    require_count,
+    require_flag,
+    require_instance,
+    require_tolerance,
+)
 from nystrom_numerics.errors import DTypeError, KindError, NamespaceError, RangeError, ShapeError
 from nystrom_numerics.landmarks import segment_means
 
 __all__ = [
     "require_attention_options",
     "require_flags",
+    "require_multihead",
     "require_numbers",
     "require_states",
     "require_token_mask",
@@ -58,6 +65,37 @@ def require_flags(name: str, value: Any) -> tuple[bool, bool]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise KindError(name, f"a {type(value).__name__}", "two flags, such as (True, False)")
     return require_flag(name, value[0]), require_flag(name, value[1])
+
+
+def require_multihead(multihead: Any, leave_out_dropout: bool) -> None:
+    """A ``torch.nn.MultiheadAttention`` that is projections around softmax attention and nothing else.
+
+    Raises
+    ------
+    KindError, RangeError
+        Naming ``multihead``, and what it has besides.
+    """
+    needs = "a torch.nn.MultiheadAttention"
+    require_instance("multihead", multihead, nn.MultiheadAttention, needs)
+    if type(multihead).forward is not nn.MultiheadAttention.forward:
+        raise KindError("multihead", f"a {type(multihead).__name__} with a `forward` of its own", needs)
+    besides = {
+        f"kdim={multihead.kdim}": multihead.kdim != multihead.embed_dim,
+        f"vdim={multihead.vdim}": multihead.vdim != multihead.embed_dim,
+        "add_bias_kv": multihead.bias_k is not None,
+        "add_zero_attn": multihead.add_zero_attn,
+    }
+    found = [name for name, there in besides.items() if there]
+    if found:
+        raise RangeError(
+            "multihead", f"made with {', '.join(found)}", "keys and values of its own tokens alone"
+        )
+    if multihead.dropout and not require_flag("leave_out_dropout", leave_out_dropout):
+        raise RangeError(
+            "multihead",
+            f"made with dropout={multihead.dropout} of attention weights, which are never formed",
+            "`leave_out_dropout=True` to do without",
+        )
 
 
 def _require_tensor(name: str, x: Tensor) -> None:

@@ -12,6 +12,7 @@ from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.nn.arguments import (
     require_attention_options,
     require_flags,
+    require_multihead,
     require_states,
     require_token_mask,
 )
@@ -105,6 +106,64 @@ class NystromAttention(nn.Module):
             )
         )
         self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def from_multihead(
+        cls,
+        multihead: nn.MultiheadAttention,
+        /,
+        *,
+        landmarks: int = 64,
+        exact: bool = False,
+        near: int | None = None,
+        rule: Strategy = segment_means,
+        solver: Solver = ridge,
+        pinv: Pinv | None = None,
+        leave_out_dropout: bool = False,
+    ) -> NystromAttention:
+        """The same projections around Nyström attention, with copies of the weights, in the mode of ``multihead``.
+
+        Tokens come first in a batch here, (b, n, dim), whatever ``batch_first`` says there.
+
+        Parameters
+        ----------
+        multihead : torch.nn.MultiheadAttention
+        landmarks, exact, near, rule, solver, pinv
+            As for :class:`NystromAttention`.
+        leave_out_dropout : bool
+            Convert an attention that drops weights in training to one that does not: there are none to drop.
+
+        Raises
+        ------
+        KindError
+            ``multihead`` is another module, or has a ``forward`` of its own; an option of another type.
+        RangeError
+            It has ``kdim`` or ``vdim`` other than its width, ``add_bias_kv``, ``add_zero_attn``, or, unless that is
+            left out, ``dropout``; or an option is out of its range.
+        """
+        require_multihead(multihead, leave_out_dropout)
+        weights, biases = multihead.in_proj_weight, multihead.in_proj_bias
+        made = cls(
+            multihead.embed_dim,
+            heads=multihead.num_heads,
+            landmarks=landmarks,
+            exact=exact,
+            near=near,
+            rule=rule,
+            solver=solver,
+            pinv=pinv,
+            conv_kernel=None,
+            bias=(biases is not None, multihead.out_proj.bias is not None),
+        ).to(weights)
+        projections = (made.query, made.key, made.value)
+        with torch.no_grad():
+            for projection, weight in zip(projections, weights.chunk(3), strict=True):
+                projection.weight.copy_(weight)
+            if biases is not None:
+                for projection, bias in zip(projections, biases.chunk(3), strict=True):
+                    projection.bias.copy_(bias)
+        made.out.load_state_dict(multihead.out_proj.state_dict())
+        return made.train(multihead.training)
 
     def runs_exactly(self, n_q: int, n_k: int) -> bool:
         """Whether attention between that many tokens is exact; RangeError where one is no count."""

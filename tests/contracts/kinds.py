@@ -19,6 +19,7 @@ import torch
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, pinv
 from nystrom_numerics.bounds import Norm, Side
+from nystrom_numerics.nn import NystromAttention
 from tests.contracts import models
 
 N, D, M = 36, 3, 4
@@ -173,6 +174,26 @@ def no_token_mask(x: torch.Tensor) -> Cases:
     yield "floats", x.float()
     yield "integers", x.long()
     yield "another length", torch.ones((*x.shape[:-1], x.shape[-1] + 1), dtype=torch.bool)
+
+
+def no_torch_values(x: torch.Tensor) -> Cases:
+    yield from no_tensor(x)
+    yield "integers", torch.ones(x.shape, dtype=torch.int64)
+    yield "complex", x.to(torch.complex64)
+    yield "another dtype", x.float()
+    yield "a token less", x[:-1]
+
+
+def no_torch_tokens(x: torch.Tensor) -> Cases:
+    yield from (case for case in no_torch_values(x) if case[0] != "a token less")
+    yield "another width", torch.ones(*x.shape[:-1], x.shape[-1] + 1, dtype=x.dtype)
+
+
+def no_torch_attention_mask(x: torch.Tensor) -> Cases:
+    yield from no_tensor(x)
+    yield "integers", x.long()
+    yield "another dtype", x.float()
+    yield "another length", torch.ones((1, x.shape[-1] + 1), dtype=torch.bool)
 
 
 # ------------------------------------------------------------------------------------------------------- numbers
@@ -515,6 +536,16 @@ KINDS: dict[str, Kind] = {
     "steps": Kind(lambda: [pinv.hyperpower_step(3)], lambda x: [*no_instance(x), ("numbers", [3])]),
     "indices": indices,
     "states": Kind(lambda: models.states(), no_states),
+    "torch tokens": Kind(lambda: torch.tensor(X), no_torch_tokens),
+    "torch values": Kind(lambda: torch.tensor(X), no_torch_values),
+    "torch attention mask": Kind(lambda: torch.arange(N)[None] > 2, no_torch_attention_mask),
+    "none but 0": number(-0.1, 0.1, 1.1, INF, good=0.0),
+    "parts": Kind(
+        lambda: ["encoder"], lambda _: [("a word", "encoder"), ("a number", 3), ("no part", ["head"])]
+    ),
+    "torch encoder": Kind(lambda: models.torch_encoder(), no_instance),
+    "conversion": Kind(lambda: NystromAttention.from_multihead, gives(lambda one: one)),
+    "way out": Kind(lambda: "exact", no_word),
     "token numbers": Kind(lambda: models.ids(), no_tokens),
     "token mask": Kind(lambda: models.mask(), no_token_mask),
     "segments": Kind(lambda: models.ids() * 0, no_tokens),
@@ -625,6 +656,8 @@ NAMED: dict[str, str | dict[str, str]] = {
         "types": "segments",
         "mask": "token mask",
         "context_mask": "token mask",
+        **dict.fromkeys(("query", "key", "value"), "torch tokens"),
+        "attn_mask": "torch attention mask",
     },
     "int": {
         "m": "landmarks",
@@ -698,6 +731,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "trivial": "at least 0 or infinite",
         **dict.fromkeys(("rtol", "cutoff", "noise"), "tolerance"),
         "dropout": "below one",
+        "dropout_p": "none but 0",
         "failure": "probability",
         "ratio": "above one",
         "condition": "at least one",
@@ -714,7 +748,13 @@ NAMED: dict[str, str | dict[str, str]] = {
         "position": "at least 0 or infinite",
     },
     "bool": "flag",
-    "str": {"name": "word", "source": "word", "estimator": "name of an estimator"},
+    "str": {
+        "name": "word",
+        "source": "word",
+        "estimator": "name of an estimator",
+        "otherwise": "way out",
+        "causal": "way out",
+    },
     "np.random.Generator | int": "rng",
     "Operator": "operator",
     "Strategy": {"landmarks": "strategy", "rule": "strategy"},
@@ -729,6 +769,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "activation": "method",
     },
     "Callable[[Tensor], Tensor]": "method",
+    "Callable[..., Tensor]": "callable, kept",
     "Callable[[Array, Array], Array]": {"function": "kernel function", "apply": "method"},
     "Callable[[Array], PinvResult]": "method",
     "Callable[..., ColumnSubset]": "basis rule",
@@ -760,6 +801,9 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Hints": "hints",
     "Callable[[], int]": "entry count",
     "dict[str, Any]": "keywords",
+    "Parts": "parts",
+    "nn.TransformerEncoder": "torch encoder",
+    "Callable[[nn.MultiheadAttention], NystromAttention]": "conversion",
     "Any": {"dtype": "dtype", "model": "model", "X": "samples", "y": "anything", "problem": "problem"},
 }
 NAMED["Host"] = NAMED["np.ndarray[Any, Any]"] = NAMED["Array"]
@@ -792,6 +836,8 @@ EXCEPTIONS: dict[str, str] = {
     ),
     **{f"attention.{name}_operator.solver": "callable, kept" for name in ("nystrom", "normalised")},
     "integrations.transformers.register_with_transformers.m": "count",
+    "integrations.torch.sdpa.m": "count",
+    "integrations.torch.sdpa().value": "torch values",
     **{
         f"{owner}.{name}": "callable, kept"
         for owner in (

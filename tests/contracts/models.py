@@ -142,6 +142,12 @@ def peer_encoder_state() -> dict[str, Tensor]:
 
 
 @cache
+def torch_encoder() -> Any:
+    layer = torch.nn.TransformerEncoderLayer(WIDTH, 2, 20, dropout=0.0, batch_first=True)
+    return torch.nn.TransformerEncoder(layer, 1).eval()
+
+
+@cache
 def bert() -> Any:
     import transformers
 

@@ -5,6 +5,7 @@
 """
 
 from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
-from nystrom_numerics.integrations.transformers.registration import register_with_transformers, use_nystrom
+from nystrom_numerics.integrations.transformers.registration import register_with_transformers
+from nystrom_numerics.integrations.transformers.switching import use_nystrom
 
 __all__ = ["UnsupportedModelError", "register_with_transformers", "use_nystrom"]

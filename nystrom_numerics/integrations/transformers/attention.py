@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 
 from nystrom_numerics.attention import Pinv, causal, exact, near_field, normalised, nystrom, tangent
-from nystrom_numerics.integrations.transformers.masks import Pattern, Reading, RuleMask, read_entries
+from nystrom_numerics.integrations.transformers.masks import (
+    Pattern,
+    Reading,
+    RuleMask,
+    causal_by_rule,
+    read_entries,
+)
 from nystrom_numerics.integrations.transformers.refusals import unsupported
+from nystrom_numerics.integrations.transformers.restoring import means_causal_by_none
 from nystrom_numerics.landmarks import Strategy
 from nystrom_numerics.pinv import Solver
 
@@ -35,6 +42,7 @@ class NystromAttentionFunction:
     pinv: Pinv | None
     leave_out_dropout: bool
     tangent: bool = False
+    causal_exactly: bool = False
 
     def __call__(
         self,
@@ -59,10 +67,12 @@ class NystromAttentionFunction:
         n_q = query.shape[-2]
         says = getattr(module, "is_causal", False) if is_causal is None else is_causal
         if attention_mask is None and says and n_q > 1:
-            raise unsupported(
-                module,
-                "causal attention without the mask that says so; transformers' own kernels differ on it",
-            )
+            if not means_causal_by_none(module) or n_q != key.shape[-2]:
+                raise unsupported(
+                    module,
+                    "causal attention without the mask that says so; transformers' own kernels differ on it",
+                )
+            attention_mask = causal_by_rule(query)
         out = self._attend(module, query, key, value, attention_mask, scaling)
         return out.transpose(1, 2).contiguous(), None
 
@@ -90,6 +100,8 @@ class NystromAttentionFunction:
                     f"a mask or bias {tuple(mask.shape)} of pairs of tokens, which Nyström never meets",
                 )
         if seen.pattern is Pattern.CAUSAL and seen.first_query == seen.first_key and n_q <= n_k:
+            if self.block is None and self.causal_exactly:
+                return _exactly(q, k, v, mask, scale)
             real = None if seen.real is None else seen.real[:, :n_q]
             return self._causally(module, q, k[..., :n_q, :], v[..., :n_q, :], real, scale)
         if seen.pattern is Pattern.FULL and n_q == n_k and _attends_to_itself(module):
@@ -106,7 +118,11 @@ class NystromAttentionFunction:
         scale: float | None,
     ) -> Tensor:
         if self.block is None:
-            raise unsupported(module, "causal attention; register with a `block` to serve it")
+            raise unsupported(
+                module,
+                "causal attention; register again with `block=128` to approximate it, or with `causal='exact'` to "
+                "leave it exact",
+            )
         members = q.reshape(q.shape[0], k.shape[1], -1, *q.shape[2:])
         out: Tensor = causal(
             members,

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from nystrom_numerics.integrations.transformers.refusals import unsupported
 
-__all__ = ["Pattern", "Reading", "RuleMask", "mask_by_rule", "read_entries"]
+__all__ = ["Pattern", "Reading", "RuleMask", "causal_by_rule", "mask_by_rule", "read_entries"]
 
 
 class Pattern(Enum):
@@ -183,6 +183,16 @@ def mask_by_rule(
     return RuleMask(Reading(pattern, real, queries, keys, behind, ahead), entries, shape, dtype, device)
 
 
+def causal_by_rule(query: Tensor) -> RuleMask | None:
+    """The mask of queries (b, h, n, d) that see as many keys, up to themselves."""
+    from transformers.masking_utils import causal_mask_function
+
+    batch, _, n, _ = query.shape
+    return mask_by_rule(
+        batch, n, n, mask_function=causal_mask_function, dtype=query.dtype, device=query.device
+    )
+
+
 def read_entries(mask: Tensor, n: int) -> Reading:
     """The pattern of a plain mask of n tokens, boolean or additive, that broadcasts to (b, 1, n, n).
 
@@ -197,7 +207,7 @@ def read_entries(mask: Tensor, n: int) -> Reading:
         return Reading(Pattern.OTHER)
     seen = seen.expand(-1, -1, -1, n)
     last = seen[..., -1:, :]
-    if bool((seen == last).all()):
+    if seen.shape[-2] == 1 or bool((seen == last).all()):
         return Reading(Pattern.FULL, last[:, 0, 0])
     ahead = torch.ones(n, n, dtype=torch.bool, device=mask.device).tril()
     if seen.shape[-2] == n and bool((seen == (last & ahead)).all()):

@@ -1,23 +1,18 @@
-"""Making the attention known to transformers, and switching models to it."""
+"""Making the attention known to transformers."""
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from functools import cache
 from typing import Any
 
-from nystrom_numerics.arguments import require_callable, require_count, require_flag, require_instance
+from nystrom_numerics.arguments import require_callable, require_choice, require_count, require_flag
 from nystrom_numerics.attention import Pinv, ridge
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.integrations.transformers.attention import NystromAttentionFunction
 from nystrom_numerics.integrations.transformers.masks import mask_by_rule
-from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
 from nystrom_numerics.landmarks import Strategy, segment_means
-from nystrom_numerics.nn import ExactAttentionWarning
 from nystrom_numerics.pinv import Solver
 
-__all__ = ["register_with_transformers", "use_nystrom"]
+__all__ = ["register_with_transformers"]
 
 
 def register_with_transformers(
@@ -32,6 +27,7 @@ def register_with_transformers(
     solver: Solver = ridge,
     pinv: Pinv | None = None,
     leave_out_dropout: bool = False,
+    causal: str = "refuse",
 ) -> None:
     """Make ``attn_implementation=name`` known to transformers; again with the same name replaces it.
 
@@ -50,7 +46,7 @@ def register_with_transformers(
     block : int, optional
         Serve causal attention by :func:`nystrom_numerics.attention.causal` with blocks of that length, a multiple of
         32 at best, m/2 near keys, and m/16 groups for each query to choose: its defaults for m = 64.  Without it,
-        causal attention of more than m tokens is refused.
+        see ``causal``.
     near : int, optional
         Serve full attention by :func:`~nystrom_numerics.attention.near_field` with blocks of that length: on trained
         models far nearer to their own attention than ``nystrom``; ``near=p`` and ``m=p // 4 - 1`` take the kernel
@@ -65,6 +61,9 @@ def register_with_transformers(
     leave_out_dropout : bool
         Train without the dropout of attention weights that a model asks for: there are none to drop.  Otherwise such
         a model is refused in training.
+    causal : str
+        What becomes of causal attention of more than m tokens without a ``block``: ``"refuse"``, or ``"exact"``, which
+        serves models one part of which is causal, such as CLIP's text tower or Whisper's decoder.
 
     Raises
     ------
@@ -72,8 +71,8 @@ def register_with_transformers(
         An option of another type: a ``landmarks``, ``solver`` or ``pinv`` that cannot be called, a flag that is none.
     RangeError
         A ``name`` as above; ``m``, ``block`` or ``near`` no integer of at least 1; a ``pinv`` together with ``block``,
-        ``near`` or ``row_normalised``; ``near`` with landmarks other than segment means, or normalised rows; or
-        ``tangent`` with an option of another estimator.
+        ``near`` or ``row_normalised``; ``causal`` another word, or ``"exact"`` beside a ``block``; ``near`` with
+        landmarks other than segment means, or normalised rows; or ``tangent`` with an option of another estimator.
 
     Notes
     -----
@@ -82,10 +81,10 @@ def register_with_transformers(
     queries is taken from what the module says of itself (``is_cross_attention``, ``is_decoder``, its class, the
     arguments of its ``forward``), and never from lengths; in doubt attention is exact.
 
-    In use, :class:`UnsupportedModelError` names the model and what it asks for: causal attention without ``block``,
-    biases for pairs of positions, soft caps, sinks, keys chosen for each query, paged caches, attention weights, and
-    any option unknown here.  A model that does not dispatch through the interface never calls this; :func:`use_nystrom`
-    refuses it.  Every architecture of transformers is tried in ``docs/conformance.md``.
+    In use, :class:`UnsupportedModelError` names the model and what it asks for: causal attention as above, biases for
+    pairs of positions, soft caps, sinks, keys chosen for each query, paged caches, attention weights, and any option
+    unknown here.  A model that does not dispatch through the interface never calls this; :func:`use_nystrom` refuses
+    it.  Every architecture of transformers is tried in ``docs/conformance.md``.
 
     Examples
     --------
@@ -104,6 +103,8 @@ def register_with_transformers(
         require_callable("pinv", pinv)
         if block is not None or near is not None or row_normalised:
             raise RangeError("pinv", "given", "`solver` in its place, as more is solved for than the output")
+    if require_choice("causal", causal, ("refuse", "exact")) == "exact" and block is not None:
+        raise RangeError("causal", "'exact' beside a `block`", "one of the two")
     if near is not None and (row_normalised or landmarks is not segment_means):
         raise RangeError(
             "near", f"{near}", "segment means, and rows normalised by their near and far fields alone"
@@ -123,6 +124,7 @@ def register_with_transformers(
         solver=solver,
         pinv=pinv,
         leave_out_dropout=require_flag("leave_out_dropout", leave_out_dropout),
+        causal_exactly=causal == "exact",
     )
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, mask_by_rule)
@@ -140,76 +142,3 @@ def _require_name(name: Any) -> None:
         or not isinstance(taken, (NystromAttentionFunction, type(None)))
     ):
         raise RangeError("name", repr(name), "an identifier that means nothing else to transformers")
-
-
-def use_nystrom(model: Any, /, name: str = "nystrom") -> Any:
-    """Switch a loaded model, all its parts included, to the registered attention.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-    name : str
-        As given to :func:`register_with_transformers`.
-
-    Returns
-    -------
-    transformers.PreTrainedModel
-        The same model.
-
-    Raises
-    ------
-    KindError
-        ``model`` is none of transformers'.
-    RangeError
-        ``name`` was not registered.
-    UnsupportedModelError
-        Naming the model or the part of it none of whose attention goes through transformers' attention interface.
-
-    Warns
-    -----
-    ExactAttentionWarning
-        Naming the classes that go on with their own attention, where others of the model are switched.
-    """
-    from transformers import AttentionInterface, PreTrainedModel
-
-    require_instance("model", model, PreTrainedModel, "a transformers.PreTrainedModel")
-    known = AttentionInterface().get(name) if isinstance(name, str) else None  # type: ignore[no-untyped-call]
-    if not isinstance(known, NystromAttentionFunction):
-        raise RangeError("name", repr(name), "a name given to `register_with_transformers` before")
-    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    alone = [part for part in parts if not part._can_set_attn_implementation()]
-    if not alone and not any(_dispatches(type(module)) for module in model.modules()):
-        alone = [model]
-    if alone:
-        raise UnsupportedModelError(
-            f"{type(alone[0]).__name__} computes attention by itself and not through transformers' attention "
-            f"interface: {name!r} would be ignored"
-        )
-    own = sorted({type(module).__name__ for module in model.modules() if _attends_by_itself(type(module))})
-    if own:
-        warnings.warn(
-            f"{type(model).__name__} has attention that is not transformers' to switch, and stays as it is: "
-            + ", ".join(own),
-            ExactAttentionWarning,
-            stacklevel=2,
-        )
-    model.set_attn_implementation(name)
-    return model
-
-
-@cache
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # a class made at run time has none
-        return ""
-
-
-def _dispatches(kind: type) -> bool:
-    """Whether a class looks attention up in the interface."""
-    return "get_interface(" in _source(kind)
-
-
-def _attends_by_itself(kind: type) -> bool:
-    own = any(call in _source(kind) for call in ("softmax(", "scaled_dot_product"))
-    return own and "Attention" in kind.__name__ and not _dispatches(kind)

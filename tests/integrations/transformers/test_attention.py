@@ -392,7 +392,7 @@ def test_dropout_in_training():
 
 def test_causal_attention_without_a_block():
     alone = replace(PLAIN, block=None)
-    refused("causal attention; register with a `block`", alone, rule(causal))
+    refused("causal attention; register again with `block=128`", alone, rule(causal))
     attend(alone, *qkv(M, M), rule(causal, M, M))
     attend(alone, *qkv(N - 8), rule(causal, N - 8, N, first=8))
 

@@ -176,7 +176,7 @@ def lively(model):
 def test_a_decoder_whose_modules_do_not_say_that_they_are_causal(m):
     register_with_transformers(m=m, block=16)
     config = transformers.BigBirdPegasusConfig(**BART, attention_type="original_full")
-    model = lively(use_nystrom(transformers.BigBirdPegasusForCausalLM(config)))
+    model = lively(use_nystrom(transformers.BigBirdPegasusForCausalLM(config)).model)
     x = ids()
     changed = x.clone()
     changed[:, 20:] = 5
@@ -275,7 +275,7 @@ def test_attention_weights_are_refused(model):
     with pytest.raises(UnsupportedModelError, match="attention weights, which are never formed"):
         model("nystrom")(ids(), output_attentions=True)
     config = transformers.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)
-    gpt2 = use_nystrom(transformers.GPT2Model(config).eval())
+    gpt2 = use_nystrom(transformers.GPT2Model(config).eval()).model
     with pytest.raises(
         UnsupportedModelError, match=r"GPT2Attention .* attention weights, which are never formed"
     ):
@@ -285,5 +285,5 @@ def test_attention_weights_are_refused(model):
 
 @torch.no_grad()
 def test_use_nystrom_switches_a_loaded_model():
-    model = use_nystrom(bert("eager"))
+    model = use_nystrom(bert("eager")).model
     torch.testing.assert_close(model(ids()).last_hidden_state, bert("nystrom")(ids()).last_hidden_state)

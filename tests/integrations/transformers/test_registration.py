@@ -22,7 +22,7 @@ from nystrom_numerics.integrations.transformers import (  # noqa: E402
 )
 from nystrom_numerics.integrations.transformers.attention import NystromAttentionFunction  # noqa: E402
 from nystrom_numerics.integrations.transformers.masks import mask_by_rule  # noqa: E402
-from nystrom_numerics.integrations.transformers.registration import _attends_by_itself  # noqa: E402
+from nystrom_numerics.integrations.transformers.switching import _attends_by_itself  # noqa: E402
 from nystrom_numerics.landmarks import segment_means, strided  # noqa: E402
 from nystrom_numerics.nn import ExactAttentionWarning  # noqa: E402
 
@@ -155,7 +155,7 @@ def test_a_model_is_switched_and_returned():
     model = bert()
     with warnings.catch_warnings():
         warnings.simplefilter("error", ExactAttentionWarning)
-        assert use_nystrom(model, "of_mine") is model
+        assert use_nystrom(model, "of_mine").model is model
     assert model.config._attn_implementation == "of_mine"
 
 
@@ -259,7 +259,7 @@ def test_a_warning_points_to_its_caller():
 def test_the_remedy_for_dropout_works_on_a_built_model():
     """As printed: nothing but the argument that the error names is added, and the same model trains."""
     register_with_transformers(m=4)
-    model = use_nystrom(bert(attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.0)).train()
+    model = use_nystrom(bert(attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.0)).model.train()
     x = torch.randint(1, 64, (2, 12), generator=torch.Generator().manual_seed(0))
     with pytest.raises(
         UnsupportedModelError, match=r"register again with `(leave_out_dropout)=(True)`"
