@@ -182,7 +182,7 @@ def _grouped(xp: Any, axes: Array, k: Array, v: Array, some: slice, group: int) 
     (batch, _, block, w), d = both.shape, k.shape[-1]
     if 1 < group < block:
         both = arrange(xp, still(both[..., :d]), block // group, axes[:, None, ...], 0.0).cut(xp, both)
-    moved = xp.moveaxis(xp.reshape(both, (batch, -1, group, w)), 1, 0)
+    moved = xp.permute_dims(xp.reshape(both, (batch, -1, group, w)), (1, 0, 2, 3))
     return xp.reshape(xp.reshape(moved, (-1,)), moved.shape)  # copied once, so that its parts need not be
 
 
@@ -191,9 +191,9 @@ def _arranged(xp: Any, axes: Array, tokens: Array) -> Array:
     groups, batch, group, w = tokens.shape
     if group == 1 or groups == 1:
         return tokens
-    x = xp.reshape(xp.moveaxis(tokens, 1, 0), (batch, groups * group, w))
+    x = xp.reshape(xp.permute_dims(tokens, (1, 0, 2, 3)), (batch, groups * group, w))
     x = arrange(xp, still(x[..., : axes.shape[-2]]), groups, axes, 0.0).cut(xp, x)
-    moved = xp.moveaxis(x, 1, 0)
+    moved = xp.permute_dims(x, (1, 0, 2, 3))
     return xp.reshape(xp.reshape(moved, (-1,)), moved.shape)
 
 
@@ -245,7 +245,7 @@ def _past(xp: Any, q: Array, tokens: Array, missed: Array, some: slice, near: in
     index = largest(xp, by_block(worth), min(near, groups * group), STEP)
     log_weights = filled_at(xp, by_block(scores + xp.clip(missed / 2, max=CAP)[..., None]), index, -xp.inf)
     weights, beta = group_weights(xp, log_weights, groups)  # (b, groups, p, group), (b, p, groups)
-    means = xp.permute_dims(xp.moveaxis(weights, 1, 0) @ tokens, (1, 2, 0, 3))
+    means = xp.permute_dims(xp.permute_dims(weights, (1, 0, 2, 3)) @ tokens, (1, 2, 0, 3))
     means = xp.where((beta > -xp.inf)[..., None], means, xp.zeros_like(means[..., :1]))
     beta = beta - xp.sum(means[..., :d] * pilot[..., None, :], axis=-1)
     item = xp.arange(batch, dtype=xp.int64, device=device_of(q))[:, None, None]
