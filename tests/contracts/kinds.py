@@ -558,6 +558,19 @@ KINDS: dict[str, Kind] = {
     "peer state": Kind(lambda: models.peer_state(), no_state),
     "peer encoder state": Kind(lambda: models.peer_encoder_state(), no_state),
     "location": Kind(lambda: models.folder(), no_location),
+    "model inputs": Kind(
+        lambda: {"input_ids": models.ids()}, lambda _: [("a number", 3), ("a list", ["input_ids"])]
+    ),
+    "estimators": Kind(
+        lambda: (("tangent", 4),),
+        lambda _: [
+            ("a number", 3),
+            ("names", ("tangent",)),
+            ("another", (("best", 3),)),
+            ("of 0", (("tangent", 0),)),
+        ],
+    ),
+    "8 at least": count(8, None, 12),
     "model": Kind(lambda: models.bert(), lambda x: [*no_instance(x), ("a module", torch.nn.Linear(2, 2))]),
     "dtype": Kind(lambda: "float64", lambda _: [("a number", 3), ("a word", "float1000"), ("int8", "int8")]),
     "tall": Kind(lambda: np.asarray(nystrom_factor().factor), as_real(batchless, column_less)),
@@ -791,7 +804,8 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Sequence[int]": "indices",
     "NystromformerConfig": "model config",
     "Sequence[NystromAttention]": "attentions",
-    "Mapping[str, Any]": {"config": "hugging face config"},
+    "Mapping[str, Any]": {"config": "hugging face config", "inputs": "model inputs"},
+    "Sequence[tuple[str, int]]": "estimators",
     "Mapping[str, Tensor]": {"state": "hugging face state"},
     "str | Path": {"location": "location"},
     "tuple[float, float, float]": "norms",
@@ -883,6 +897,7 @@ EXCEPTIONS: dict[str, str] = {
     **{f"attention.{name}.rows": "rows to sample" for name in ("certify_output", "choose", "approximate")},
     **{f"attention.{name}.budgets": "budgets" for name in ("choose", "approximate")},
     "attention.certify_rows.rows": "rows to sample",
+    "integrations.transformers.compare.rows": "8 at least",
     "attention.certify_operator.rows": "rows to sample",
     **dict.fromkeys(("linalg.adjoint.a", "linalg.transpose.a"), "matrices, empty too"),
     "linalg.backward_residual.z": "matrices",

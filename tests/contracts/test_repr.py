@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, nn, pinv
+from nystrom_numerics.integrations import transformers
+from tests.contracts import models
 from tests.contracts.surface import exported
 
 LIMIT = 3000
@@ -49,6 +51,11 @@ def nystrom_problem() -> bounds.NystromProblem:
     return bounds.NystromProblem(kernel(), spectrum(), tuple(range(MANY)), tokens(), MANY, MANY, 1, 0.1, 0.3)
 
 
+def compared() -> Any:
+    ids = models.ids()
+    return transformers.compare(models.bert(), {"input_ids": ids}, [("tangent", 4)])
+
+
 MADE: dict[type, Callable[[], Any]] = {
     attention.AttentionCertificate: lambda: attention.certify_operator(
         attention.nystrom_operator(tokens(), tokens(), 30), tokens()
@@ -57,6 +64,8 @@ MADE: dict[type, Callable[[], Any]] = {
     attention.OutputCertificate: lambda: attention.certify_output(tokens(), tokens(), tokens(), tokens()),
     attention.LiftBounds: lambda: attention.psd_lift(tokens(), tokens(), tokens()[:30]),
     attention.NystromOperator: lambda: attention.nystrom_operator(tokens(), tokens(), 30),
+    transformers.Comparison: compared,
+    transformers.HeadError: lambda: compared().heads[0],
     bounds.Audit: lambda: bounds.audit(kernel(), landmarks.rpcholesky(kernel(), 30)),
     bounds.Bound: lambda: bounds.gittens_mahoney(spectrum(), [0, 3, 9], 2)[0],
     bounds.Certificate: lambda: bounds.certify(kernel(), factor(), ratio=1.2),

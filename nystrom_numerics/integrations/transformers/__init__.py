@@ -4,8 +4,16 @@
 >>> register_with_transformers(m=64)  # then attn_implementation="nystrom"
 """
 
+from nystrom_numerics.integrations.transformers.comparing import Comparison, HeadError, compare
 from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
 from nystrom_numerics.integrations.transformers.registration import register_with_transformers
 from nystrom_numerics.integrations.transformers.switching import use_nystrom
 
-__all__ = ["UnsupportedModelError", "register_with_transformers", "use_nystrom"]
+__all__ = [
+    "Comparison",
+    "HeadError",
+    "UnsupportedModelError",
+    "compare",
+    "register_with_transformers",
+    "use_nystrom",
+]

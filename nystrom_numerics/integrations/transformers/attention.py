@@ -23,7 +23,7 @@ from nystrom_numerics.integrations.transformers.restoring import means_causal_by
 from nystrom_numerics.landmarks import Strategy
 from nystrom_numerics.pinv import Solver
 
-__all__ = ["NystromAttentionFunction"]
+__all__ = ["NystromAttentionFunction", "attend_exactly"]
 
 ROWS = 1024
 """Queries whose mask of pairs is made at once."""
@@ -87,7 +87,7 @@ class NystromAttentionFunction:
     ) -> Tensor:
         n_q, n_k = q.shape[-2], k.shape[-2]
         if min(n_q, n_k) <= self.m:
-            return _exactly(q, k, v, mask, scale)
+            return attend_exactly(q, k, v, mask, scale)
         if isinstance(mask, RuleMask):
             seen = mask.reading
         elif mask is None or n_q != n_k:
@@ -101,12 +101,12 @@ class NystromAttentionFunction:
                 )
         if seen.pattern is Pattern.CAUSAL and seen.first_query == seen.first_key and n_q <= n_k:
             if self.block is None and self.causal_exactly:
-                return _exactly(q, k, v, mask, scale)
+                return attend_exactly(q, k, v, mask, scale)
             real = None if seen.real is None else seen.real[:, :n_q]
             return self._causally(module, q, k[..., :n_q, :], v[..., :n_q, :], real, scale)
         if seen.pattern is Pattern.FULL and n_q == n_k and _attends_to_itself(module):
             return self._fully(q, k, v, seen.real, scale)
-        return _exactly(q, k, v, mask, scale)
+        return attend_exactly(q, k, v, mask, scale)
 
     def _causally(
         self,
@@ -140,7 +140,7 @@ class NystromAttentionFunction:
         tokens = None if real is None else real[:, None]
         if self.near is not None and q.shape[-2] <= self.near:
             mask = None if real is None else real[:, None, None]
-            return _exactly(q, k, v, mask, scale)
+            return attend_exactly(q, k, v, mask, scale)
         if self.near is not None:
             found: Tensor = near_field(
                 q,
@@ -247,7 +247,7 @@ def _attends_to_itself(module: torch.nn.Module) -> bool:
 # ---------------------------------------------------------------- exactly
 
 
-def _exactly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+def attend_exactly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
     """Exact attention under any mask; that of a rule is made for some queries and the keys that they may see."""
     if not isinstance(mask, RuleMask):
         return _shared(q, k, v, mask, scale)
