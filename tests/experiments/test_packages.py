@@ -15,7 +15,12 @@ ROOT = Path(__file__).parents[2]
 READERS = {
     packages.MINILM: [lambda: inputs.captured_heads(text="a"), models.minilm],
     packages.WHISPER: [models.whisper, lambda: models.whisper_heads([0])],
-    packages.REVIEWS: [lambda: inputs.review_texts(1), lambda: tasks.imdb_words(2, 8), inputs.captured_heads, language.TEXTS["reviews"]],
+    packages.REVIEWS: [
+        lambda: inputs.review_texts(1),
+        lambda: tasks.imdb_words(2, 8),
+        inputs.captured_heads,
+        language.TEXTS["reviews"],
+    ],
     packages.BECKETT: [lambda: models.speech("Beckett")],
     packages.MNIST: [lambda: points.labelled("MNIST", 10)],
     packages.KEEL: [lambda: points.labelled("letters", 10), lambda: points.labelled("spam", 10)],
@@ -36,7 +41,7 @@ def without(monkeypatch, tmp_path):
         find = packages.find_spec
         monkeypatch.setattr(packages, "find_spec", lambda name: None if name == module else find(name))
         monkeypatch.setenv("NYSTROM_INPUTS", str(tmp_path))
-        for kept in (points.loaded, tasks.imdb_words, tasks._reviews):
+        for kept in (points.loaded, tasks.imdb_words, tasks._reviews, language.smollm2):
             kept.cache_clear()
 
     return hide
