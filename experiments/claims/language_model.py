@@ -28,9 +28,9 @@ EXCLUSIVE = True
 ALT = (
     "SmolLM2-135M: left, the increase of its perplexity in per cent against the share of causal kernel entries "
     "evaluated, one colour for each text and length, solid for causal tangents and dashed for a window with sinks, "
-    "with dotted limits at 2 and 5 per cent; right, the share of heads whose output has at most a relative error, by causal "
-    "tangents, by the window and by the largest entries of each row, solid at a quarter of the entries and dashed at "
-    "an eighth."
+    "with dotted limits at 2 and 5 per cent; right, the share of heads whose output has at most a relative error, by "
+    "causal tangents, by the window and by the largest entries of each row, solid at a quarter of the entries and "
+    "dashed at an eighth."
 )
 
 EXACT, CAUSAL, WINDOW, TOP = "exact", "causal tangents", "window with sinks", "top keys (oracle)"
@@ -354,7 +354,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 def plot(records: Iterable[Record]) -> Figure:
     """Increases of perplexity, and the distribution of the errors of heads."""
     data = _data(records)
-    figure, axes = figures.grid(1, 2, height=4.6)
+    figure, axes = figures.grid(1, 2, height=5.2)
     left, right = axes[0]
     _increases(left, data[data["part"] == PERPLEXITY])
     _distributions(right, data[data["part"] == HEADS])
@@ -376,14 +376,15 @@ def _increases(ax: Axes, whole: pd.DataFrame) -> None:
             ax.plot(
                 100 * line["entries"], 100 * line["increase"], style, color=color, label=label, markersize=5
             )
+    ax.axhline(0, color="black", linewidth=1)
     for share in sorted(whole["share"].unique()):
         ax.plot([85 * share, 105 * share], [100 * LIMITS[share]] * 2, ":", color="black", linewidth=2)
     ax.set(title=title, xlabel="kernel entries, % of those of exact causal attention", yscale="symlog")
-    ax.set_ylabel("increase of perplexity, %")
+    ax.set(xlim=(0, 30), ylabel="increase of perplexity, %")
     ticks = [0, 1, 2, 5, 10, 20, 50]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
-    ax.legend(frameon=False, fontsize="small")
+    _legend_under(ax)
 
 
 def _setting(text: str, tokens: int) -> str:
@@ -396,11 +397,15 @@ def _distributions(ax: Axes, heads: pd.DataFrame) -> None:
         figures.blank(ax, title)
         return
     colors = figures.palette([CAUSAL, WINDOW, TOP])
-    for (share, method), part in heads.groupby(["share", "method"]):
+    for (method, share), part in heads.groupby(["method", "share"]):
         errors = np.sort(part["O"].to_numpy(dtype=float))
         style, label = ("-" if share == QUARTER else "--"), f"{method}, {NAMES[share]} of the entries"
         share_of_heads = 100 * np.arange(1, len(errors) + 1) / len(errors)
         ax.step(errors, share_of_heads, style, where="post", color=colors[method], label=label)
     ax.set(title=title, xscale="log", xlabel="‖O−O exact‖ / ‖O exact‖, Frobenius")
     ax.set_ylabel("heads with at most that error, %")
-    ax.legend(frameon=False, fontsize="small")
+    _legend_under(ax)
+
+
+def _legend_under(ax: Axes) -> None:
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize="small")
