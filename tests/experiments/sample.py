@@ -16,6 +16,7 @@ FILE = Path(__file__).with_suffix(".jsonl.gz")
 
 CASES = {
     "bound_tightness": lambda p: True,
+    "language_model": lambda p: True,
     "landmark_ranking": lambda p: p["rule"] in ("uniform", "k-means", "RPCholesky"),
     "pinv_convergence": lambda p: p.get("layer", 0) < 2,
 }
@@ -24,6 +25,7 @@ ROWS = {
     "bound_tightness": lambda row: row["m"] in (16, 64) and row["rule"] in ("uniform", "RPCholesky"),
     "estimators": lambda row: row["m"] in (64, 128) and row["head"] in (0, 2),
     "landmark_ranking": lambda row: row["m"] in (16, 120) and row["draw"] < 2,
+    "language_model": lambda row: row.get("head", 0) < 4,
     "pinv_filters": lambda row: row["head"] == 0,
     "real_models": lambda row: row.get("review", 0) < 3,
 }

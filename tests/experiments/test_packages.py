@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import inputs, models, packages, points, tasks
+from experiments import inputs, language, models, packages, points, tasks
 from experiments.errors import NotAvailableError
 
 ROOT = Path(__file__).parents[2]
@@ -15,10 +15,17 @@ ROOT = Path(__file__).parents[2]
 READERS = {
     packages.MINILM: [lambda: inputs.captured_heads(text="a"), models.minilm],
     packages.WHISPER: [models.whisper, lambda: models.whisper_heads([0])],
-    packages.REVIEWS: [lambda: inputs.review_texts(1), lambda: tasks.imdb_words(2, 8), inputs.captured_heads],
+    packages.REVIEWS: [
+        lambda: inputs.review_texts(1),
+        lambda: tasks.imdb_words(2, 8),
+        inputs.captured_heads,
+        language.TEXTS["reviews"],
+    ],
     packages.BECKETT: [lambda: models.speech("Beckett")],
     packages.MNIST: [lambda: points.labelled("MNIST", 10)],
     packages.KEEL: [lambda: points.labelled("letters", 10), lambda: points.labelled("spam", 10)],
+    packages.SMOLLM2: [language.smollm2],
+    packages.GGUF: [language.smollm2],
 }
 
 
@@ -34,7 +41,7 @@ def without(monkeypatch, tmp_path):
         find = packages.find_spec
         monkeypatch.setattr(packages, "find_spec", lambda name: None if name == module else find(name))
         monkeypatch.setenv("NYSTROM_INPUTS", str(tmp_path))
-        for kept in (points.loaded, tasks.imdb_words, tasks._reviews):
+        for kept in (points.loaded, tasks.imdb_words, tasks._reviews, language.smollm2):
             kept.cache_clear()
 
     return hide
@@ -90,7 +97,8 @@ def test_recordings_are_what_they_say(monkeypatch, tmp_path):
 
 def test_what_a_remedy_installs_make_report_installs_too():
     """The list of the Makefile and the versions of the constraints are those that the packages name."""
-    listed = re.search(r"^DATA := (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1].split()
+    makefile = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", "")
+    listed = re.search(r"^DATA := (.+)$", makefile, re.MULTILINE)[1].split()
     names = [package.name.partition("==")[0] for package in packages.PACKAGES]
     assert sorted(listed) == sorted(names)
     pinned = (ROOT / "constraints.txt").read_text("utf-8")
