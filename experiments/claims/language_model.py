@@ -354,7 +354,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 def plot(records: Iterable[Record]) -> Figure:
     """Increases of perplexity, and the distribution of the errors of heads."""
     data = _data(records)
-    figure, axes = figures.grid(1, 2, height=5.2)
+    figure, axes = figures.grid(1, 2, height=6.4)
     left, right = axes[0]
     _increases(left, data[data["part"] == PERPLEXITY])
     _distributions(right, data[data["part"] == HEADS])
@@ -408,4 +408,4 @@ def _distributions(ax: Axes, heads: pd.DataFrame) -> None:
 
 
 def _legend_under(ax: Axes) -> None:
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize="small")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, frameon=False, fontsize="small")
