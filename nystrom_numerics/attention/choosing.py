@@ -111,8 +111,8 @@ def choose(
     -----
     Heads are served one after the other.  The budgets are tried from the least on, each certified by its output with
     those at twice and four times as much beside it, see :func:`certify_output`, until the upper end of an interval is
-    within the tolerance.  The interval is asymptotic: of 216 heads of MiniLM and 48 of Whisper's encoder, all were within
-    a tolerance of 0.1 and of 0.05 but one, in which a single row errs at every budget.
+    within the tolerance.  The interval is asymptotic: of 216 heads of MiniLM and 48 of Whisper's encoder all but one
+    were within a tolerance of 0.1, and of 0.05; in that one a single row errs at every budget.
 
     Cost, of a head: the estimator at each budget tried and at the next two, and rows · n_k entries for each tried.
 
