@@ -11,7 +11,7 @@ from nystrom_numerics.arguments import require_count
 from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.attention.dealing import attend_chosen
-from nystrom_numerics.attention.padding import hide, put_back, real_first
+from nystrom_numerics.attention.padding import hide, of_no_item, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.attention.tangents import CAP, STEP, covariance, group_weights, spread_missed
 from nystrom_numerics.backend import Array, compute_dtype, device_of, filled_at, largest, still
@@ -124,6 +124,8 @@ def causal(
     if mask is not None:  # with the real tokens first none has a masked one in its past
         q, k, v = (real_first(xp, hide(xp, x, mask), mask) for x in (q, k, v))
     batch = np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in (q, k, v)))
+    if 0 in batch:
+        return xp.astype(of_no_item(q, k, v), storage, copy=False)
     q, k, v = (_blocks(xp, xp.broadcast_to(x, (*batch, *x.shape[-2:])), block) for x in (q, k, v))
     out = _attend(xp, q * a.scale, k, v, near, group, routed)
     out = xp.reshape(out, (*batch, -1, out.shape[-1]))[..., :n, :]

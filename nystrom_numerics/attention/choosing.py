@@ -93,6 +93,7 @@ def choose(
     rows : int, optional
         Exact rows of each certificate: see :func:`certify_output`.
     key_mask, query_mask : array of bool, broadcastable to (..., n_k) and (..., n_q), optional
+        A causal estimator takes ``key_mask`` alone, which is that of its queries too, or the same twice.
     scale : float, optional
     failure : float
         Of each interval.
@@ -196,10 +197,14 @@ def _each(
     xp = a.xp
     batch = np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in (q, k, v)))
     q, k, v = (xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k, v))
+    if 0 in batch:
+        raise RangeError("q", f"with k and v of a batch of shape {batch}", "a head")
     masks = [
         None if mask is None else xp.broadcast_to(mask, (*batch, mask.shape[-1]))
         for mask in (a.query_mask, a.key_mask)
     ]
+    if one.causal:
+        masks = [_of_tokens(xp, *masks)] * 2
     outputs, found = [], []
     for place in np.ndindex(*batch):
         of_q, of_k = (None if mask is None else mask[(*place, ...)] for mask in masks)
@@ -213,6 +218,13 @@ def _each(
     out = xp.reshape(xp.stack(outputs), (*batch, *outputs[0].shape))
     columns = (np.reshape([getattr(x, name) for x in found], batch) for name in _Choice.__dataclass_fields__)
     return out, Choices(estimator, *columns)
+
+
+def _of_tokens(xp: Any, queries: Array | None, keys: Array | None) -> Array | None:
+    """The one mask of tokens that attend to themselves."""
+    if queries is not None and (keys is None or bool(xp.any(queries != keys))):
+        raise RangeError("query_mask", "not that of the keys", "`key_mask` alone, or the same twice: causal")
+    return keys
 
 
 @dataclass(frozen=True)
@@ -257,8 +269,9 @@ class _Head:
             told = self._certified(out, [self._made(made, more)[0] for more in budgets[i + 1 : i + 3]])
             spent += told.exact_entries
             value, upper = told.relative.estimate, told.relative.upper.value
-            if value is not None and upper is not None and upper <= self.error:
-                return out, _Choice(m, value.value, upper, entries, spent + _total(made))
+            if upper is not None and upper <= self.error:
+                estimate = 0.0 if value is None else value.value  # none where both outputs are zero
+                return out, _Choice(m, estimate, upper, entries, spent + _total(made))
         out = exact_operator(self.q, self.k, scale=self.scale, causal=causal).apply(self.v)
         return out, _Choice(0, 0.0, 0.0, whole, spent + _total(made))
 

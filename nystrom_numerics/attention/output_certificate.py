@@ -15,7 +15,7 @@ from nystrom_numerics.attention.certificate import HELD, INFLATION, Allowance, H
 from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.rounding import UNIT, row_norms
 from nystrom_numerics.attention.row_sampling import PILOT, pilot_of, proportional, sizes_of, standard_errors
-from nystrom_numerics.backend import Array, floating, from_numpy, generator, require_finite, to_numpy
+from nystrom_numerics.backend import Array, floating, from_numpy, generator, require_finite, still, to_numpy
 from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
 from nystrom_numerics.bounds.result import bound
 from nystrom_numerics.errors import RangeError, ShapeError
@@ -24,6 +24,9 @@ __all__ = ["OutputCertificate", "certify_output"]
 
 LEAST, SHARE = 64, 32
 """Exact rows by default: one in ``SHARE``, and ``LEAST`` where that is fewer."""
+
+MOST = 2.0**500
+"""Largest entry of an output, in units of the values: sums of its squares are numbers."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def certify_output(
         Other outputs, such as the same estimator's at twice the budget: where they differ from ``out`` rows are looked
         at first.  None of it is trusted, and without it errors that sit in few rows are missed.
     key_mask, query_mask, causal, scale, failure, rng
-        As in :func:`certify_rows`.
+        As in :func:`certify_rows`.  Outputs that are zero for masked tokens, as those of :func:`causal`, are to be held
+        against real queries alone: by ``query_mask`` too.
 
     Returns
     -------
@@ -135,10 +139,10 @@ def certify_output(
     if rows is not None:
         require_count("rows", rows, min(8, n), q.shape[0], of="the number of queries")
     rows = min(n, max(LEAST, n // SHARE) if rows is None else rows)
+    q, k, v = (still(x) for x in (q, k, v))
     head = Head.of(a, q, k, v, lambda _: q, real, causal)
     xp = head.xp
-    made = xp.astype(xp.take(out, from_numpy(xp, real, out), axis=0), xp.float64) / head.unit
-    require_finite(xp, out=made)
+    made = _in_units("out", head, out, real)
     sizes = to_numpy(xp.sum(made * made, axis=1))
     hints = (sizes, *(_distances(head, made, x, real, tuple(out.shape)) for x in beside))
 
@@ -191,9 +195,18 @@ def _distances(
     shape = tuple(beside.shape)
     if shape != out_shape:
         raise ShapeError("beside", f"with one of shape {shape}", f"shape {out_shape}, that of `out`")
-    other = xp.astype(xp.take(beside, from_numpy(xp, real, beside), axis=0), xp.float64) / head.unit
-    require_finite(xp, beside=other)
+    other = _in_units("beside", head, beside, real)
     return np.asarray(to_numpy(xp.sum((made - other) ** 2, axis=1)))
+
+
+def _in_units(name: str, head: Head, x: Array, real: np.ndarray[Any, Any]) -> Array:
+    """Real rows of an output, in float64 and in the unit of values; none whose square overflows."""
+    xp = head.xp
+    x = xp.astype(xp.take(still(x), from_numpy(xp, real, x), axis=0), xp.float64)
+    require_finite(xp, **{name: x})
+    if float(xp.max(xp.abs(x))) > MOST * head.unit:
+        raise RangeError(name, "more than 2⁵⁰⁰ times the largest value", "of the values' size")
+    return x / head.unit
 
 
 def _squares(head: Head, made: Array, some: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ from nystrom_numerics.backend import Array, device_of, from_numpy, to_numpy
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import rank_of, real_tokens
 
-__all__ = ["by_length", "equal_lengths", "hide", "put_back", "real_first"]
+__all__ = ["by_length", "equal_lengths", "hide", "of_no_item", "put_back", "real_first"]
 
 
 def hide(xp: Any, x: Array, mask: Array | None) -> Array:
@@ -22,6 +22,11 @@ def hide(xp: Any, x: Array, mask: Array | None) -> Array:
     product multiplies the zero that comes back by it.
     """
     return x if mask is None else xp.where(mask[..., None], x, xp.zeros_like(x[..., :1]))
+
+
+def of_no_item(q: Array, k: Array, v: Array) -> Array:
+    """Attention (..., n_q, d_v) of a batch of no item: empty, and with a derivative."""
+    return q[..., :, :1] + k[..., :1, :1] + v[..., :1, :]
 
 
 def real_first(xp: Any, x: Array, mask: Array) -> Array:
@@ -74,6 +79,8 @@ def by_length(
         *(tuple(x.shape[:-2]) for x in (q, k, v)), *(tuple(m.shape[:-1]) for m in masks)
     )
     items = prod(batch)
+    if items == 0:
+        return of_no_item(q, k, v)
 
     def flat(x: Array, tail: int) -> Array:
         return xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-tail:])), (items, *x.shape[-tail:]))

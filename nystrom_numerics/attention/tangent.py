@@ -10,7 +10,7 @@ from nystrom_numerics.arguments import require_count, require_number
 from nystrom_numerics.attention.arguments import product_form, ungroup
 from nystrom_numerics.attention.arrangement import Arrangement
 from nystrom_numerics.attention.faced import Route
-from nystrom_numerics.attention.padding import by_length, hide
+from nystrom_numerics.attention.padding import by_length, hide, of_no_item
 from nystrom_numerics.attention.tangent_vjp import attend_vjp
 from nystrom_numerics.attention.tangents import Level, parts_of
 from nystrom_numerics.backend import Array, compute_dtype, device_of, with_vjp
@@ -197,6 +197,8 @@ def _attend(
     scale: float,
 ) -> Array:
     batch = np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in (q, k, v)))
+    if 0 in batch:
+        return of_no_item(q, k, v)
     q, k, v = (
         xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-2:])), (-1, *x.shape[-2:])) for x in (q, k, v)
     )

@@ -249,3 +249,13 @@ def test_the_scale_is_that_of_the_scores(rng):
     q, k, v = qkv(rng)
     got, expected = causal(q, k, v, **SIZES, scale=0.25), causal(q / 2, k, v, **SIZES)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_batch_of_no_item_has_an_output_and_a_derivative(masked, lane, rng):
+    x = rng.standard_normal((2, 0, 43, 4))
+    options = {"key_mask": lane(np.ones((2, 0, 43), bool))} if masked else {}
+    assert tuple(causal(*map(lane, (x, x, x[..., :3])), **SIZES, **options).shape) == (2, 0, 43, 3)
+    q, k, v = (torch.tensor(x, requires_grad=True) for _ in range(3))
+    grads = torch.autograd.grad(causal(q, k, v, **SIZES).sum(), (q, k, v))
+    assert all(g.shape == q.shape for g in grads)

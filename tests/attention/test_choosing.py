@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,8 @@ def test_what_is_exact_has_no_error(rng):
         ({"out": np.full((40, 3), np.nan)}, "out"),
         ({"beside": [np.ones((39, 3))]}, "beside"),
         ({"beside": [np.full((40, 3), np.inf)]}, "beside"),
+        ({"out": np.full((40, 3), 1e200)}, "out"),
+        ({"beside": [np.full((40, 3), 1e200)]}, "beside"),
         ({"rows": 7}, "rows"),
         ({"rows": 41}, "rows"),
         ({"causal": 1}, "causal"),
@@ -127,6 +131,16 @@ def test_bad_arguments_of_a_certificate(change, named, rng):
     with pytest.raises((errors.NystromError, ValueError, TypeError)) as caught:
         certify_output(q, k, v, given.pop("out"), **given)
     assert caught.value.argument == named
+
+
+def test_an_output_with_a_history_is_certified_without_it(rng):
+    x = [torch.from_numpy(y) for y in smooth(rng, n=90)]
+    out = attention.tangent(*x, near=4, blocks=8)
+    with_history = [y.clone().requires_grad_() for y in (*x, out)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = certify_output(*with_history)
+    assert told.relative == certify_output(*x, out).relative
 
 
 # ---------------------------------------------------------------- choose, approximate
@@ -178,6 +192,37 @@ def test_causal_estimators_are_held_against_causal_truth(rng):
     out, chosen = approximate(q, k, v, error=1e-9, **options)
     assert relative(out, q, k, v, attn_mask=np.tri(520, dtype=bool)) < 1e-12
     assert chosen.entries == 520 * 521 // 2
+
+
+def test_the_keys_of_a_causal_estimator_are_its_queries(rng):
+    q, k, v = smooth(rng, n=520)
+    mask = np.arange(520) >= 100
+    options = {"estimator": "causal", "dearer": 1, "budgets": (16, 32), "error": 0.3}
+    out, chosen = approximate(q, k, v, key_mask=mask, **options)
+    same, _ = approximate(q, k, v, key_mask=mask, query_mask=mask, **options)
+    alone, one = approximate(q[100:], k[100:], v[100:], **options)
+    assert chosen.m == one.m > 0
+    np.testing.assert_array_equal(out[100:], alone)
+    np.testing.assert_array_equal(out, same)
+    assert not out[:100].any()
+    for masks in ({"query_mask": mask}, {"query_mask": mask, "key_mask": ~mask}):
+        with pytest.raises(errors.RangeError) as caught:
+            approximate(q, k, v, **masks, **options)
+        assert caught.value.argument == "query_mask"
+
+
+def test_no_budget_errs_where_all_values_are_zero(rng):
+    q, k, v = smooth(rng, n=300)
+    out, chosen = approximate(q, k, 0 * v, dearer=1)
+    assert not out.any()
+    assert (chosen.m, chosen.estimate, chosen.upper) == (16, 0, 0)
+
+
+def test_a_batch_of_no_head_is_refused(rng):
+    x = np.zeros((0, 40, 3))
+    with pytest.raises(errors.RangeError) as caught:
+        choose(x, x, x)
+    assert caught.value.argument == "q"
 
 
 def test_padding_and_batch_mates_change_nothing(rng):

@@ -388,3 +388,14 @@ def test_directions_of_metrics_that_rounding_makes_indefinite(d, dtype, lane, rn
     across = np.eye(d, dtype=dtype)
     g = directions(namespace(x=lane(np.zeros(1))), lane(np.diag(across[0])), lane(np.diag(across[-1])))
     assert np.isfinite(to_numpy(g)).all()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_batch_of_no_item_has_an_output_and_a_derivative(masked, lane, rng):
+    x = rng.standard_normal((2, 0, 40, 4))
+    masks = ("key_mask", "query_mask") if masked else ()
+    options = {name: lane(np.ones((2, 0, 40), bool)) for name in masks}
+    assert tuple(tangent(*map(lane, (x, x, x[..., :3])), **options).shape) == (2, 0, 40, 3)
+    q, k, v = (torch.tensor(x, requires_grad=True) for _ in range(3))
+    grads = torch.autograd.grad(tangent(q, k, v).sum(), (q, k, v))
+    assert all(g.shape == q.shape for g in grads)
