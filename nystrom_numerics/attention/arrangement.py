@@ -177,7 +177,9 @@ def _halved(xp: Any, y: Array, order: Array, position: float, last: bool) -> Arr
     size = xp.abs(side)
     side = side / (size + xp.clip(xp.mean(size, axis=-1, keepdims=True), min=tiny))
     along = ((side @ y) @ transpose(y))[..., 0, :]
-    along = along / xp.clip(xp.max(xp.abs(along), axis=-1, keepdims=True), min=tiny)
+    # where all tokens are one but for rounding they stand at 0, not where their last digits put them
+    least = half * (STEPS * float(xp.finfo(y.dtype).eps)) ** 2
+    along = along / xp.clip(xp.max(xp.abs(along), axis=-1, keepdims=True), min=least)
     if position == 0 and last:
         return gathered(xp, order, xp.argsort(xp.round(along * STEPS), axis=-1, stable=True))
     upper, place = upper_half(xp, along, STEPS), _count(xp, y, 2 * half)

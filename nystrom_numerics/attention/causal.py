@@ -100,6 +100,9 @@ def causal(
     where the queries of a block want other keys than those before them did.  The claim ``estimators`` of the
     experiments measures it on real heads.
 
+    A later token changes no bit where scores are numbers.  NaN, infinity, or a key with which a score overflows, makes
+    NaN of the earlier tokens of its own block, as −∞ and a weight of zero do not undo them, and of none before.
+
     Derivative in Torch: of what is computed, with groups, near keys, chosen groups and the corrections of weights held
     fixed.
 

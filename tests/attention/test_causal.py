@@ -10,6 +10,7 @@ from nystrom_numerics import errors
 from nystrom_numerics.attention import causal, exact
 from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.backend import to_numpy
+from tests.thorough import many
 
 SIZES = {"block": 4, "near": 3, "group": 2, "routed": 2}
 NONE = {**SIZES, "routed": 0}
@@ -259,3 +260,29 @@ def test_a_batch_of_no_item_has_an_output_and_a_derivative(masked, lane, rng):
     q, k, v = (torch.tensor(x, requires_grad=True) for _ in range(3))
     grads = torch.autograd.grad(causal(q, k, v, **SIZES).sum(), (q, k, v))
     assert all(g.shape == q.shape for g in grads)
+
+
+@pytest.mark.parametrize("options", [SIZES, NONE], ids=str)
+def test_repeated_tokens_have_one_result_in_every_library(options):
+    """Keys in an order by their last digits would go with other values: each library rounds by its own."""
+    for seed in range(many(40, 15)):
+        rng = np.random.default_rng(seed)
+        ids = rng.integers(0, 10, 90)
+        q, k = rng.standard_normal((2, 10, 4))[:, ids]
+        v = rng.standard_normal((90, 3))
+        got = causal(*map(torch.tensor, (q, k, v)), **options)
+        np.testing.assert_allclose(to_numpy(got), causal(q, k, v, **options), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("options", [SIZES, NONE], ids=str)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e308])
+def test_what_is_no_number_reaches_no_block_before_its_own(options, value, rng):
+    x = qkv(rng)
+    whole = causal(*x, **options)
+    for t in (17, 40):
+        changed = [y.copy() for y in x]
+        for y in changed:
+            y[t:] = value
+        with np.errstate(all="ignore"):
+            got = causal(*changed, **options)
+        np.testing.assert_array_equal(got[: t // 4 * 4], whole[: t // 4 * 4])
