@@ -1,6 +1,6 @@
 """Attention by Torch's fused kernels, in every layout that this package's attention comes in.
 
-The one other module besides :mod:`nystrom_numerics.backend` that knows a library by name.
+With :mod:`nystrom_numerics.backend` and :mod:`nystrom_numerics.places` the only one that knows a library by name.
 """
 
 from __future__ import annotations

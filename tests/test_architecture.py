@@ -18,6 +18,7 @@ LAYERS = [
     {"arguments", "brief", "lapack", "torch_vjp"},
     {"torch_lapack"},
     {"backend"},
+    {"places"},
     {"fused", "linalg"},
     {"kernels", "pinv"},
     {"landmarks"},

@@ -14,10 +14,11 @@ from nystrom_numerics.attention.dealing import attend_chosen
 from nystrom_numerics.attention.padding import hide, of_no_item, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.attention.tangents import CAP, STEP, covariance, group_weights, spread_missed
-from nystrom_numerics.backend import Array, compute_dtype, device_of, filled_at, largest, still
+from nystrom_numerics.backend import Array, compute_dtype, device_of, still
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.places import filled_at, largest
 
 __all__ = ["causal"]
 

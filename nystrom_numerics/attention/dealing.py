@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nystrom_numerics.backend import Array, device_of, inverse_order
+from nystrom_numerics.backend import Array, device_of
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.places import inverse_order
 
 __all__ = ["attend_chosen"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from nystrom_numerics.attention.arrangement import Arrangement
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, device_of, gathered, sum_by_label
+from nystrom_numerics.backend import Array, device_of
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import masked_softmax, transpose
+from nystrom_numerics.places import gathered, sum_by_label
 
 __all__ = ["Faced", "Part", "Route", "Values", "dense", "flat", "joined"]
 

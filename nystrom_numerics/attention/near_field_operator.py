@@ -11,12 +11,13 @@ from nystrom_numerics.attention.arguments import product_form, tokens_of
 from nystrom_numerics.attention.near_field import Fields, fields_of, near_keys, share_of_far
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.ridge import ridge
-from nystrom_numerics.backend import Array, device_of, sum_by_label
+from nystrom_numerics.backend import Array, device_of
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import rank_of
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import Solver
+from nystrom_numerics.places import sum_by_label
 
 __all__ = ["near_field_operator"]
 

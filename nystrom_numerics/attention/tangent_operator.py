@@ -15,10 +15,11 @@ from nystrom_numerics.attention.operators import SEEN, AttentionOperator, Operat
 from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
 from nystrom_numerics.attention.tangent import checked_sizes
 from nystrom_numerics.attention.tangents import Level, parts_of
-from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy, sum_by_label
+from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of
 from nystrom_numerics.linalg import masked_softmax, transpose
+from nystrom_numerics.places import sum_by_label
 
 __all__ = ["tangent_operator"]
 

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 from nystrom_numerics.attention.arrangement import Arrangement
 from nystrom_numerics.attention.faced import Route, flat, joined
 from nystrom_numerics.attention.tangents import Queries, group_sums
-from nystrom_numerics.backend import Array, filled_at, strip_rows, sum_by_label
+from nystrom_numerics.backend import Array, strip_rows
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import masked_softmax, transpose
+from nystrom_numerics.places import filled_at, sum_by_label
 
 __all__ = ["attend_vjp"]
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from nystrom_numerics.attention.arrangement import Arrangement, arrange, arrangement, directions
 from nystrom_numerics.attention.faced import Faced, Part, Route, Values, dense, flat, joined
-from nystrom_numerics.backend import Array, filled_at, items_at_once, largest, still
+from nystrom_numerics.backend import Array, items_at_once, still
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.places import filled_at, largest
 
 __all__ = [
     "CAP",

@@ -7,20 +7,11 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_count
-from nystrom_numerics.backend import (
-    Array,
-    compute_dtype,
-    default_block,
-    device_of,
-    from_numpy,
-    gathered,
-    generator,
-    rows_of,
-    sum_by_label,
-)
+from nystrom_numerics.backend import Array, compute_dtype, default_block, device_of, from_numpy, generator
 from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, take_rows
 from nystrom_numerics.landmarks.tokens import check_arguments, real_tokens, segments
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.places import gathered, rows_of, sum_by_label
 
 __all__ = ["farthest", "kmeans", "segment_means"]
 

@@ -8,17 +8,10 @@ from math import prod
 from typing import Any, TypeAlias
 
 from nystrom_numerics.arguments import require_count, require_instance
-from nystrom_numerics.backend import (
-    Array,
-    device_of,
-    floating,
-    namespace,
-    require_mask,
-    require_matrix,
-    rows_of,
-)
+from nystrom_numerics.backend import Array, device_of, floating, namespace, require_mask, require_matrix
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import DTypeError, NamespaceError, ShapeError
+from nystrom_numerics.places import rows_of
 
 __all__ = [
     "ColumnSubset",
