@@ -11,6 +11,7 @@ from nystrom_numerics.arguments import require_count
 from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.attention.dealing import attend_chosen
+from nystrom_numerics.attention.faced import dense
 from nystrom_numerics.attention.padding import hide, of_no_item, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.attention.tangents import CAP, STEP, covariance, group_weights, spread_missed
@@ -188,8 +189,7 @@ def _grouped(xp: Any, axes: Array, k: Array, v: Array, some: slice, group: int) 
     (batch, _, block, w), d = both.shape, k.shape[-1]
     if 1 < group < block:
         both = arrange(xp, still(both[..., :d]), block // group, axes[:, None, ...], 0.0).cut(xp, both)
-    moved = xp.permute_dims(xp.reshape(both, (batch, -1, group, w)), (1, 0, 2, 3))
-    return xp.reshape(xp.reshape(moved, (-1,)), moved.shape)  # copied once, so that its parts need not be
+    return dense(xp, xp.permute_dims(xp.reshape(both, (batch, -1, group, w)), (1, 0, 2, 3)))
 
 
 def _arranged(xp: Any, axes: Array, tokens: Array) -> Array:
@@ -199,8 +199,7 @@ def _arranged(xp: Any, axes: Array, tokens: Array) -> Array:
         return tokens
     x = xp.reshape(xp.permute_dims(tokens, (1, 0, 2, 3)), (batch, groups * group, w))
     x = arrange(xp, still(x[..., : axes.shape[-2]]), groups, axes, 0.0).cut(xp, x)
-    moved = xp.permute_dims(x, (1, 0, 2, 3))
-    return xp.reshape(xp.reshape(moved, (-1,)), moved.shape)
+    return dense(xp, xp.permute_dims(x, (1, 0, 2, 3)))
 
 
 def _epochs(blocks: int) -> list[tuple[int, int]]:

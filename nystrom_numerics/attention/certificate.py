@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from math import exp, inf, sqrt
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ from nystrom_numerics.attention.arguments import Arguments, check_arguments, tok
 from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
-from nystrom_numerics.attention.row_sampling import PILOT, pilot_of, proportional, sizes_of, standard_errors
+from nystrom_numerics.attention.row_sampling import Sample, sampled, sizes_of
 from nystrom_numerics.backend import (
     Array,
     floating,
@@ -56,9 +55,6 @@ RowMaker: TypeAlias = Callable[[Array], Array]
 
 HELD = 256
 """Exact rows that are held at a time."""
-
-INFLATION = 1.3
-"""What Student's quantile is multiplied by, for errors of rows are skewed: see :func:`certify_rows`."""
 
 
 @dataclass(frozen=True)
@@ -216,41 +212,21 @@ def certify_rows(
     if rounding is not None:
         rounding = _nonnegative("rounding", head.given("rounding", rounding, most))
 
-    if rows == n:
-        seen = np.arange(n)
-        known, _ = head.errors(seen)
-        totals, spread, quantile, probability = known.sum(axis=1), np.zeros(2), 0.0, 1.0
-        words = what = "all rows exact"
-    else:
-        from scipy.stats import t
-
-        pilot = pilot_of(n, max(2, rows // PILOT), source)
-        first, energy = head.errors(pilot)
+    def sizes(pilot: np.ndarray[Any, Any], first: np.ndarray[Any, Any], energy: np.ndarray[Any, Any]) -> Any:
         predicted = hints.predict(_heaviest(energy, hints.columns))
         require_instance("hints", predicted, tuple, "predictions in a tuple")
         given = tuple(head.given("hints", one, most) for one in predicted)
-        sizes = sizes_of(features(head, given if lengths is None else (lengths, *given)), pilot, first)
-        rest = np.setdiff1d(np.arange(n), pilot)
-        chosen, chance = proportional(sizes[rest], rows - len(pilot), source)
-        second, _ = head.errors(rest[chosen])
-        seen, known = np.concatenate([pilot, rest[chosen]]), np.concatenate([first, second], axis=1)
-        weighed = second / chance
-        totals = first.sum(axis=1) + weighed.sum(axis=1)
-        spread, degrees = standard_errors(weighed, chance)
-        quantile, probability = INFLATION * float(t.ppf(1 - failure / 2, degrees)), 1 - failure / 2
-        what = f"{len(seen)} exact rows of {n}, drawn by predicted error"
-        words = f"{what}; Student's quantile times {INFLATION} (Särndal et al. 1992, §3.6)"
+        return sizes_of(features(head, given if lengths is None else (lengths, *given)), pilot, first)
 
+    sample = sampled(n, rows, head.errors, sizes, failure, source)
     size = inf if lengths is None else sqrt(float(lengths.sum())) + sqrt(n)
     allowance = head.allowance(np.zeros(n) if rounding is None else rounding)
-    relative = np.where(totals > 0, spread / (2 * np.where(totals > 0, totals, 1.0)), 0.0)
-    interval = partial(interval_of, words=words, rows=len(seen), quantile=quantile, probability=probability)
-    matrix = interval(float(totals[0]), float(relative[0]), allowance, trivial=size)
+    matrix = interval_of(sample, 0, allowance, trivial=size)
     more = head.of_output(allowance, matrix.upper)
-    output = interval(float(totals[1]), float(relative[1]), more, trivial=inf, unit=head.unit)
-    certain = _certain(known[0], lengths, seen, allowance, what, size)
-    exact = head.entries(seen) + (hints.entries if rows < n else 0)
-    return AttentionCertificate(matrix, output, certain, len(seen), exact, exact + entries())
+    output = interval_of(sample, 1, more, trivial=inf, unit=head.unit)
+    certain = _certain(sample.known[0], lengths, sample.seen, allowance, sample.what, size)
+    exact = head.entries(sample.seen) + (hints.entries if rows < n else 0)
+    return AttentionCertificate(matrix, output, certain, len(sample.seen), exact, exact + entries())
 
 
 @dataclass(frozen=True)
@@ -399,34 +375,27 @@ def features(head: Head, given: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[
 
 
 def interval_of(
-    total: float,
-    relative: float,
-    allowance: Allowance,
-    *,
-    words: str,
-    rows: int,
-    quantile: float,
-    trivial: float,
-    probability: float,
-    unit: float = 1.0,
+    sample: Sample, place: int, allowance: Allowance, *, trivial: float, unit: float = 1.0
 ) -> Certificate:
     """An interval for the root of a total, symmetric in its logarithm but for rounding; certain with probability 1."""
-    value = sqrt(total)
-    reach = min(quantile * relative, 700.0)
+    total, spread = (float(x[place]) for x in (sample.totals, sample.spread))
+    value, relative = sqrt(total), spread / (2 * total) if total > 0 else 0.0
+    reach = min(sample.quantile * relative, 700.0)
     ends = allowance.around(value * exp(-reach), value * exp(reach))
     lower, upper = (
         bound(
             end * unit,
             side,
             Norm.FROBENIUS,
-            words,
+            sample.words,
             trivial=known,
-            probability=probability,
-            asymptotic=probability < 1,
+            probability=sample.probability,
+            asymptotic=sample.probability < 1,
         )
         for end, side, known in zip(ends, (Side.LOWER, Side.UPPER), (0.0, trivial), strict=True)
     )
-    return Certificate(lower, Estimate(value * unit, value * relative * unit, rows, words), upper)
+    told = Estimate(value * unit, value * relative * unit, len(sample.seen), sample.words)
+    return Certificate(lower, told, upper)
 
 
 def _certain(

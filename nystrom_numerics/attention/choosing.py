@@ -2,7 +2,7 @@ r"""The least budget of an estimator that meets a tolerance, head by head."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -15,12 +15,10 @@ from nystrom_numerics.attention.estimators import ESTIMATORS, Estimator
 from nystrom_numerics.attention.exact import exact_operator
 from nystrom_numerics.attention.operator_rows import take_real
 from nystrom_numerics.attention.output_certificate import OutputCertificate, certify_output
-from nystrom_numerics.attention.padding import hide
+from nystrom_numerics.attention.padding import put_back
 from nystrom_numerics.backend import Array, device_of, generator
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
-from nystrom_numerics.landmarks.result import take_rows
-from nystrom_numerics.landmarks.tokens import rank_of
 
 __all__ = ["Choices", "approximate", "choose"]
 
@@ -125,9 +123,10 @@ def choose(
     >>> attention.choose(walk, walk, walk, error=0.1, dearer=1).m
     array([16, 16])
     """
-    return _each(q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng)[
-        1
-    ]
+    heads = _heads(
+        q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng
+    )
+    return _gathered(estimator, heads.batch, [head.chosen()[1] for head in heads.each])
 
 
 def approximate(
@@ -161,10 +160,28 @@ def approximate(
     >>> int(chosen.m), bool(np.allclose(out, attention.exact(q, k, v)))
     (0, True)
     """
-    return _each(q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng)
+    heads = _heads(
+        q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng
+    )
+    outputs, found = [], []
+    for head in heads.each:
+        out, choice = head.chosen()
+        outputs.append(head.in_place(head.exact() if out is None else out))
+        found.append(choice)
+    out = heads.xp.reshape(heads.xp.stack(outputs), (*heads.batch, *outputs[0].shape))
+    return out, _gathered(estimator, heads.batch, found)
 
 
-def _each(
+@dataclass(frozen=True)
+class _Heads:
+    """The heads of a batch, one after the other."""
+
+    xp: Any
+    batch: tuple[int, ...]
+    each: Iterator[_Head]
+
+
+def _heads(
     q: Array,
     k: Array,
     v: Array,
@@ -178,7 +195,8 @@ def _each(
     scale: float | None,
     failure: float,
     rng: np.random.Generator | int,
-) -> tuple[Array, Choices]:
+) -> _Heads:
+    """Checked, and each with its real tokens."""
     error = require_number("error", error, lambda x: 0 < x < inf, "a finite number above 0")
     dearer = require_number("dearer", dearer, lambda x: 0 < x < inf, "a finite number above 0")
     require_probability("failure", failure)
@@ -205,19 +223,23 @@ def _each(
     ]
     if one.causal:
         masks = [_of_tokens(xp, *masks)] * 2
-    outputs, found = [], []
-    for place in np.ndindex(*batch):
-        of_q, of_k = (None if mask is None else mask[(*place, ...)] for mask in masks)
-        some, keys, values = (
-            take_real(xp, x[(*place, ...)], mask) for x, mask in ((q, of_q), (k, of_k), (v, of_k))
-        )
-        head = _Head(one, some, keys, values, a.scale, error, dearer, rows, failure, source)
-        out, choice = head.chosen(xp, sizes)
-        outputs.append(_in_place(xp, out, of_q))
-        found.append(choice)
-    out = xp.reshape(xp.stack(outputs), (*batch, *outputs[0].shape))
+
+    def one_by_one() -> Iterator[_Head]:
+        for place in np.ndindex(*batch):
+            of_q, of_k = (None if mask is None else mask[(*place, ...)] for mask in masks)
+            some, keys, values = (
+                take_real(xp, x[(*place, ...)], mask) for x, mask in ((q, of_q), (k, of_k), (v, of_k))
+            )
+            yield _Head(
+                xp, one, sizes, some, keys, values, of_q, a.scale, error, dearer, rows, failure, source
+            )
+
+    return _Heads(xp, batch, one_by_one())
+
+
+def _gathered(estimator: str, batch: tuple[int, ...], found: list[_Choice]) -> Choices:
     columns = (np.reshape([getattr(x, name) for x in found], batch) for name in _Choice.__dataclass_fields__)
-    return out, Choices(estimator, *columns)
+    return Choices(estimator, *columns)
 
 
 def _of_tokens(xp: Any, queries: Array | None, keys: Array | None) -> Array | None:
@@ -240,10 +262,13 @@ class _Choice:
 class _Head:
     """Real tokens of one head, and what is asked of it."""
 
+    xp: Any
     estimator: Estimator
+    budgets: list[int]
     q: Array
     k: Array
     v: Array
+    mask: Array | None
     scale: float
     error: float
     dearer: float
@@ -251,15 +276,11 @@ class _Head:
     failure: float
     source: np.random.Generator
 
-    def chosen(self, xp: Any, budgets: list[int]) -> tuple[Array, _Choice]:
-        """The output of the first budget within the tolerance, or of exact attention."""
+    def chosen(self) -> tuple[Array | None, _Choice]:
+        """The output of the first budget within the tolerance; ``None`` for exact attention."""
         n_q, n_k = self.q.shape[0], self.k.shape[0]
-        causal = self.estimator.causal
-        whole = n_q * (n_q + 1) // 2 if causal else n_q * n_k
-        if n_q == 0 or n_k == 0:
-            zeros = xp.zeros((n_q, self.v.shape[1]), dtype=self.v.dtype, device=device_of(self.v))
-            return zeros, _Choice(0, 0.0, 0.0, 0, 0)
-        budgets = [m for m in budgets if m < min(n_q, n_k)]
+        whole = n_q * (n_q + 1) // 2 if self.estimator.causal else n_q * n_k
+        budgets = [m for m in self.budgets if m < min(n_q, n_k)]
         made: dict[int, tuple[Array, int]] = {}
         spent = 0
         for i, m in enumerate(budgets):
@@ -272,8 +293,22 @@ class _Head:
             if upper is not None and upper <= self.error:
                 estimate = 0.0 if value is None else value.value  # none where both outputs are zero
                 return out, _Choice(m, estimate, upper, entries, spent + _total(made))
-        out = exact_operator(self.q, self.k, scale=self.scale, causal=causal).apply(self.v)
-        return out, _Choice(0, 0.0, 0.0, whole, spent + _total(made))
+        return None, _Choice(0, 0.0, 0.0, whole, spent + _total(made))
+
+    def exact(self) -> Array:
+        """Exact attention; zeros where there is no key."""
+        if self.q.shape[0] == 0 or self.k.shape[0] == 0:
+            return self._zeros(self.q.shape[0])
+        return exact_operator(self.q, self.k, scale=self.scale, causal=self.estimator.causal).apply(self.v)
+
+    def in_place(self, out: Array) -> Array:
+        """Outputs of real queries where they stood, zeros elsewhere."""
+        if self.mask is None:
+            return out
+        return put_back(self.xp, out, self.mask) if out.shape[0] else self._zeros(self.mask.shape[0])
+
+    def _zeros(self, rows: int) -> Array:
+        return self.xp.zeros((rows, self.v.shape[1]), dtype=self.v.dtype, device=device_of(self.v))
 
     def _made(self, made: dict[int, tuple[Array, int]], m: int) -> tuple[Array, int]:
         if m not in made:
@@ -299,12 +334,3 @@ class _Head:
 
 def _total(made: dict[int, tuple[Array, int]]) -> int:
     return sum(entries for _, entries in made.values())
-
-
-def _in_place(xp: Any, out: Array, mask: Array | None) -> Array:
-    """Outputs of real queries where they stood, zeros elsewhere."""
-    if mask is None:
-        return out
-    if out.shape[0] == 0:
-        return xp.zeros((mask.shape[0], out.shape[1]), dtype=out.dtype, device=device_of(out))
-    return hide(xp, take_rows(out, xp.clip(rank_of(xp, mask), min=0)), mask)

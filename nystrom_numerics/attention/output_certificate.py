@@ -11,10 +11,10 @@ import numpy as np
 
 from nystrom_numerics.arguments import require_count, require_flag, require_instance, require_probability
 from nystrom_numerics.attention.arguments import check_arguments, tokens_of
-from nystrom_numerics.attention.certificate import HELD, INFLATION, Allowance, Head, features, interval_of
+from nystrom_numerics.attention.certificate import HELD, Allowance, Head, features, interval_of
 from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.rounding import UNIT, row_norms
-from nystrom_numerics.attention.row_sampling import PILOT, pilot_of, proportional, sizes_of, standard_errors
+from nystrom_numerics.attention.row_sampling import sampled, sizes_of
 from nystrom_numerics.backend import Array, floating, from_numpy, generator, require_finite, still, to_numpy
 from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
 from nystrom_numerics.bounds.result import bound
@@ -143,47 +143,23 @@ def certify_output(
     head = Head.of(a, q, k, v, lambda _: q, real, causal)
     xp = head.xp
     made = _in_units("out", head, out, real)
-    sizes = to_numpy(xp.sum(made * made, axis=1))
-    hints = (sizes, *(_distances(head, made, x, real, tuple(out.shape)) for x in beside))
+    lengths = to_numpy(xp.sum(made * made, axis=1))
+    hints = (lengths, *(_distances(head, made, x, real, tuple(out.shape)) for x in beside))
 
-    if rows == n:
-        known = _squares(head, made, np.arange(n))
-        seen, totals, spread, quantile, probability = n, known.sum(axis=1), np.zeros(2), 0.0, 1.0
-        words = "all rows exact"
-    else:
-        from scipy.stats import t
+    def look(some: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        return _squares(head, made, some), np.zeros(0)
 
-        pilot = pilot_of(n, max(2, rows // PILOT), source)
-        first = _squares(head, made, pilot)
-        predicted = sizes_of(features(head, hints), pilot, first[:1])
-        rest = np.setdiff1d(np.arange(n), pilot)
-        chosen, chance = proportional(predicted[rest], rows - len(pilot), source)
-        weighed = _squares(head, made, rest[chosen]) / chance
-        totals = first.sum(axis=1) + weighed.sum(axis=1)
-        spread, degrees = standard_errors(weighed, chance)
-        quantile, probability = INFLATION * float(t.ppf(1 - failure / 2, degrees)), 1 - failure / 2
-        pilot, seen = np.concatenate([pilot, rest[chosen]]), len(pilot) + len(chosen)
-        words = (
-            f"{seen} exact rows of {n}, drawn by predicted error; Student's quantile times {INFLATION} "
-            "(Särndal et al. 1992, §3.6)"
-        )
+    def sizes(pilot: np.ndarray[Any, Any], first: np.ndarray[Any, Any], _: np.ndarray[Any, Any]) -> Any:
+        return sizes_of(features(head, hints), pilot, first[:1])
+
+    sample = sampled(n, rows, look, sizes, failure, source)
     allowance = head.allowance(np.zeros(n))
-    size = float(np.linalg.norm(row_norms(xp, head.values)))
     product = (k.shape[0] + 2) * UNIT * sqrt(n)
-    error = interval_of(
-        float(totals[0]),
-        float(spread[0] / (2 * totals[0])) if totals[0] > 0 else 0.0,
-        Allowance(allowance.relative, size * (allowance.absolute + product)),
-        words=words,
-        rows=seen,
-        quantile=quantile,
-        probability=probability,
-        trivial=inf,
-        unit=head.unit,
-    )
-    places = np.arange(n) if rows == n else pilot
-    of_out, of_exact = (sqrt(float(x)) * head.unit for x in (sizes.sum(), totals[1]))
-    return OutputCertificate(error, _relative(error, of_out, of_exact), seen, head.entries(places))
+    absolute = float(np.linalg.norm(row_norms(xp, head.values))) * (allowance.absolute + product)
+    error = interval_of(sample, 0, Allowance(allowance.relative, absolute), trivial=inf, unit=head.unit)
+    of_out, of_exact = (sqrt(float(x)) * head.unit for x in (lengths.sum(), sample.totals[1]))
+    relative = _relative(error, of_out, of_exact)
+    return OutputCertificate(error, relative, len(sample.seen), head.entries(sample.seen))
 
 
 def _distances(

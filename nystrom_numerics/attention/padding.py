@@ -39,9 +39,9 @@ def real_first(xp: Any, x: Array, mask: Array) -> Array:
 
 
 def put_back(xp: Any, x: Array, mask: Array) -> Array:
-    """What :func:`real_first` has brought forward where it stood, zeros elsewhere."""
+    """What :func:`real_first` has brought forward where it stood, zeros elsewhere; x need not hold what is masked."""
     rank = xp.clip(rank_of(xp, mask), min=0)
-    return hide(xp, take_rows(x, xp.broadcast_to(rank, x.shape[:-1])), mask)
+    return hide(xp, take_rows(x, xp.broadcast_to(rank, (*x.shape[:-2], rank.shape[-1]))), mask)
 
 
 def equal_lengths(
