@@ -68,6 +68,20 @@ def review_texts(limit: int) -> tuple[str, ...]:
         return tuple(re.sub(r"<[^>]+>", " ", review) for review in islice(reviews, limit))
 
 
+def long_reviews(count: int) -> tuple[str, ...]:
+    """The first ``count`` reviews of more than 2,600 characters, enough for 512 tokens.
+
+    Raises
+    ------
+    UnfitInputError
+        There are fewer among the first 400.
+    """
+    found = tuple(text for text in review_texts(400) if len(text) > 2600)[:count]
+    if len(found) < count:
+        raise UnfitInputError(f"{len(found)} reviews of more than 2,600 characters, {count} are needed")
+    return found
+
+
 def captured_heads(
     model: str = PACKAGED_MODEL,
     *,

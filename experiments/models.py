@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments import packages
 from experiments.errors import NotAvailableError, UnfitInputError
-from experiments.inputs import Heads
+from experiments.inputs import Heads, captured_heads
 
 Array = np.ndarray
 
@@ -211,6 +211,13 @@ def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
     q, k, v = (np.stack(kept) for kept in found.values())
     source = f"Whisper tiny.en ({packages.WHISPER.name}), {RECORDINGS[recording][1]}"
     return Heads(q, k, v, q.shape[-1] ** -0.5, source)
+
+
+def trained_heads(
+    model: str, layers: Sequence[int], recording: str = "Beckett", text: str | None = None
+) -> Heads:
+    """Queries, keys and values of "MiniLM" on a text, by default an IMDB review, or of "Whisper" on a recording."""
+    return captured_heads(layers=layers, text=text) if model == "MiniLM" else whisper_heads(layers, recording)
 
 
 def transcribe(model: Any, tokenizer: Any, states: Any, *, most: int = 60) -> str:

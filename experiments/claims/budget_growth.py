@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, models
+from experiments import figures, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import bounded
 from nystrom_numerics import attention
@@ -47,11 +47,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 def run(case: Case) -> list[Row]:
     """The error of ŜV of every estimator and budget on the first n tokens."""
     p = case.params
-    whole = (
-        inputs.captured_heads(layers=[p["layer"]])
-        if p["input"] == "MiniLM"
-        else models.whisper_heads([p["layer"]])
-    )
+    whole = models.trained_heads(p["input"], [p["layer"]])
     rows = []
     for head in p["heads"] or range(whole.q.shape[1]):
         q, k, v = (x[0, head, : p["n"]].astype(float) for x in (whole.q, whole.k, whole.v))

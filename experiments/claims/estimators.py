@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, models, rivals
+from experiments import figures, models, rivals
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import majority
 from nystrom_numerics import attention
@@ -65,11 +65,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 def run(case: Case) -> list[Row]:
     """Errors of Ŝ for every estimator, rival and m, and of the causal forms where the input is text."""
     p = case.params
-    captured = (
-        inputs.captured_heads(layers=[p["layer"]])
-        if p["input"] == "MiniLM"
-        else models.whisper_heads([p["layer"]], p["recording"])
-    )
+    captured = models.trained_heads(p["input"], [p["layer"]], p.get("recording", "Beckett"))
     heads = p["heads"] or range(captured.q.shape[1])
     rows = []
     for head in heads:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from experiments import figures, inputs, models
+from experiments import figures, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 from experiments.evidence import majority
 from nystrom_numerics import attention
@@ -55,11 +55,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 def run(case: Case) -> list[Row]:
     """The error of Ŝ with all parts, and without each."""
     p = case.params
-    whole = (
-        inputs.captured_heads(layers=[p["layer"]])
-        if p["input"] == "MiniLM"
-        else models.whisper_heads([p["layer"]])
-    )
+    whole = models.trained_heads(p["input"], [p["layer"]])
     rows = []
     for head in p["heads"] or range(whole.q.shape[1]):
         q, k = (x[0, head].astype(float) for x in (whole.q, whole.k))

@@ -138,3 +138,53 @@ def test_parts_run(parts):
     median = parts.table(made).set_index("without")["median"]
     assert median.idxmin() == parts.WHOLE
     assert len(parts.plot(made).axes) == 1
+
+
+# ---------------------------------------------------------------- chosen_budgets
+
+
+def within(claim, count, of):
+    rows = [
+        {
+            "head": h,
+            "tolerance": 0.1,
+            "m": 16,
+            "error": 0.05 if h < count else 0.2,
+            "upper": 0.09,
+            "entries": 0.25,
+            "spent": 2.0,
+            "time": 3.0,
+        }
+        for h in range(of)
+    ]
+    return claim.verdicts(records("chosen_budgets", [({"layer": 0, "text": 0}, rows)]))[0]
+
+
+def test_tolerances_are_judged_by_the_share_of_heads():
+    claim = claims.load("chosen_budgets")
+    assert within(claim, 40, 40).outcome is SUPPORTED
+    assert within(claim, 37, 40).outcome is UNDECIDED
+    told = within(claim, 20, 40)
+    assert told.outcome is REFUTED
+    assert "20 of 40" in told.because
+    assert "0.20: 0.200" in told.because
+    assert "3.0 times the time" in told.because
+    assert "the certified end holding on 20 of them" in told.because
+    assert claim.verdicts([])[0].outcome is UNDECIDED
+
+
+@needs_minilm
+def test_tolerances_run():
+    claim = claims.load("chosen_budgets")
+    case = claim.grid("quick")[1]
+    made = [Record(case, tuple(claim.run(case)), None, 0.0, {})]
+    rows = pd.DataFrame(made[0].rows)
+    assert len(rows) == 12 * len(claim.ERRORS)
+    chosen = rows[rows["m"] > 0]
+    assert (chosen["upper"] <= chosen["tolerance"]).all()
+    assert (chosen["error"] <= chosen["upper"]).mean() > 0.9
+    exact = rows[rows["m"] == 0]
+    assert (exact["entries"] == 1).all()
+    assert (exact["error"] < 1e-5).all()
+    assert (claim.table(made)["heads"] == 12).all()
+    assert len(claim.plot(made).axes) == 2
