@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nystrom_numerics import attention, errors
-from nystrom_numerics.attention import ESTIMATORS, approximate, certify_output, choose
+from nystrom_numerics.attention import ESTIMATORS, approximate, certify_output, choose, choosing
 from nystrom_numerics.backend import to_numpy
 from tests.thorough import many
 
@@ -171,6 +171,27 @@ def test_the_least_budget_is_chosen(rng):
     np.testing.assert_array_equal(out, ESTIMATORS["tangent"].make(q, k, m).apply(v))
     less = choose(q, k, v, error=0.1, dearer=1, budgets=[b for b in (4, 8, 16, 32, 64) if b < m])
     assert less.m == 0
+
+
+def test_the_next_two_budgets_stand_beside_and_all_that_is_tried_is_counted(rng, monkeypatch):
+    q, k, v = smooth(rng, n=300)
+    calls = []
+
+    def recorded(*arrays, beside, **options):
+        told = certify_output(*arrays, beside=beside, **options)
+        calls.append((arrays[3], beside, told.exact_entries))
+        return told
+
+    monkeypatch.setattr(choosing, "certify_output", recorded)
+    chosen = choose(q, k, v, error=1e-9, dearer=1, budgets=(8, 16, 32), rows=20)
+    made = [ESTIMATORS["tangent"].make(q, k, m) for m in (8, 16, 32)]
+    outs = [operator.apply(v) for operator in made]
+    assert chosen.m == 0
+    assert [len(beside) for _, beside, _ in calls] == [2, 1, 0]
+    for i, (out, beside, _) in enumerate(calls):
+        for got, expected in zip([out, *beside], outs[i:], strict=True):
+            np.testing.assert_array_equal(got, expected)
+    assert chosen.spent == sum(x[2] for x in calls) + sum(operator.entries for operator in made)
 
 
 def test_exact_where_nothing_is_within_and_where_it_is_cheaper(lane, rng):

@@ -113,6 +113,7 @@ def test_causal_heads_with_shared_keys(llama):
     }
     assert len(by_name["causal"]) == 2 * 4
     assert max(head.error for head in by_name["exact_causal"]) < 1e-5
+    assert {head.entries for head in by_name["exact_causal"]} == {1.0}, "of the past alone"
     assert found.drift["exact_causal", 16] < 1e-5
     assert 1e-4 < found.drift["causal", 16] < 1
     assert all(0 < head.error < 1 and head.entries < 1 for head in by_name["causal"])
