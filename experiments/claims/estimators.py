@@ -54,7 +54,7 @@ def grid(profile: str) -> tuple[Case, ...]:
     quick = profile == "quick"
     common = {"heads": [0, 2, 5] if quick else None, "ms": MS[profile], "seeds": SEEDS}
     cases = [{"input": "MiniLM", "layer": layer, **common} for layer in range(6)]
-    of_speech = {**common, "ms": [64, 128]} if quick else common
+    of_speech = {**common, "ms": [JUDGED]} if quick else common
     cases += [
         {"input": "Whisper", "recording": "Beckett", "layer": layer, **of_speech}
         for layer in ([0, 2] if quick else range(4))

@@ -43,13 +43,13 @@ SAME, AS_RANKED, AS_HEARD = (
     0.9,
     0.1,
 )  # cosine, Spearman and added word error rate that count as standing in
-COUNTS = {"quick": 16, "full": 500, "gpu": 500}
+COUNTS = {"quick": 10, "full": 500, "gpu": 500}
 MS = {"quick": (64, 128), "full": (16, 32, 64, 128, 256), "gpu": (16, 32, 64, 128, 256)}
 WHISPER_MS = {"quick": (64, 256), "full": (64, 128, 256, 512, 750), "gpu": (64, 128, 256, 512, 750)}
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a model, recording, estimator and number of landmarks; ``quick`` takes 16 reviews and one recording."""
+    """A case a model, recording, estimator and number of landmarks; ``quick`` takes ten reviews and one recording."""
     text = [
         {"input": "MiniLM", "estimator": name, "m": m, "reviews": COUNTS[profile]}
         for name in ESTIMATORS

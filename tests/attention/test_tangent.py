@@ -201,15 +201,17 @@ def test_keys_that_are_all_there_twice_count_once_where_no_group_parts_copies(rn
 
 
 def test_copies_of_a_key_have_equal_columns_but_where_near_ones_end(rng):
-    """Of one group: both are near, or both far, or the near ones end between them."""
+    """Of one group: both are near, or both far, or the near ones end between them.
+
+    Copies stand side by side: other keys may be worth the same within a step, and ties are broken by place.
+    """
     for _ in range(many(20, 4)):
         q, k, _ = qkv(rng)
-        k[30:] = k[:30]
-        s = tangent(q, k, np.eye(60), blocks=6, near=8, groups=1, position=FLAT)
-        differ = np.abs(s[:, :30] - s[:, 30:]) > 1e-12
-        assert (differ.reshape(6, 10, 30).any(axis=1).sum(axis=1) <= 1).all()
-        odd = tangent(q, k, np.eye(60), blocks=6, near=9, groups=1, position=FLAT)
-        assert (np.abs(odd[:, :30] - odd[:, 30:]) > 1e-12).any(), "nine near keys part a pair"
+        k[1::2] = k[::2]
+        for near, parted in ((8, 0), (9, 1)):
+            s = tangent(q, k, np.eye(60), blocks=6, near=near, groups=1, position=FLAT)
+            differ = np.abs(s[:, ::2] - s[:, 1::2]) > 1e-12
+            assert (differ.reshape(6, 10, 30).any(axis=1).sum(axis=1) == parted).all()
 
 
 def test_leading_axes_of_its_own_for_each_and_grouped_heads(rng):
