@@ -56,6 +56,10 @@ def compared() -> Any:
     return transformers.compare(models.bert(), {"input_ids": ids}, [("tangent", 4)])
 
 
+def calibrated() -> Any:
+    return transformers.calibrate(models.bert(), {"input_ids": models.ids()})
+
+
 MADE: dict[type, Callable[[], Any]] = {
     attention.AttentionCertificate: lambda: attention.certify_operator(
         attention.nystrom_operator(tokens(), tokens(), 30), tokens()
@@ -65,6 +69,8 @@ MADE: dict[type, Callable[[], Any]] = {
     attention.LiftBounds: lambda: attention.psd_lift(tokens(), tokens(), tokens()[:30]),
     attention.NystromOperator: lambda: attention.nystrom_operator(tokens(), tokens(), 30),
     transformers.Comparison: compared,
+    transformers.Calibration: calibrated,
+    transformers.HeadBudget: lambda: calibrated().heads[0],
     transformers.HeadError: lambda: compared().heads[0],
     bounds.Audit: lambda: bounds.audit(kernel(), landmarks.rpcholesky(kernel(), 30)),
     bounds.Bound: lambda: bounds.gittens_mahoney(spectrum(), [0, 3, 9], 2)[0],

@@ -4,15 +4,19 @@
 >>> register_with_transformers(m=64)  # then attn_implementation="nystrom"
 """
 
+from nystrom_numerics.integrations.transformers.calibrating import Calibration, HeadBudget, calibrate
 from nystrom_numerics.integrations.transformers.comparing import Comparison, HeadError, compare
 from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
 from nystrom_numerics.integrations.transformers.registration import register_with_transformers
 from nystrom_numerics.integrations.transformers.switching import use_nystrom
 
 __all__ = [
+    "Calibration",
     "Comparison",
+    "HeadBudget",
     "HeadError",
     "UnsupportedModelError",
+    "calibrate",
     "compare",
     "register_with_transformers",
     "use_nystrom",

@@ -10,7 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nystrom_numerics.attention import Pinv, causal, exact, near_field, normalised, nystrom, tangent
+from nystrom_numerics.attention import (
+    Pinv,
+    causal,
+    exact,
+    near_field,
+    normalised,
+    nystrom,
+    ridge,
+    tangent,
+)
+from nystrom_numerics.integrations.transformers.budgets import attend_by_head, budgets_of
 from nystrom_numerics.integrations.transformers.masks import (
     Pattern,
     Reading,
@@ -20,7 +30,7 @@ from nystrom_numerics.integrations.transformers.masks import (
 )
 from nystrom_numerics.integrations.transformers.refusals import unsupported
 from nystrom_numerics.integrations.transformers.restoring import means_causal_by_none
-from nystrom_numerics.landmarks import Strategy
+from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.pinv import Solver
 
 __all__ = ["NystromAttentionFunction", "attend_exactly"]
@@ -28,19 +38,22 @@ __all__ = ["NystromAttentionFunction", "attend_exactly"]
 ROWS = 1024
 """Queries whose mask of pairs is made at once."""
 
+BLOCK = 128
+"""Tokens of a causal block, where a calibration gave the budget."""
+
 
 @dataclass(frozen=True)
 class NystromAttentionFunction:
     """Attention as a model of transformers asks for it; options are those of :func:`register_with_transformers`."""
 
     m: int
-    block: int | None
-    near: int | None
-    row_normalised: bool
-    landmarks: Strategy
-    solver: Solver
-    pinv: Pinv | None
-    leave_out_dropout: bool
+    block: int | None = None
+    near: int | None = None
+    row_normalised: bool = False
+    landmarks: Strategy = segment_means
+    solver: Solver = ridge
+    pinv: Pinv | None = None
+    leave_out_dropout: bool = False
     tangent: bool = False
     causal_exactly: bool = False
 
@@ -100,13 +113,56 @@ class NystromAttentionFunction:
                     f"a mask or bias {tuple(mask.shape)} of pairs of tokens, which Nyström never meets",
                 )
         if seen.pattern is Pattern.CAUSAL and seen.first_query == seen.first_key and n_q <= n_k:
-            if self.block is None and self.causal_exactly:
-                return attend_exactly(q, k, v, mask, scale)
             real = None if seen.real is None else seen.real[:, :n_q]
-            return self._causally(module, q, k[..., :n_q, :], v[..., :n_q, :], real, scale)
+            return self._served(
+                module, q, k[..., :n_q, :], v[..., :n_q, :], mask, scale, real=real, causal=True
+            )
         if seen.pattern is Pattern.FULL and n_q == n_k and _attends_to_itself(module):
-            return self._fully(q, k, v, seen.real, scale)
+            return self._served(module, q, k, v, mask, scale, real=seen.real, causal=False)
         return attend_exactly(q, k, v, mask, scale)
+
+    def _served(
+        self,
+        module: torch.nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scale: float | None,
+        *,
+        real: Tensor | None,
+        causal: bool,
+    ) -> Tensor:
+        """A text attending to itself: as registered, or each head by the budget that a calibration gave it."""
+        budgets = budgets_of(module)
+        if not budgets:
+            return self._approximated(module, q, k, v, mask, scale, real=real, causal=causal)
+
+        def attend(m: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if m == 0 or q.shape[-2] <= m:
+                return attend_exactly(q, k, v, mask, scale)
+            one = NystromAttentionFunction(m=m, block=BLOCK, tangent=True)
+            return one._approximated(module, q, k, v, mask, scale, real=real, causal=causal)
+
+        return attend_by_head(budgets, q, k, v, attend)
+
+    def _approximated(
+        self,
+        module: torch.nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scale: float | None,
+        *,
+        real: Tensor | None,
+        causal: bool,
+    ) -> Tensor:
+        if not causal:
+            return self._fully(q, k, v, real, scale)
+        if self.block is None and self.causal_exactly:
+            return attend_exactly(q, k, v, mask, scale)
+        return self._causally(module, q, k, v, real, scale)
 
     def _causally(
         self,

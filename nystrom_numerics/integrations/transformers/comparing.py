@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import inf, nan
+from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,13 @@ import torch
 from torch import Tensor
 
 from nystrom_numerics.arguments import require_count, require_instance, require_probability
-from nystrom_numerics.attention import ESTIMATORS, certify_output, ridge
+from nystrom_numerics.attention import ESTIMATORS, certify_output
 from nystrom_numerics.backend import generator
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
-from nystrom_numerics.integrations.transformers.attention import NystromAttentionFunction, attend_exactly
-from nystrom_numerics.integrations.transformers.masks import mask_by_rule
-from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
-from nystrom_numerics.integrations.transformers.switching import use_nystrom
-from nystrom_numerics.landmarks import segment_means
+from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
-__all__ = ["Comparison", "HeadError", "compare"]
-
-NAME = "nystrom_compare"
-FEWEST = 8
-"""Tokens up to which nothing is compared."""
+__all__ = ["Comparison", "HeadError", "compare", "drift_of"]
 
 FORMED = 1024
 """Tokens up to which S is formed, for its singular values."""
@@ -175,42 +167,37 @@ def compare(
     >>> len(found.heads), found.heads[0].layer
     (4, 'encoder.layer.0.attention.self')
     """
-    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-
-    require_instance("model", model, PreTrainedModel, "a transformers.PreTrainedModel")
-    require_instance("inputs", inputs, Mapping, "a mapping of names to what the model is called with")
     require_instance("estimators", estimators, Sequence, "a sequence of names and budgets")
     chosen = tuple(_checked(one) for one in estimators)
     require_probability("failure", failure)
     if rows is not None:
         require_count("rows", rows, 8)
     generator(rng)
-    names = {id(module): name for name, module in model.named_modules()}
-    judge = _Judge(names=names, judged=chosen, rows=rows, failure=failure, rng=rng)
+    found: list[HeadError] = []
 
-    def passed(function: _Judge) -> Tensor:
-        AttentionInterface.register(NAME, function)
-        AttentionMaskInterface.register(NAME, mask_by_rule)
-        with use_nystrom(model, NAME), torch.no_grad():
-            first: Tensor = model(**inputs)[0]
-        return first
+    def judge(place: Place, tokens: Tokens) -> None:
+        found.extend(
+            _judged(place, tokens, name, m, rows, failure, rng)
+            for name, m in chosen
+            if ESTIMATORS[name].causal == tokens.causal
+        )
 
-    try:
-        exact = passed(judge)
-        if not judge.found:
-            served = ", ".join(name for name, _ in chosen)
-            raise UnsupportedModelError(
-                f"{type(model).__name__} met no attention of a text to itself that {served} would serve; name a "
-                "causal estimator for causal attention, another for full attention, and give more than "
-                f"{FEWEST} tokens"
-            )
-        drift = {}
-        for one in dict.fromkeys((head.estimator, head.m) for head in judge.found):
-            got = passed(_Judge(names=names, judged=(), rows=rows, failure=failure, rng=rng, used=one))
-            drift[one] = float(torch.linalg.norm(got - exact) / torch.linalg.norm(exact))
-    finally:
-        AttentionInterface.register(NAME, _Judge(names={}, judged=(), rows=None, failure=failure, rng=rng))
-    return Comparison(tuple(judge.found), drift)
+    exact = visited(model, inputs, judge)
+    if not found:
+        raise nothing_met(model, ", ".join(name for name, _ in chosen))
+    drift = {}
+    for name, m in dict.fromkeys((head.estimator, head.m) for head in found):
+
+        def use(place: Place, tokens: Tokens, name: str = name, m: int = m) -> Tensor | None:
+            return tokens.approximated(name, m)[0] if ESTIMATORS[name].causal == tokens.causal else None
+
+        drift[name, m] = drift_of(visited(model, inputs, use), exact)
+    return Comparison(tuple(found), drift)
+
+
+def drift_of(got: Tensor, exact: Tensor) -> float:
+    r""":math:`\|O - O_{exact}\|_F/\|O_{exact}\|_F` of two outputs."""
+    return float(torch.linalg.norm(got - exact) / torch.linalg.norm(exact))
 
 
 def _checked(one: Any) -> tuple[str, int]:
@@ -221,129 +208,35 @@ def _checked(one: Any) -> tuple[str, int]:
     return one[0], require_count("estimators", one[1], ESTIMATORS[one[0]].least)
 
 
-@dataclass(frozen=True)
-class _Judge(NystromAttentionFunction):
-    """Exact attention that looks at what it is given; or, with ``used``, the attention of an estimator."""
-
-    m: int = FEWEST
-    block: int | None = None
-    near: int | None = None
-    row_normalised: bool = False
-    landmarks: Any = segment_means
-    solver: Any = ridge
-    pinv: Any = None
-    leave_out_dropout: bool = False
-    names: Mapping[int, str] = field(default_factory=dict)
-    judged: tuple[tuple[str, int], ...] = ()
-    rows: int | None = None
-    failure: float = 0.05
-    rng: np.random.Generator | int = 0
-    used: tuple[str, int] | None = None
-    found: list[HeadError] = field(default_factory=list)
-    at: list[Any] = field(default_factory=lambda: [None, None])
-
-    def _attend(
-        self,
-        module: torch.nn.Module,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        scale: float | None,
-    ) -> Tensor:
-        self.at[:] = self.names.get(id(module), type(module).__name__), mask
-        return super()._attend(module, q, k, v, mask, scale)
-
-    def _causally(
-        self,
-        module: torch.nn.Module,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        real: Tensor | None,
-        scale: float | None,
-    ) -> Tensor:
-        return self._served(q, k, v, real, scale, causal=True)
-
-    def _fully(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float | None) -> Tensor:
-        return self._served(q, k, v, real, scale, causal=False)
-
-    def _served(
-        self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float | None, causal: bool
-    ) -> Tensor:
-        name, mask = self.at
-        out = attend_exactly(q, k, v, mask, scale)
-        scale = q.shape[-1] ** -0.5 if scale is None else scale
-        share = q.shape[1] // k.shape[1]
-        for text in range(q.shape[0]):
-            there = None if real is None else real[text]
-            for head in range(q.shape[1]):
-                of_q, of_k, of_v = (
-                    x if there is None else x[there]
-                    for x in (q[text, head], k[text, head // share], v[text, head // share])
-                )
-                some = _Tokens(of_q, of_k, of_v, scale, causal)
-                if some.q.shape[0] <= FEWEST:
-                    continue
-                if self.used is not None and ESTIMATORS[self.used[0]].causal == causal:
-                    made = some.approximated(*self.used)[0].to(out.dtype)
-                    if there is None:
-                        out[text, head] = made
-                    else:
-                        out[text, head, there] = made
-                for one in self.judged:
-                    if ESTIMATORS[one[0]].causal == causal:
-                        self.found.append(self._judged(name, head, text, one, some))
-        return out
-
-    def _judged(self, layer: str, head: int, text: int, one: tuple[str, int], tokens: _Tokens) -> HeadError:
-        (name, m), n = one, tokens.q.shape[0]
-        out, entries = tokens.approximated(name, m)
-        told = certify_output(
-            tokens.q,
-            tokens.k,
-            tokens.v,
-            out,
-            rows=None if self.rows is None else min(self.rows, n),
-            causal=tokens.causal,
-            scale=tokens.scale,
-            beside=[tokens.approximated(name, 2 * m)[0]],
-            failure=self.failure,
-            rng=self.rng,
-        ).relative
-        value, low, high = (
-            nan if x is None or x.value is None else x.value for x in (told.estimate, told.lower, told.upper)
-        )
-        share = entries / (n * (n + 1) / 2 if tokens.causal else n * n)
-        best = tokens.best(m) if n <= FORMED else nan
-        return HeadError(layer, head, text, n, name, m, share, value, low, high, best)
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """The real tokens of one head."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    scale: float
-    causal: bool
-
-    def approximated(self, name: str, m: int) -> tuple[Tensor, int]:
-        """Output and entries of an estimator; exact where it has as many landmarks as there are tokens."""
-        if m >= self.q.shape[0]:
-            name = "exact_causal" if self.causal else "exact"
-        operator = ESTIMATORS[name].make(self.q, self.k, m, scale=self.scale)
-        out: Tensor = operator.apply(self.v)
-        return out, operator.entries
-
-    def best(self, m: int) -> float:
-        """The relative error of the best matrix of rank m."""
-        scores = self.scale * (self.q @ self.k.mT).double()
-        if self.causal:
-            scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -inf)
-        squares = torch.linalg.svdvals(torch.softmax(scores, dim=-1)) ** 2
-        return float((squares[m:].sum() / squares.sum()).sqrt())
+def _judged(
+    place: Place,
+    tokens: Tokens,
+    name: str,
+    m: int,
+    rows: int | None,
+    failure: float,
+    rng: np.random.Generator | int,
+) -> HeadError:
+    n = tokens.q.shape[0]
+    out, entries = tokens.approximated(name, m)
+    told = certify_output(
+        tokens.q,
+        tokens.k,
+        tokens.v,
+        out,
+        rows=None if rows is None else min(rows, n),
+        causal=tokens.causal,
+        scale=tokens.scale,
+        beside=[tokens.approximated(name, 2 * m)[0]],
+        failure=failure,
+        rng=rng,
+    ).relative
+    value, low, high = (
+        nan if x is None or x.value is None else x.value for x in (told.estimate, told.lower, told.upper)
+    )
+    best = tokens.best(m) if n <= FORMED else nan
+    share = entries / tokens.pairs
+    return HeadError(place.layer, place.head, place.text, n, name, m, share, value, low, high, best)
 
 
 def _heat_map(name: str, m: int, part: list[HeadError], drift: float) -> str:

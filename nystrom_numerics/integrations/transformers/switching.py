@@ -13,6 +13,7 @@ from torch.nn import Module
 from nystrom_numerics.arguments import require_instance
 from nystrom_numerics.errors import KindError, RangeError
 from nystrom_numerics.integrations.transformers.attention import NystromAttentionFunction
+from nystrom_numerics.integrations.transformers.budgets import given_to
 from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
 from nystrom_numerics.integrations.transformers.restoring import (
     Switched,
@@ -107,7 +108,7 @@ def use_nystrom(model: Any, /, name: str = "nystrom", *, parts: Parts | None = N
             ExactAttentionWarning,
             stacklevel=2,
         )
-    switched = Switched(model, tuple(configurations(model)))
+    switched = Switched(model, (*configurations(model), *given_to(model)))
     model.set_attn_implementation(name)
     return switched
 
@@ -143,7 +144,10 @@ def _switch_parts(model: Module, name: str, parts: Any) -> Switched:
                 f"{path!r} has masks made for {masks!r}, which are not read in parts of a model; call "
                 "`model.set_attn_implementation('sdpa')` before"
             )
-    return Switched(model, tuple(give_own_configuration(attentions[path], name) for path in sorted(chosen)))
+    budgets = given_to(model)
+    return Switched(
+        model, (*budgets, *(give_own_configuration(attentions[path], name) for path in sorted(chosen)))
+    )
 
 
 def _require_names(parts: Any) -> list[str]:
