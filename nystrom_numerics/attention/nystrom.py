@@ -21,7 +21,7 @@ from nystrom_numerics.attention.arguments import (
     ungroup,
 )
 from nystrom_numerics.attention.operators import OperatorBase, blocks
-from nystrom_numerics.attention.placing import core_scores, place_landmarks, softmax_weights, solve_core
+from nystrom_numerics.attention.placing import Placed, core_scores, place_landmarks, softmax_weights, solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.backend import Array, device_of, namespace
@@ -31,7 +31,15 @@ from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import PinvResult, Solver
 
-__all__ = ["NystromOperator", "Pinv", "nystrom", "nystrom_operator"]
+__all__ = [
+    "NystromOperator",
+    "Pinv",
+    "check_solvers",
+    "nystrom",
+    "nystrom_operator",
+    "operator_of",
+    "outputs_of",
+]
 
 Pinv: TypeAlias = Callable[[Array], PinvResult]
 """A pseudoinverse of a stack of cores; bind its options with ``functools.partial``."""
@@ -93,17 +101,8 @@ class NystromOperator(OperatorBase):
             ``v`` is no floating array of as many tokens as the keys, or its leading axes do not broadcast.
         """
         xp, v = self._values(v)
-        storage = v.dtype
         p = attend(xp, self.query_landmarks, self.k, v, self.key_mask, self.bias, self.scale)
-        if self.pinv is None:
-            w = solve_core(self.core, p, self.solver)
-        else:
-            w = xp.astype(self.pinv.value, p.dtype, copy=False) @ p
-        bias = None if self.key_bias is None else self.key_bias[..., None, :]
-        out = attend(xp, self.q, self.key_landmarks, w, self.key_valid, bias, self.scale)
-        if self.row_mask is not None:
-            out = xp.where(self.row_mask[..., None], out, xp.zeros_like(out))
-        out = xp.astype(out, storage, copy=False)
+        out = xp.astype(outputs_of(xp, self, p), v.dtype, copy=False)
         return ungroup(out) if self.grouped else out
 
     @property
@@ -157,6 +156,19 @@ class NystromOperator(OperatorBase):
         return solve_core(self.core, xp.broadcast_to(eye, (*self.core.shape[:-2], *eye.shape)), self.solver)
 
 
+def outputs_of(xp: Any, operator: NystromOperator, p: Array) -> Array:
+    """F(A⁺P) (..., n_q, d_v) for P = BV (..., m_q, d_v), in the dtype to compute in."""
+    if operator.pinv is None:
+        w = solve_core(operator.core, p, operator.solver)
+    else:
+        w = xp.astype(operator.pinv.value, p.dtype, copy=False) @ p
+    bias = None if operator.key_bias is None else operator.key_bias[..., None, :]
+    out = attend(xp, operator.q, operator.key_landmarks, w, operator.key_valid, bias, operator.scale)
+    if operator.row_mask is not None:
+        out = xp.where(operator.row_mask[..., None], out, xp.zeros_like(out))
+    return out
+
+
 def nystrom_operator(
     q: Array,
     k: Array,
@@ -190,6 +202,13 @@ def nystrom_operator(
     return _build(a, q, k, m, landmarks, solver, pinv, grouped)
 
 
+def check_solvers(solver: Solver, pinv: Pinv | None) -> None:
+    """Callables; raises KindError."""
+    require_callable("solver", solver)
+    if pinv is not None:
+        require_callable("pinv", pinv)
+
+
 def _build(
     a: Arguments,
     q: Array,
@@ -200,11 +219,15 @@ def _build(
     pinv: Pinv | None,
     grouped: bool,
 ) -> NystromOperator:
-    require_callable("solver", solver)
-    if pinv is not None:
-        require_callable("pinv", pinv)
+    check_solvers(solver, pinv)
+    return operator_of(a, q, k, place_landmarks(a, q, k, m, landmarks), solver, pinv, grouped)
+
+
+def operator_of(
+    a: Arguments, q: Array, k: Array, placed: Placed, solver: Solver, pinv: Pinv | None, grouped: bool
+) -> NystromOperator:
+    """With landmarks that are there already."""
     xp = a.xp
-    placed = place_landmarks(a, q, k, m, landmarks)
     core = masked_softmax(core_scores(placed, a.scale), placed.pair_mask)
     if placed.query_valid is not None:
         core = xp.where(placed.query_valid[..., None], core, xp.zeros_like(core))
