@@ -17,6 +17,7 @@ FUNCTIONS: dict[str, Any] = {
     "exact": (attention.exact, distributed.exact),
     "near_field": (attention.near_field, distributed.near_field),
     "nystrom": (attention.nystrom, distributed.nystrom),
+    "tangent": (attention.tangent, distributed.tangent),
 }
 
 
