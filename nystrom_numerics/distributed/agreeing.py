@@ -18,7 +18,7 @@ from torch import Tensor
 from nystrom_numerics.attention.arguments import Arguments, product_form
 from nystrom_numerics.backend import compute_dtype
 from nystrom_numerics.distributed.ranks import Group, Ranks, ranks_of
-from nystrom_numerics.errors import ArgumentError, CapacityError, NamespaceError, RankMismatchError
+from nystrom_numerics.errors import ArgumentError, CapacityError, NamespaceError, RankMismatchError, ShapeError
 
 __all__ = ["Call", "Sizes", "agree"]
 
@@ -130,6 +130,9 @@ def agree(
     table = ranks.tables(row + [0] * (WIDTH - len(row)), device)
     _compare(said, table)
     n_q, n_k = ([line[i] for line in table] for i in (1, 2))
+    for name, lengths_of in (("q", n_q), ("k", n_k)):
+        if not any(lengths_of):
+            raise ShapeError(name, "without a token on any rank", "one token at least")
     check(sum(n_q), sum(n_k))
     itemsize = compute_dtype(a.xp, q.dtype).itemsize
     _fits(table, needs, prod(a.batch), q.shape[-1], v.shape[-1], itemsize)

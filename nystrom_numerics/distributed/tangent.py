@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, prod
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from nystrom_numerics.attention.padding import put_back, real_first
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.attention.tangent import checked_sizes
 from nystrom_numerics.attention.tangents import CAP, LEAF_SAMPLE, SAMPLE, STEP, Queries, covariance
+from nystrom_numerics.backend import namespace
 from nystrom_numerics.distributed.agreeing import Call, Sizes, agree
 from nystrom_numerics.distributed.collectives import summed
 from nystrom_numerics.distributed.ranks import Group, Ranks
@@ -24,6 +24,8 @@ from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
 
 __all__ = ["tangent"]
+
+XP = namespace(q=torch.zeros(1))
 
 
 def tangent(
@@ -116,7 +118,7 @@ def _refuse_levels(name: str, given: tuple[int, ...], n_k: int, width: int, item
 
 def _bytes(s: Sizes, blocks: int, near: int, groups: int) -> int:
     """Queries, keys and values in order, outputs, scores of all pilots and their weights, and what blocks face thrice."""
-    own = s.n_q * (2 * s.d + 2 * s.d_v) + s.n_k * (s.d + s.d_v + 4 * blocks)
+    own = s.n_q * (2 * s.d + 2 * s.d_v) + s.n_k * (s.d + s.d_v + 8 * blocks)
     return s.itemsize * s.items * (own + 3 * blocks * (near + groups) * (s.d + s.d_v))
 
 
@@ -267,11 +269,11 @@ def _attend(queries: _Shard, tokens: _Shard, d: int, o: _Options) -> Tensor:
         if tree:
             asked += [_sample(queries), _runs(queries, o.blocks)]
         sample, runs, *of_q = _sent(ranks, "summing samples and runs", asked)
-        of_keys = covariance(_namespace(), sample)
+        of_keys = covariance(XP, sample)
         order = None
         if tree:
-            axes = directions(_namespace(), of_keys, covariance(_namespace(), of_q[0]))
-            order = order_of_runs(_namespace(), of_q[1], o.blocks, axes, o.position)
+            axes = directions(XP, of_keys, covariance(XP, of_q[0]))
+            order = order_of_runs(XP, of_q[1], o.blocks, axes, o.position)
         blocks = _Order(n_q, o.blocks, order)
         few, there = _few(blocks, like)
         few = queries.own(blocks.token(few.expand(q.shape[0], -1)))
@@ -282,8 +284,8 @@ def _attend(queries: _Shard, tokens: _Shard, d: int, o: _Options) -> Tensor:
 
     with torch.no_grad():
         few = few.reshape(q.shape[0], o.blocks, -1, d)
-        axes = directions(_namespace(), Queries(few, there).within(_namespace(), o.blocks), of_keys)
-        made = order_of_runs(_namespace(), runs, o.groups, axes, 0.0) if runs.shape[-2] else None
+        axes = directions(XP, Queries(few, there).within(XP, o.blocks), of_keys)
+        made = order_of_runs(XP, runs, o.groups, axes, 0.0) if runs.shape[-2] else None
         grouped = _Order(n_k, o.groups, made)
         at = torch.where(keys.real, grouped.place(keys.place), n_k)
         at, line = at.sort(dim=-1)
@@ -411,11 +413,6 @@ def _of_blocks(
     def of_owner(x: Tensor) -> Tensor:
         return take_rows(x.flatten(2), owner).reshape(items, number, *x.shape[2:])
 
-    out = attend(_namespace(), rows, of_owner(k), of_owner(v), None, of_owner(bias)[..., None, :], scale)
+    out = attend(XP, rows, of_owner(k), of_owner(v), None, of_owner(bias)[..., None, :], scale)
     return take_rows(out.reshape(items, number * length, -1), back)
 
-
-def _namespace() -> Any:
-    import array_api_compat.torch as xp
-
-    return xp

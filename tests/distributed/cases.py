@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 
 from nystrom_numerics import attention, distributed
+from nystrom_numerics.distributed import agreeing
+from nystrom_numerics.errors import NystromError, ShapeError
 from tests.distributed.workers import group
 
 FUNCTIONS: dict[str, Any] = {
@@ -121,3 +126,85 @@ def worst(problem: Problem, parts: list[dict[str, Any]]) -> dict[str, float]:
         size = np.abs(expected).max(initial=0.0)
         found[name] = float(np.abs(got - expected).max(initial=0.0) / (size if size > 0 else 1.0))
     return found
+
+
+# ---------------------------------------------------------------- other things that a rank does
+
+
+def own_problem(rank: int, problems: list[Problem], grads: list[bool] | None = None) -> None:
+    """Each rank its own call."""
+    on_rank(rank, problems[rank], True if grads is None else grads[rank])
+
+
+def sent_on_rank(rank: int, problem: Problem) -> dict[str, int]:
+    """The bytes that a rank hands to sums and maxima, to other ranks, and to tables."""
+    found = {"reduced": 0, "passed": 0, "gathered": 0}
+
+    def counted(name: str, call: Any, tensors: Any) -> Any:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            found[name] += sum(x.numel() * x.element_size() for x in tensors(*args))
+            return call(*args, **options)
+
+        return wrapped
+
+    with mock.patch.multiple(
+        dist,
+        all_reduce=counted("reduced", dist.all_reduce, lambda x, *_: [x]),
+        all_gather=counted("gathered", dist.all_gather, lambda _, x, *__: [x]),
+        batch_isend_irecv=counted(
+            "passed", dist.batch_isend_irecv, lambda ops: [op.tensor for op in ops if op.op is dist.isend]
+        ),
+    ):
+        on_rank(rank, problem)
+    return found
+
+
+def core_bits(rank: int, problem: Problem) -> bytes:
+    """What Nyström's core is on a rank."""
+    found = []
+
+    def solver(core: Tensor, p: Tensor) -> Tensor:
+        found.append(core.numpy().tobytes() + p.numpy().tobytes())
+        return p
+
+    tokens, _, _ = problem.tensors()
+    own = [shard_of(x, problem.shards, rank, -2) for x in tokens.values()]
+    distributed.nystrom(*own, 3, solver=solver, group=group(len(problem.shards)))
+    return found[0]
+
+
+def without_memory(rank: int, problem: Problem, short: tuple[int, ...], free: int) -> tuple[Exception, int]:
+    """The error on machines of their own of which some have so many bytes free, and how many collectives there were."""
+    calls = []
+
+    def all_gather(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return gather(*args, **options)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("sent before it was refused")
+
+    gather = dist.all_gather
+    with (
+        mock.patch.object(agreeing, "_free", lambda _: free if rank in short else 2**40),
+        mock.patch.object(agreeing, "_place", lambda _: rank),
+        mock.patch.multiple(dist, all_gather=all_gather, all_reduce=refused, batch_isend_irecv=refused),
+    ):
+        try:
+            on_rank(rank, problem)
+        except NystromError as error:
+            return error, len(calls)
+    raise AssertionError("accepted")
+
+
+def by_mesh(rank: int, problem: Problem) -> bool:
+    """Whether a mesh of one dimension is served like its group, and one of two refused."""
+    tokens, _, _ = problem.tensors()
+    own = [shard_of(x, problem.shards, rank, -2) for x in tokens.values()]
+    mesh = init_device_mesh("cpu", (4,), mesh_dim_names=("ranks",))
+    same = torch.equal(distributed.exact(*own, group=mesh), distributed.exact(*own, group=group(4)))
+    try:
+        distributed.exact(*own, group=init_device_mesh("cpu", (2, 2), mesh_dim_names=("a", "b")))
+    except ShapeError as error:
+        return same and error.argument == "group"
+    return False
