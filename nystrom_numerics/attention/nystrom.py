@@ -21,7 +21,13 @@ from nystrom_numerics.attention.arguments import (
     ungroup,
 )
 from nystrom_numerics.attention.operators import OperatorBase, blocks
-from nystrom_numerics.attention.placing import Placed, core_scores, place_landmarks, softmax_weights, solve_core
+from nystrom_numerics.attention.placing import (
+    Placed,
+    core_scores,
+    place_landmarks,
+    softmax_weights,
+    solve_core,
+)
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.backend import Array, device_of, namespace

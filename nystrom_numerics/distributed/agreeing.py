@@ -18,7 +18,13 @@ from torch import Tensor
 from nystrom_numerics.attention.arguments import Arguments, product_form
 from nystrom_numerics.backend import compute_dtype
 from nystrom_numerics.distributed.ranks import Group, Ranks, ranks_of
-from nystrom_numerics.errors import ArgumentError, CapacityError, NamespaceError, RankMismatchError, ShapeError
+from nystrom_numerics.errors import (
+    ArgumentError,
+    CapacityError,
+    NamespaceError,
+    RankMismatchError,
+    ShapeError,
+)
 
 __all__ = ["Call", "Sizes", "agree"]
 
@@ -71,7 +77,11 @@ class Call:
         """q, k and v in the dtype to compute in, v zero where keys are masked."""
         dtype = compute_dtype(self.a.xp, self.q.dtype)
         mask = self.a.key_mask
-        v = self.v if mask is None else torch.where(mask[..., None], self.v, torch.zeros_like(self.v[..., :1]))
+        v = (
+            self.v
+            if mask is None
+            else torch.where(mask[..., None], self.v, torch.zeros_like(self.v[..., :1]))
+        )
         return self.q.to(dtype), self.k.to(dtype), v.to(dtype)
 
     def cut(self, out: Tensor) -> Tensor:
@@ -144,7 +154,9 @@ def _device(ranks: Ranks, x: Any) -> torch.device:
     """Where the backend of the group sends from."""
     if dist.get_backend(ranks.group) == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
-    return x.device if isinstance(x, Tensor) and dist.get_backend(ranks.group) != "gloo" else torch.device("cpu")
+    return (
+        x.device if isinstance(x, Tensor) and dist.get_backend(ranks.group) != "gloo" else torch.device("cpu")
+    )
 
 
 def _filled(
@@ -152,7 +164,9 @@ def _filled(
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
     """One token of zeros, masked where there is a mask, in place of none."""
     found = tuple(
-        torch.cat([x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])], dim=-2) if x.ndim > 1 and not x.shape[-2] else x
+        torch.cat([x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])], dim=-2)
+        if x.ndim > 1 and not x.shape[-2]
+        else x
         for x in tokens
     )
     changed = dict(masks)
@@ -208,7 +222,9 @@ def _digest(value: Any) -> int:
 def _words(value: Any) -> str:
     """As on every rank: the name of a function, with what is bound to it, and not where it lies."""
     if isinstance(value, partial):
-        bound = [_words(x) for x in (*value.args, *(y for pair in sorted(value.keywords.items()) for y in pair))]
+        bound = [
+            _words(x) for x in (*value.args, *(y for pair in sorted(value.keywords.items()) for y in pair))
+        ]
         return f"{_words(value.func)}({', '.join(bound)})"
     return getattr(value, "__qualname__", None) or repr(value)
 
@@ -216,7 +232,9 @@ def _words(value: Any) -> str:
 def _compare(said: Said, table: list[list[int]]) -> None:
     refused = tuple(rank for rank, line in enumerate(table) if line[0])
     if refused:
-        raise RankMismatchError("group", f"with a call refused on {_those(refused)}", "good arguments there", refused)
+        raise RankMismatchError(
+            "group", f"with a call refused on {_those(refused)}", "good arguments there", refused
+        )
     for column, (name, what, _) in enumerate(said, 5):
         numbers = [line[column] for line in table]
         others = tuple(rank for rank, number in enumerate(numbers) if number != numbers[0])
@@ -265,7 +283,9 @@ def _free(device: torch.device) -> int:
         if limit != "max":
             used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
             stat = Path("/sys/fs/cgroup/memory.stat").read_text("ascii").splitlines()
-            files = sum(int(line.split()[1]) for line in stat if line.startswith(("inactive_file", "active_file")))
+            files = sum(
+                int(line.split()[1]) for line in stat if line.startswith(("inactive_file", "active_file"))
+            )
             found.append(max(int(limit) - used + files, 0))
     except (OSError, ValueError, IndexError):
         pass

@@ -32,10 +32,12 @@ def summed(ranks: Ranks, doing: str, *parts: Tensor) -> list[Tensor]:
         return (ranks.summed(g.clone(), f"{doing}, backward"),)
 
     flat = with_vjp(forward, vjp, torch.cat([x.reshape(-1) for x in parts]))[0]
-    return [x.reshape(shape) for x, shape in zip(flat.split(sizes), shapes, strict=True)]
+    return [x.reshape(shape) for x, shape in zip(flat.split_with_sizes(sizes), shapes, strict=True)]
 
 
-def received_rows(ranks: Ranks, doing: str, x: Tensor, places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+def received_rows(
+    ranks: Ranks, doing: str, x: Tensor, places: Sequence[Tensor], sizes: Sequence[int]
+) -> Tensor:
     """Rows from every rank, those of the lowest first, of x (n, c): (sum of sizes, c).
 
     ``places[r]`` are the rows that rank r gets of this one, and ``sizes[r]`` is how many this one gets from it; what a
@@ -54,10 +56,11 @@ def received_rows(ranks: Ranks, doing: str, x: Tensor, places: Sequence[Tensor],
         return (torch.cat(travel([x.index_select(0, at) for at in places], sizes, doing)),), ()
 
     def vjp(g: Tensor) -> tuple[Tensor, ...]:
-        back = travel(list(g.split(list(sizes))), [len(at) for at in places], f"{doing}, backward")
+        back = travel(list(g.split_with_sizes(list(sizes))), [len(at) for at in places], f"{doing}, backward")
         of_x = g.new_zeros(x.shape)
         for at, rows in zip(places, back, strict=True):
             of_x.index_add_(0, at, rows)
         return (of_x,)
 
-    return with_vjp(forward, vjp, x)[0]
+    rows: Tensor = with_vjp(forward, vjp, x)[0]
+    return rows

@@ -88,7 +88,14 @@ def exact(
     q, k, v = call.wide()
     finite = torch.isfinite(q).all(dim=-1)
     laid = lay(hide(torch, q, finite), k, v, call.a.key_mask)
-    ring = _Ring(call.ranks, call.n_k, call.masked[1], call.a.scale, laid.mask, tuple(x.shape for x in (laid.k, laid.v)))
+    ring = _Ring(
+        call.ranks,
+        call.n_k,
+        call.masked[1],
+        call.a.scale,
+        laid.mask,
+        tuple(x.shape for x in (laid.k, laid.v)),
+    )
     out = laid.back(with_vjp(ring.forward, ring.vjp, laid.q, laid.k, laid.v)[0])
     return call.cut(torch.where(finite[..., None], out, torch.nan))
 
@@ -137,7 +144,9 @@ class _Ring:
             """What has come together for a block follows it to the next rank, and at last comes home."""
             nonlocal carried, of_whom
             of_whom = (of_whom - 1) % p
-            carried = self._next(carried, self._numbers(of_whom, masked=False), "a ring of attention, backward")()
+            carried = self._next(
+                carried, self._numbers(of_whom, masked=False), "a ring of attention, backward"
+            )()
 
         self._pass_round(k, v, meet, moved)
         if p > 1:
@@ -162,7 +171,9 @@ class _Ring:
             whose, after = (rank - step) % p, (rank - step - 1) % p
             arrive = None
             if step < p - 1:
-                arrive = self._next(flat, self._numbers(after, self.masked), "passing keys and values round a ring")
+                arrive = self._next(
+                    flat, self._numbers(after, self.masked), "passing keys and values round a ring"
+                )
             if self.n_k[whose]:
                 keys, values = self._split(flat, whose)
                 mask = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,9 +114,9 @@ def _attend(call: Call, m: int, near: tuple[int, int], solver: Solver) -> Tensor
         assert place.mask is not None
         q, k, v = (real_first(xp, x, place.mask) for x in (q, k, v))
     lie = _Blocks.of(call, place, near)
-    batch = torch.broadcast_shapes(k.shape[:-2], v.shape[:-2])
+    batch = np.broadcast_shapes(k.shape[:-2], v.shape[:-2])
     both = torch.cat([x.expand(*batch, *x.shape[-2:]) for x in (k, v)], dim=-1)
-    k, v = lie.windows(ranks, both).split([k.shape[-1], v.shape[-1]], dim=-1)
+    k, v = lie.windows(ranks, both).split_with_sizes([k.shape[-1], v.shape[-1]], dim=-1)
     q = lie.slots(q)
 
     columns = placed.pair_mask
@@ -148,7 +149,8 @@ def _attend(call: Call, m: int, near: tuple[int, int], solver: Solver) -> Tensor
         number = lie.first_block[..., None] + torch.arange(of.start, of.stop, device=q.device)
         _, counted, sizes = near_keys(xp, q, number, lie.total[..., None], m, near)
         fields = lie.near_rows(k, end_k, of), lie.near_rows(v, end_v, of), lie.near_rows(far, far_ends, of)
-        rows = q[..., of.start * block : of.stop * block, :].unflatten(-2, (-1, block))
+        rows = q[..., of.start * block : of.stop * block, :]
+        rows = rows.reshape(*rows.shape[:-2], -1, block, rows.shape[-1])
         strip = meet_fields(xp, rows, fields, counted, sizes, (points, exist), sums, a.scale)
         out.append(strip.flatten(-3, -2))
     return lie.tokens(torch.cat(out, dim=-2))
@@ -205,7 +207,11 @@ class _Blocks:
         high = torch.where(counts > 0, high, low)
         number = first[rank] // block
         blocks = int(((end[rank] + block - 1) // block - number).clamp(min=1).amax())
-        slot = number[..., None] * block - margin + torch.arange(blocks * block + 2 * margin, device=counts.device)
+        slot = (
+            number[..., None] * block
+            - margin
+            + torch.arange(blocks * block + 2 * margin, device=counts.device)
+        )
         own = (slot >= first[rank][..., None]) & (slot < end[rank][..., None])
         there = (slot >= low[rank][..., None]) & (slot < high[rank][..., None])
         mask = place.mask if call.masked[1] else None
@@ -232,8 +238,10 @@ class _Blocks:
         """What stands in slots (..., blocks · block, c) as tokens (..., n, c)."""
         at = self.lead[..., None] + torch.arange(self.n, device=x.device)
         at = at.clamp(max=x.shape[-2] - 1)
-        out = take_rows(x, at.expand(*x.shape[:-2], self.n))
-        return out if self.mask is None else put_back(namespace(x=out), out, self.mask)
+        out: Tensor = take_rows(x, at.expand(*x.shape[:-2], self.n))
+        if self.mask is not None:
+            out = put_back(namespace(x=out), out, self.mask)
+        return out
 
     def near_rows(self, x: Tensor, ends: Tensor, of: slice) -> Tensor:
         """Rows x (..., slots, c) near some blocks, each with its margins, and the two ``ends``: (..., blocks, w, c)."""

@@ -121,15 +121,15 @@ def landmarks_of(
             (call.a.query_mask, call.a.key_mask), call.masked, (call.n_q, call.n_k), strict=True
         )
     ]
-    (of_q, n_q), (of_k, n_k) = (segment_sums(place, x, count) for place, x, count in zip(places, (q, k), m, strict=True))
+    (of_q, n_q), (of_k, n_k) = (
+        segment_sums(place, x, count) for place, x, count in zip(places, (q, k), m, strict=True)
+    )
     of_q, of_k, *others = summed(call.ranks, "summing landmarks", of_q, of_k, *more)
     means = [
         (total / size.clamp(min=1).to(total.dtype)[..., None]).to(storage).to(total.dtype)
         for total, size in ((of_q, n_q), (of_k, n_k))
     ]
-    valid = [
-        size > 0 if masked else None for size, masked in ((n_q, call.masked[0]), (n_k, call.masked[1]))
-    ]
+    valid = [size > 0 if masked else None for size, masked in ((n_q, call.masked[0]), (n_k, call.masked[1]))]
     return Placed(means[0], valid[0], means[1], valid[1], None), others
 
 

@@ -95,7 +95,16 @@ def part_vjp(
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     mask = _added(q, mask)
     of_q, of_k, of_v = kernel(
-        g.contiguous(), q, k, v, out.contiguous(), lse[..., 0].contiguous(), 0.0, False, attn_mask=mask, scale=scale
+        g.contiguous(),
+        q,
+        k,
+        v,
+        out.contiguous(),
+        lse[..., 0].contiguous(),
+        0.0,
+        False,
+        attn_mask=mask,
+        scale=scale,
     )
     return of_q[..., :width], of_k[..., :width], of_v[..., :columns]
 

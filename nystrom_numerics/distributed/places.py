@@ -66,7 +66,8 @@ def segment_sums(place: Place, x: Tensor, m: int) -> tuple[Tensor, Tensor]:
     if place.mask is None:
         first, n = int(place.first), x.shape[-2]
         edges = torch.cat([start, stop[-1:]]).clamp(first, first + n)
-        return torch.stack([part.sum(dim=-2) for part in x.split(edges.diff().tolist(), dim=-2)], dim=-2), stop - start
+        parts = x.split_with_sizes(edges.diff().tolist(), dim=-2)
+        return torch.stack([part.sum(dim=-2) for part in parts], dim=-2), stop - start
     labels = place.places(x.shape[-2]) * m // total.clamp(min=1)
     labels = torch.where(place.mask, labels, m).expand(x.shape[:-1])
     return sum_by_label(x, labels, m)[0], stop - start

@@ -77,7 +77,9 @@ class Pulse:
             )
         if found:
             dead = tuple(int(rank) for rank in found.split(","))
-            return RankError(f"{_named(dead)} of {self.size} died or stopped, seen while {doing} ({_line(error)})", dead)
+            return RankError(
+                f"{_named(dead)} of {self.size} died or stopped, seen while {doing} ({_line(error)})", dead
+            )
         late = tuple(rank for rank, step in steps.items() if step < self.step)
         if late:
             return RankError(
@@ -111,5 +113,3 @@ def _named(ranks: tuple[int, ...]) -> str:
 
 def _line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
-
-

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nystrom_numerics.attention.arrangement import directions, order_of_runs, run_count
-from nystrom_numerics.attention.padding import put_back, real_first
+from nystrom_numerics.attention.padding import of_no_item, put_back, real_first
 from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.attention.tangent import checked_sizes
 from nystrom_numerics.attention.tangents import CAP, LEAF_SAMPLE, SAMPLE, STEP, Queries, covariance
@@ -217,14 +217,15 @@ def _by_length(call: Call, o: _Options) -> Tensor:
     masks = call.a.query_mask, call.a.key_mask
     q, k, v = call.wide()
     leads = [m.shape[:-1] for m in masks if m is not None]
-    batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], *leads)
+    batch = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], *leads)
     items = prod(batch)
 
     def flat(x: Tensor, tail: int) -> Tensor:
         return x.expand(*batch, *x.shape[-tail:]).reshape(items, *x.shape[-tail:])
 
     q, k, v = (flat(x, 2) for x in (q, k, v))
-    counts, orders = [], []
+    counts: list[Tensor] = []
+    orders: list[Tensor | None] = []
     for mask, masked, lengths in zip(masks, call.masked, (call.n_q, call.n_k), strict=True):
         if masked:
             assert mask is not None
@@ -242,11 +243,14 @@ def _by_length(call: Call, o: _Options) -> Tensor:
     for n_q, n_k in np.unique(totals, axis=1).T.tolist():
         same = torch.from_numpy(np.flatnonzero((totals[0] == n_q) & (totals[1] == n_k))).to(q.device)
         chosen.append(same)
-        shards = [
-            _Shard(ranks, x[same], *(_bounds(count, ranks.rank, same)), total)
-            for x, count, total in ((q, counts[0], n_q), (torch.cat([k, v], dim=-1), counts[1], n_k))
-        ]
-        parts.append(_attend(*shards, k.shape[-1], o) if n_q and n_k else 0.0 * (q[same] @ k[same].mT @ v[same]))
+        if 0 in (n_q, n_k):
+            nothing = of_no_item(q[same], k[same], v[same])  # for a derivative, which is zero
+            parts.append(torch.where(torch.zeros_like(nothing, dtype=torch.bool), nothing, 0.0))
+            continue
+        queries = _Shard(ranks, q[same], *_bounds(counts[0], ranks.rank, same), n_q)
+        tokens = torch.cat([k[same], v[same]], dim=-1)
+        keys = _Shard(ranks, tokens, *_bounds(counts[1], ranks.rank, same), n_k)
+        parts.append(_attend(queries, keys, k.shape[-1], o))
     out = torch.cat(parts)[torch.cat(chosen).argsort()]
     if orders[0] is not None:
         out = put_back(xp, out, orders[0])
@@ -327,7 +331,10 @@ def _runs(tokens: _Shard, leaves: int) -> Tensor:
 def _sent(ranks: Ranks, doing: str, parts: list[Tensor]) -> list[Tensor]:
     """Sums over ranks, in one message."""
     flat = ranks.summed(torch.cat([x.reshape(-1) for x in parts]), doing)
-    return [x.reshape(y.shape) for x, y in zip(flat.split([x.numel() for x in parts]), parts, strict=True)]
+    return [
+        x.reshape(y.shape)
+        for x, y in zip(flat.split_with_sizes([x.numel() for x in parts]), parts, strict=True)
+    ]
 
 
 def _few(blocks: _Order, like: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -343,7 +350,7 @@ def _missed(ranks: Ranks, x: Tensor, of: Tensor, sizes: Tensor, groups: int) -> 
     total = x.new_zeros(x.shape[0], groups + 1, x.shape[-1])
     total = total.scatter_add(-2, of[..., None].expand(x.shape), x)[:, :groups]
     mean = ranks.summed(total.contiguous(), "summing groups") / sizes.clamp(min=1).to(x.dtype)[:, None]
-    delta = x - take_rows(mean, of.clamp(max=groups - 1))
+    delta: Tensor = x - take_rows(mean, of.clamp(max=groups - 1))
     return (delta * delta).sum(dim=-1)
 
 
@@ -362,7 +369,13 @@ def _near(ranks: Ranks, merit: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
 
 
 def _faced(
-    ranks: Ranks, both: Tensor, far: Tensor, of: Tensor, pilot: Tensor, near: tuple[Tensor, Tensor], o: _Options
+    ranks: Ranks,
+    both: Tensor,
+    far: Tensor,
+    of: Tensor,
+    pilot: Tensor,
+    near: tuple[Tensor, Tensor],
+    o: _Options,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What blocks face: keys and values (items, b, t + g, ·), and their bias (items, b, t + g)."""
     (items, b, _), d, (mine, whose) = far.shape, pilot.shape[-1], near
@@ -374,8 +387,11 @@ def _faced(
     columns = torch.cat([both, torch.ones_like(both[..., :1])], dim=-1)
     parts = []
     for item in range(items):  # groups lie side by side, of sizes of their own
-        pairs = zip(weights[item].split(sizes[item], -1), columns[item].split(sizes[item]), strict=True)
-        parts.append(torch.stack([w @ x for w, x in pairs][: o.groups]))
+        of_groups = (
+            weights[item].split_with_sizes(sizes[item], -1),
+            columns[item].split_with_sizes(sizes[item]),
+        )
+        parts.append(torch.stack([w @ x for w, x in zip(*of_groups, strict=True)][: o.groups]))
     rows = take_rows(both[:, None], mine)
     kept = torch.where(whose[..., None], rows, torch.zeros_like(rows[..., :1]))
     far_sums, kept = summed(ranks, "summing groups and near keys", torch.stack(parts).movedim(1, 2), kept)
@@ -396,7 +412,9 @@ def _of_blocks(
     items, n, _ = q.shape
     with torch.no_grad():
         place, line = torch.where(shard.real, place, blocks.n).sort(dim=-1)
-        of = torch.where(place < blocks.n, blocks.part(place), blocks.parts)  # those that are none by themselves
+        of = torch.where(
+            place < blocks.n, blocks.part(place), blocks.parts
+        )  # those that are none by themselves
         size = torch.stack([(of == b).sum(dim=-1) for b in range(blocks.parts + 1)], dim=-1)
         length = max(1, -(-n // blocks.parts))
         pieces = -(-size // length)
@@ -404,15 +422,18 @@ def _of_blocks(
         inside = torch.arange(n, device=q.device) - (size.cumsum(-1) - size).gather(-1, of)
         slot = (begin.gather(-1, of) + inside // length) * length + inside % length
         number = int(pieces.sum(-1).max())
-        token = torch.zeros(items, number * length, dtype=torch.int64, device=q.device).scatter(-1, slot, line)
+        token = torch.zeros(items, number * length, dtype=torch.int64, device=q.device).scatter(
+            -1, slot, line
+        )
         owner = torch.zeros(items, number * length, dtype=torch.int64, device=q.device).scatter(-1, slot, of)
         owner = owner.reshape(items, number, length).amax(dim=-1).clamp(max=blocks.parts - 1)
         back = torch.empty_like(line).scatter_(-1, line, slot)
     rows = take_rows(q, token).reshape(items, number, length, -1)
 
     def of_owner(x: Tensor) -> Tensor:
-        return take_rows(x.flatten(2), owner).reshape(items, number, *x.shape[2:])
+        rows: Tensor = take_rows(x.flatten(2), owner)
+        return rows.reshape(items, number, *x.shape[2:])
 
     out = attend(XP, rows, of_owner(k), of_owner(v), None, of_owner(bias)[..., None, :], scale)
-    return take_rows(out.reshape(items, number * length, -1), back)
-
+    found: Tensor = take_rows(out.reshape(items, number * length, -1), back)
+    return found

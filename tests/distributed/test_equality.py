@@ -101,7 +101,11 @@ def test_trees_and_positions(workers):
 def test_sixteen_bits_keep_their_storage(workers):
     for function in cases.FUNCTIONS:
         problem = Problem(
-            function, (15, 17), dtype="float16", arguments=arguments(function), options=options(function, "float32")
+            function,
+            (15, 17),
+            dtype="float16",
+            arguments=arguments(function),
+            options=options(function, "float32"),
         )
         parts = workers(cases.on_rank, 2, problem=problem, grad=False)
         expected = cases.in_one(problem, grad=False)["out"]
@@ -281,7 +285,7 @@ def test_what_does_not_fit_is_refused_before_it_is_allocated(workers, function):
     given = {"arguments": arguments(function), "options": options(function, "float64")}
     problem = Problem(function, (50, 60, 40), **given)
     found = workers(cases.without_memory, 3, problem=problem, short=(1,), free=1000)
-    for (error, collectives) in found:
+    for error, collectives in found:
         assert isinstance(error, errors.CapacityError)
         assert error.ranks == (1,)
         assert error.needs > error.has == 1000
