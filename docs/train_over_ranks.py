@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 2 docs/train_over_ranks.py
 
-Every token is to be labelled with the mark that the first eighth of its sequence carries, which only the first rank has:
-nothing is learnt of the others' tokens unless attention carries it from rank to rank, forward and backward.  On GPUs a
-process a device and ``nccl``; else ``gloo``.
+Every token is to be labelled with the mark that the first eighth of its sequence carries, which only the first rank
+has: nothing is learnt of the others' tokens unless attention carries it from rank to rank, forward and backward.  On
+GPUs a process a device and ``nccl``; else ``gloo``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def shard(tokens: int, rank: int, ranks: int) -> slice:
     return slice(tokens * rank // ranks, tokens * (rank + 1) // ranks)
 
 
-def batch(tokens: int, own: slice, device: torch.device, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    tokens: int, own: slice, device: torch.device, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """This rank's part of 16 sequences, and their marks; the same draws on every rank."""
     marks = torch.randint(MARKS, (16,), generator=generator)
     states = 0.1 * torch.randn(16, tokens, DIM, generator=generator)
@@ -40,7 +42,8 @@ def main() -> None:
     options = parser.parse_args()
 
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=60))  # a rank that dies ends the others by then
+    # a rank that dies ends the others by then
+    dist.init_process_group(backend, timeout=timedelta(seconds=60))
     rank, ranks = dist.get_rank(), dist.get_world_size()
     device = torch.device("cpu")
     if backend == "nccl":

@@ -37,7 +37,7 @@ Said = list[tuple[str, str, int]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a rank is to hold: queries and keys of all items, widths, bytes of a number, and the most keys of any rank."""
+    """What a rank is to hold: queries and keys of all items, widths, bytes of a number, the most keys of any rank."""
 
     items: int
     n_q: int
@@ -52,8 +52,8 @@ class Sizes:
 class Call:
     """A call that all ranks have agreed on.
 
-    Arrays are this rank's, of which q and k are zero where they are masked.  A shard without tokens has one masked token
-    in place of none, which :meth:`cut` takes off the output again.
+    Arrays are this rank's, of which q and k are zero where they are masked.  A shard without tokens has one masked
+    token in place of none, which :meth:`cut` takes off the output again.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Call:
         return self.q.to(dtype), self.k.to(dtype), v.to(dtype)
 
     def cut(self, out: Tensor) -> Tensor:
-        """Outputs (..., n_q, w) of the tokens that there are, in the dtype of v, with the axes of heads as they came."""
+        """Outputs (..., n_q, w) of the tokens that there are, in the dtype of v, with heads as they came."""
         if self.grouped:
             out = out.flatten(-4, -3)
         return out[..., : self.n_q[self.ranks.rank], :].to(self.v.dtype)

@@ -32,9 +32,10 @@ def exact(
 ) -> Tensor:
     r"""Softmax attention of queries that lie on several ranks to keys that do, as a ring.
 
-    Every rank has its tokens, and gets the outputs of its queries: those of :func:`nystrom_numerics.attention.exact` for
-    all shards one after the other, in the order of ranks.  Blocks of keys and values are passed on from rank to rank,
-    while the attention to the last one is computed, and what comes of a block joins what is there by its log-sum-exp.
+    Every rank has its tokens, and gets the outputs of its queries: those of :func:`nystrom_numerics.attention.exact`
+    for all shards one after the other, in the order of ranks.  Blocks of keys and values are passed on from rank to
+    rank, while the attention to the last one is computed, and what comes of a block joins what is there by its
+    log-sum-exp.
 
     Parameters
     ----------
@@ -68,10 +69,10 @@ def exact(
 
     Notes
     -----
-    Of n keys on p ranks a rank sends (p − 1)/p · n(d + d_v) numbers a head, backward (2p − 1)/p as many, and holds two
-    blocks.  Kernel entries: n_q n_k / p each where shards are of one length.  Memory: outputs and four blocks of the longest
-    shard's keys and values forward, eight backward, and a block of scores.  Sources: Liu, Zaharia and Abbeel 2023 (ring attention);
-    the derivative of a part from the whole's log-sum-exp, Dao et al. 2022.
+    Of n keys on p ranks a rank sends (p − 1)/p · n(d + d_v) numbers a head, backward (2p − 1)/p as many,
+    and holds two blocks.  Kernel entries: n_q n_k / p each where shards are of one length.  Memory: outputs and four
+    blocks of the longest shard's keys and values forward, eight backward, and a block of scores.  Sources: Liu,
+    Zaharia and Abbeel 2023 (ring attention); the derivative of a part from the whole's log-sum-exp, Dao et al. 2022.
     """
     call = agree(
         "exact",

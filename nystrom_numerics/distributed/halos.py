@@ -20,11 +20,11 @@ Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 def rows_between(
     ranks: Ranks, doing: str, x: Tensor, counts: Tensor, low: Tensor, high: Tensor, base: Tensor, length: int
 ) -> Tensor:
-    """Rows ``low`` to ``high`` − 1 of all shards, each in its slot from ``base`` on, zeros in the others: (..., length, c).
+    """Rows ``low`` to ``high`` − 1 of all shards, in their slots from ``base`` on, zeros in others: (..., length, c).
 
-    ``x`` (..., n, c) are the rows of this shard, of which the first ``counts[rank]`` exist.  ``counts``, ``low`` and ``high``
-    (p, ...) are those of every rank, ``base`` (...) this one's; their trailing axes broadcast with the leading ones of x.
-    Sent: what other ranks want of this shard, to them alone.
+    ``x`` (..., n, c) are the rows of this shard, of which the first ``counts[rank]`` exist.  ``counts``, ``low`` and
+    ``high`` (p, ...) are those of every rank, ``base`` (...) this one's; their trailing axes broadcast with the
+    leading ones of x.  Sent: what other ranks want of this shard, to them alone.
     """
     batch, (n, c), p, rank = x.shape[:-2], x.shape[-2:], ranks.size, ranks.rank
     items = prod(batch)

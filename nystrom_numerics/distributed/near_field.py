@@ -45,9 +45,9 @@ def near_field(
 ) -> Tensor:
     r"""Self-attention with an exact near field of a sequence that lies on several ranks.
 
-    As :func:`nystrom_numerics.attention.near_field` of all shards.  Blocks and segments are those of the whole sequence; a
-    rank whose shard begins or ends within a block, or beside one, gets that block and its margin from the ranks that hold
-    them, be they neighbours or, past short shards, others.
+    As :func:`nystrom_numerics.attention.near_field` of all shards.  Blocks and segments are those of the whole
+    sequence; a rank whose shard begins or ends within a block, or beside one, gets that block and its margin from the
+    ranks that hold them, be they neighbours or, past short shards, others.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def near_field(
 
     Notes
     -----
-    Sent a head: what :func:`nystrom` sends, two more tokens, m numbers more, and to neighbours at most two halos of
-    ``block + margin`` tokens' keys and values; backward the same.  Costs and memory: those of the shards by themselves, and
-    of a halo on either side.
+    Sent a head: what :func:`nystrom` sends, two more tokens, m numbers more, and to neighbours at most
+    two halos of ``block + margin`` tokens' keys and values; backward the same.  Costs and memory: those of the shards
+    by themselves, and of a halo on either side.
     """
 
     def check(n_q: int, _: int) -> None:

@@ -37,10 +37,12 @@ def nystrom(
     grouped: bool = False,
     check_finite: bool = False,
 ) -> Tensor:
-    r"""Nyström attention of a sequence that lies on several ranks: :func:`nystrom_numerics.attention.nystrom` of all shards.
+    r"""Nyström attention of a sequence that lies on several ranks.
 
-    Landmarks are means of segments of the whole sequence, whose ends need not be those of shards; each rank adds what it has
-    of a segment.  For BV every rank meets its own keys, and with :math:`L_r` the log-sum-exp of rank r and
+    As :func:`nystrom_numerics.attention.nystrom` of all shards.
+
+    Landmarks are means of segments of the whole sequence, whose ends need not be those of shards; each rank adds what
+    it has of a segment.  For BV every rank meets its own keys, and with :math:`L_r` the log-sum-exp of rank r and
     :math:`L = \log\sum_r e^{L_r}`,
 
     .. math:: BV = \sum_r e^{L_r - L}\,(BV)_r .
@@ -72,10 +74,10 @@ def nystrom(
 
     Notes
     -----
-    Sent a head, whatever n is: 2md numbers for the landmarks, m maxima and m(d_v + 1) numbers for BV, summed over ranks;
-    backward m d_v and 2md.  (The maximum must be known before anything can be summed, so that there are three
-    collectives and not two.)  Costs and memory: those of the shards by themselves, and the core on every rank.
-    Source: ours; log-sum-exp of parts as in :func:`exact`.
+    Sent a head, whatever n is: 2md numbers for the landmarks, m maxima and m(d_v + 1) numbers for BV,
+    summed over ranks; backward m d_v and 2md.  (The maximum must be known before anything can be summed, so that there
+    are three collectives and not two.)  Costs and memory: those of the shards by themselves, and the core on every
+    rank.  Source: ours; log-sum-exp of parts as in :func:`exact`.
     """
     wanted = m if isinstance(m, tuple) else (m, m)
 

@@ -1,4 +1,4 @@
-r"""Attention to the keys of one shard, with what joins it to that of others: :math:`L_i = \log\sum_j e^{sq_i\cdot k_j}`.
+r"""Attention to the keys of one shard, and what joins it to that of others: :math:`L_i = \log\sum_j e^{sq_i\cdot k_j}`.
 
 Of parts p with outputs :math:`O_p` and :math:`L_p` the whole is :math:`L = \log\sum_p e^{L_p}` and
 :math:`O = \sum_p e^{L_p-L}O_p`; and with the L and O of the whole, each part has its share of the derivative by itself.
@@ -39,7 +39,7 @@ class Laid:
 
 
 def lay(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Laid:
-    """Leading axes of a call made two; queries that share their keys, as ``grouped`` heads do, become rows of one head."""
+    """Leading axes made two; queries that share their keys, as ``grouped`` heads do, become rows of one head."""
     shared = np.broadcast_shapes(k.shape[:-2], v.shape[:-2], () if mask is None else mask.shape[:-1])
     batch = np.broadcast_shapes(q.shape[:-2], shared)
     rows = q.shape[-2]

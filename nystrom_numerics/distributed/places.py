@@ -58,8 +58,8 @@ def place_of(ranks: Ranks, mask: Tensor | None, masked: bool, lengths: list[int]
 
 
 def segment_sums(place: Place, x: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """Sums (..., m, c) of the tokens x (..., n, c) of this shard that stand in each of m segments of all real tokens, and
-    how many tokens of all ranks each has (..., m).
+    """Sums (..., m, c) of the tokens x (..., n, c) of this shard that stand in each of m segments of all real tokens,
+    and how many tokens of all ranks each has (..., m).
     """
     total = place.total[..., None].to(x.device)
     start, stop = segments(torch, x, total, m)

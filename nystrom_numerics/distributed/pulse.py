@@ -18,8 +18,8 @@ BEAT, PATIENCE = 0.5, 4.0
 class Pulse:
     """A thread that writes a number into the store of the group every :data:`BEAT` seconds.
 
-    Whether a rank lives is asked only once something has failed: a rank that is late is not taken for dead, however late
-    it is, unless what it owes has met the timeout of the group, or its connection has closed.
+    Whether a rank lives is asked only once something has failed: a rank that is late is not taken for dead, however
+    late it is, unless what it owes has met the timeout of the group, or its connection has closed.
 
     Attributes
     ----------
@@ -57,7 +57,8 @@ class Pulse:
     def blame(self, doing: str, error: Exception) -> RankError:
         """The error to raise for one of the backend, after at most :data:`PATIENCE` seconds.
 
-        The first rank that looks writes down whom it found, so that the others do not name those who left because of it.
+        The first rank that looks writes down whom it found, so that the others do not name those who left because of
+        it.
         """
         try:
             self._write(-1)

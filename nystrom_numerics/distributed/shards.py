@@ -1,4 +1,4 @@
-"""What a model asks of the other ranks besides attention: where its tokens stand, those beside them, and the first one."""
+"""What a model asks of other ranks besides attention: where its tokens stand, those beside them, the first one."""
 
 from __future__ import annotations
 

@@ -45,11 +45,13 @@ def tangent(
     grouped: bool = False,
     check_finite: bool = False,
 ) -> Tensor:
-    r"""Tangent attention of a sequence that lies on several ranks: :func:`nystrom_numerics.attention.tangent` of all shards.
+    r"""Tangent attention of a sequence that lies on several ranks.
+
+    As :func:`nystrom_numerics.attention.tangent` of all shards.
 
     Blocks of queries and groups of keys are those of the whole sequence.  Their trees are made on every rank, from the
-    same means of runs of tokens; each rank looks at its own keys from all pilots, and what it finds of a group is summed
-    with what others find.  Near keys are the best of what ranks propose, and only they travel.
+    same means of runs of tokens; each rank looks at its own keys from all pilots, and what it finds of a group is
+    summed with what others find.  Near keys are the best of what ranks propose, and only they travel.
 
     Parameters
     ----------
@@ -80,8 +82,8 @@ def tangent(
     bd for pilots, 16g for groups, b(t + g)(d + d_v + 1) for b blocks, t near keys and g groups; and to every rank bt
     numbers of 8 bytes that propose near keys.  Backward, b(t + g)(d + d_v + 1) and bd.
 
-    What is rounded otherwise than in one process can decide otherwise between keys that are as good as equal; outputs then
-    differ by no more than two such choices do, not by rounding alone.
+    What is rounded otherwise than in one process can decide otherwise between keys that are as good as equal; outputs
+    then differ by no more than two such choices do, not by rounding alone.
     """
 
     def check(_: int, n_k: int) -> None:
@@ -117,7 +119,7 @@ def _refuse_levels(name: str, given: tuple[int, ...], n_k: int, width: int, item
 
 
 def _bytes(s: Sizes, blocks: int, near: int, groups: int) -> int:
-    """Queries, keys and values in order, outputs, scores of all pilots and their weights, and what blocks face thrice."""
+    """Queries, keys and values in order, outputs, scores of all pilots and their weights, what blocks face thrice."""
     own = s.n_q * (2 * s.d + 2 * s.d_v) + s.n_k * (s.d + s.d_v + 8 * blocks)
     return s.itemsize * s.items * (own + 3 * blocks * (near + groups) * (s.d + s.d_v))
 
@@ -137,8 +139,8 @@ class _Options:
 
 @dataclass(frozen=True)
 class _Shard:
-    """Tokens x (items, n, c) of this rank, of which each item's first ``count`` (items, 1) are real; ``first`` (items, 1)
-    is the place of its first one among the ``total`` of all ranks.
+    """Tokens x (items, n, c) of this rank, of which each item's first ``count`` (items, 1) are real; ``first``
+    (items, 1) is the place of its first one among the ``total`` of all ranks.
     """
 
     ranks: Ranks
@@ -172,7 +174,9 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Order:
-    """An order of ``n`` tokens, in balanced ``parts``: as they stand, or runs of them in the order (items, runs) of a tree."""
+    """An order of ``n`` tokens, in balanced ``parts``: as they stand, or by runs in the order (items, runs) of a
+    tree.
+    """
 
     n: int
     parts: int
@@ -338,7 +342,7 @@ def _sent(ranks: Ranks, doing: str, parts: list[Tensor]) -> list[Tensor]:
 
 
 def _few(blocks: _Order, like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """At most :data:`LEAF_SAMPLE` places of each block, evenly spaced (b · few), and whether there is a token (b, few)."""
+    """Evenly spaced places of each block, at most :data:`LEAF_SAMPLE` (b · few), and whether a token is there."""
     edges, length = _edges(blocks.n, blocks.parts, like), -(-blocks.n // blocks.parts)
     places = edges[:-1, None] + torch.arange(0, length, -(-length // LEAF_SAMPLE), device=like.device)
     there = None if blocks.n % blocks.parts == 0 else places < edges[1:, None]
@@ -355,8 +359,8 @@ def _missed(ranks: Ranks, x: Tensor, of: Tensor, sizes: Tensor, groups: int) -> 
 
 
 def _near(ranks: Ranks, merit: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Which own keys are among the ``count`` of most merit of all ranks (items, b, n); for each of these (items, b, count)
-    the number of the own key, and whether it is one.
+    """Which own keys are among the ``count`` of most merit of all ranks (items, b, n); for each of these (items, b,
+    count) the number of the own key, and whether it is one.
     """
     items, b, n = merit.shape
     best, index = merit.topk(min(count, n), dim=-1)

@@ -44,8 +44,8 @@ class NystromformerConfig:
     """Sizes of the model; the defaults are the paper's, which are those of BERT-base.
 
     ``pad_offset`` is added to positions before they are looked up, and ``pad_id`` is the token whose embedding takes
-    no gradient; ``dropout`` is that of embeddings, attention output and feed-forward output.  With ``group`` tokens lie in
-    shards on its ranks, as :class:`NystromAttention` says; positions are those of the whole sequence.
+    no gradient; ``dropout`` is that of embeddings, attention output and feed-forward output.  With ``group`` tokens
+    lie in shards on its ranks, as :class:`NystromAttention` says; positions are those of the whole sequence.
     """
 
     vocabulary: int
@@ -276,8 +276,8 @@ class NystromformerForMaskedLM(nn.Module):
 class NystromformerForClassification(nn.Module):
     """Scores of every class, (b, classes), read off the first real token.
 
-    Over ranks it is that of the whole sequence, and every rank has the scores: a loss of them made on each counts as many
-    times.
+    Over ranks it is that of the whole sequence, and every rank has the scores: a loss of them made on each counts as
+    many times.
     """
 
     def __init__(self, config: NystromformerConfig, classes: int) -> None:

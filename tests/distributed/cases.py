@@ -186,8 +186,8 @@ def without_memory(rank: int, problem: Problem, short: tuple[int, ...], free: in
 
     gather = dist.all_gather
     with (
-        mock.patch.object(agreeing, "_free", lambda _: free if rank in short else 2**40),
-        mock.patch.object(agreeing, "_place", lambda _: rank),
+        mock.patch.object(agreeing, "_free", return_value=free if rank in short else 2**40),
+        mock.patch.object(agreeing, "_place", return_value=rank),
         mock.patch.multiple(dist, all_gather=all_gather, all_reduce=refused, batch_isend_irecv=refused),
     ):
         try:

@@ -1,4 +1,4 @@
-"""Modules over ranks are those of one process: outputs, derivatives of states and of weights; and the example trains."""
+"""Modules over ranks are those of one process: outputs, derivatives of states and weights; the example trains."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def built(kind: str, options: dict[str, object], of_group: object = None) -> tor
         vocabulary=20, dim=DIM, depth=2, heads=2, feed_forward=12, dropout=0.0, group=of_group, **options
     )
     made = (
-        nn.NystromformerForClassification(config, 3) if kind == "classes" else nn.NystromformerForMaskedLM(config)
+        nn.NystromformerForClassification(config, 3)
+        if kind == "classes"
+        else nn.NystromformerForMaskedLM(config)
     )
     return made.double()
 
@@ -128,8 +130,10 @@ def test_the_example_trains():
     """With torchrun, on two processes."""
     root = Path(__file__).parents[2]
     found = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        + [str(root / "docs" / "train_over_ranks.py"), "--steps", "30", "--tokens", "256"],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *(str(root / "docs" / "train_over_ranks.py"), "--steps", "30", "--tokens", "256"),
+        ],
         capture_output=True,
         text=True,
         timeout=240,
