@@ -148,6 +148,8 @@ def _attend(call: Call, m: int, near: tuple[int, int], solver: Solver) -> Tensor
         of = slice(i, min(i + some, lie.blocks))
         number = lie.first_block[..., None] + torch.arange(of.start, of.stop, device=q.device)
         _, counted, sizes = near_keys(xp, q, number, lie.total[..., None], m, near)
+        if lie.all_near(of):
+            counted = None
         fields = lie.near_rows(k, end_k, of), lie.near_rows(v, end_v, of), lie.near_rows(far, far_ends, of)
         rows = q[..., of.start * block : of.stop * block, :]
         rows = rows.reshape(*rows.shape[:-2], -1, block, rows.shape[-1])
@@ -224,24 +226,54 @@ class _Blocks:
     def windows(self, ranks: Ranks, x: Tensor) -> Tensor:
         """Rows of own and of neighbouring tokens in their slots (..., slots, c)."""
         block, margin = self.near
+        (counts, low, high), slots = self.bounds, self.own.shape[-1]
         base = self.first_block * block - margin
-        return rows_between(ranks, "exchanging halos", x, *self.bounds, base, self.own.shape[-1])
+        if self.mask is not None:
+            return rows_between(ranks, "exchanging halos", x, counts, low, high, base, slots)
+        end = counts.cumsum(dim=0)
+        first, lead, own = end - counts, int(self.lead) + margin, int(self.count)
+        above = rows_between(
+            ranks, "exchanging halos", x, counts, low, torch.minimum(first, high), base, lead
+        )
+        below = rows_between(
+            ranks,
+            "exchanging halos",
+            x,
+            counts,
+            end,
+            torch.maximum(high, end),
+            base + lead + own,
+            slots - lead - own,
+        )
+        return torch.cat([above, x[..., :own, :], below], dim=-2)
 
     def slots(self, x: Tensor) -> Tensor:
         """Rows of own tokens in the slots of blocks (..., blocks · block, c), zeros in the others."""
-        at = torch.arange(self.blocks * self.near[0], device=x.device) - self.lead[..., None]
+        slots = self.blocks * self.near[0]
+        if self.mask is None:
+            lead, own = int(self.lead), int(self.count)
+            return torch.nn.functional.pad(x[..., :own, :], (0, 0, lead, slots - lead - own))
+        at = torch.arange(slots, device=x.device) - self.lead[..., None]
         own = (at >= 0) & (at < self.count[..., None])
         at = at.clamp(0, x.shape[-2] - 1)
         return torch.where(own[..., None], take_rows(x, at.expand(*x.shape[:-2], at.shape[-1])), 0.0)
 
     def tokens(self, x: Tensor) -> Tensor:
         """What stands in slots (..., blocks · block, c) as tokens (..., n, c)."""
+        if self.mask is None:
+            return x[..., int(self.lead) : int(self.lead) + self.n, :]
         at = self.lead[..., None] + torch.arange(self.n, device=x.device)
         at = at.clamp(max=x.shape[-2] - 1)
         out: Tensor = take_rows(x, at.expand(*x.shape[:-2], self.n))
+        found: Tensor = put_back(namespace(x=out), out, self.mask)
+        return found
+
+    def all_near(self, of: slice) -> bool:
+        """Whether every row near some blocks is a key of its own, so that none need be looked for."""
         if self.mask is not None:
-            out = put_back(namespace(x=out), out, self.mask)
-        return out
+            return False
+        (block, margin), first = self.near, int(self.first_block)
+        return (first + of.start) * block > margin and (first + of.stop) * block + margin < int(self.total)
 
     def near_rows(self, x: Tensor, ends: Tensor, of: slice) -> Tensor:
         """Rows x (..., slots, c) near some blocks, each with its margins, and the two ``ends``: (..., blocks, w, c)."""
