@@ -46,10 +46,10 @@ def strided(sizes: Sizes) -> nn.Module:
 def important(sizes: Sizes) -> nn.Module:
     r"""2m real keys of each head, drawn without replacement by :math:`p = \mathrm{softmax}(s\bar q\cdot k_j)`.
 
-    The mean query :math:`\bar q` speaks for all.  Drawn are the 2m largest of :math:`\log p_j` with Gumbel noise; with
-    κ the next largest, key j is drawn with probability :math:`\pi_j = 1 - \exp(-p_je^{-\kappa})` (Kool et al. 2019,
-    eq. 9 and its importance weights).  A score gets :math:`-\log\pi_j`, so that sums over drawn keys stand for sums over
-    all, and where all are drawn it is exact attention.  No derivative goes through the drawing.
+    The mean query :math:`\bar q` speaks for all.  Drawn are the 2m largest of :math:`\log p_j` with Gumbel noise;
+    beside κ, the next largest, key j is drawn with probability :math:`\pi_j = 1 - \exp(-p_je^{-\kappa})` (Kool et al.
+    2019).  A score gets :math:`-\log\pi_j`, so that sums over drawn keys stand for sums over all; where all are
+    drawn it is exact attention.  No derivative goes through the drawing.
     """
 
     def choose(q: Tensor, k: Tensor, real: Tensor, size: int) -> Chosen:
