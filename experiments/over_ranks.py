@@ -1,7 +1,7 @@
 """Attention over ranks, timed: ``python -m experiments.over_ranks SPECIFICATION`` starts the ranks on this machine.
 
-The specification is JSON: ``ranks``, ``heads``, ``width``, ``landmarks``, ``repeats``, and ``runs``, pairs of a method and
-a number of tokens.  A row of JSON comes back for every number of ranks and every run.
+The specification is JSON: ``ranks``, ``heads``, ``width``, ``landmarks``, ``repeats``, and ``runs``, pairs of a method
+and a number of tokens.  A row of JSON comes back for every number of ranks and every run.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from nystrom_numerics.arguments import require_count
 from nystrom_numerics.attention import Pinv, ridge
-from nystrom_numerics.attention.nystrom import check_solvers, operator_of, outputs_of
+from nystrom_numerics.attention.nystrom import require_core, solved_between
 from nystrom_numerics.attention.placing import Placed
+from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.backend import with_vjp
 from nystrom_numerics.distributed.agreeing import Call, Sizes, agree
 from nystrom_numerics.distributed.collectives import summed
@@ -87,7 +88,7 @@ def nystrom(
             raise RangeError("m", f"{len(wanted)} numbers", needs)
         for name, count, n in zip("qk", wanted, (n_q, n_k), strict=True):
             require_count("m", count, 1, n, of=f"the number of tokens of `{name}` on all ranks")
-        check_solvers(solver, pinv)
+        require_core(solver, pinv)
 
     call = agree(
         "nystrom",
@@ -103,9 +104,9 @@ def nystrom(
     )
     q, k, v = call.wide()
     placed, _ = landmarks_of(call, q, k, wanted, call.q.dtype)
-    operator = operator_of(call.a, q, k, placed, solver, pinv, grouped)
-    p, _ = attend_to_all(call.ranks, placed.queries, k, v, call.a.key_mask, call.a.scale)
-    return call.cut(outputs_of(call.a.xp, operator, p))
+    p = attend_to_all(call.ranks, placed.queries, k, v, call.a.key_mask, call.a.scale)
+    w = solved_between(call.a.xp, placed, p, call.a.scale, solver, pinv)
+    return call.cut(attend(call.a.xp, q, placed.keys, w, placed.key_valid, None, call.a.scale))
 
 
 def _bytes(s: Sizes) -> int:
@@ -135,13 +136,8 @@ def landmarks_of(
     return Placed(means[0], valid[0], means[1], valid[1], None), others
 
 
-def attend_to_all(
-    ranks: Ranks, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Attention (..., r, d_v) of queries that every rank has to the keys of all ranks, and its log-sum-exp (..., r, 1).
-
-    The second has no derivative.
-    """
+def attend_to_all(ranks: Ranks, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention (..., r, d_v) of queries that every rank has to the keys of all ranks."""
     laid = lay(q, k, v, mask)
 
     def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -152,12 +148,10 @@ def attend_to_all(
         both = ranks.summed(torch.cat([out * share, share], dim=-1), "summing BV")
         total = both[..., -1:]
         out = both[..., :-1] / total.masked_fill(total == 0, 1.0)
-        lse = total.log() + top
-        return (out, lse), (q, k, v, out, lse)
+        return (out,), (q, k, v, out, total.log() + top)
 
     def vjp(g: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, ...]:
         g = ranks.summed(g.clone(memory_format=torch.contiguous_format), "summing BV, backward")
         return part_vjp(g, q, k, v, laid.mask, out, lse, scale)
 
-    out, lse = with_vjp(forward, vjp, laid.q, laid.k, laid.v)
-    return laid.back(out), laid.back(lse)
+    return laid.back(with_vjp(forward, vjp, laid.q, laid.k, laid.v)[0])

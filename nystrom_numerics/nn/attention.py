@@ -19,6 +19,7 @@ from nystrom_numerics.nn.arguments import (
     require_states,
     require_token_mask,
 )
+from nystrom_numerics.nn.convolution import convolve
 from nystrom_numerics.pinv import Solver
 
 __all__ = ["NystromAttention"]
@@ -244,7 +245,7 @@ class NystromAttention(nn.Module):
                 key_mask=keys,
             )
         if self.conv is not None:
-            y = y + self.conv(v)
+            y = y + convolve(v, self.conv)
         return self._finished(y)
 
     def _finished(self, y: Tensor) -> Tensor:
@@ -283,8 +284,7 @@ class NystromAttention(nn.Module):
             return y
         half = self.conv.kernel_size[0] // 2
         beside = with_halo(ranks, n_k, v, half, half)
-        along = nn.functional.conv2d(beside, self.conv.weight, groups=self.heads)
-        return y + along[..., : v.shape[-2], :]
+        return y + convolve(beside, self.conv)[..., half : half + v.shape[-2], :]
 
     def _require(self, name: str, x: Tensor, of_mask: str, mask: Tensor | None) -> None:
         floating = (p.dtype for p in self.parameters() if p.is_floating_point())
