@@ -46,6 +46,10 @@ class Sizes:
     d_v: int
     itemsize: int
     longest: int
+    held: int
+    """How often q, k and v are held once more: as masked or wider copies, and as cotangents."""
+    recorded: int
+    """1 where a derivative is asked for, else 0."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ def agree(
     RankMismatchError
         Naming the argument, and the ranks that differ from the first.
     CapacityError
-        Naming the ranks whose memory does not do: the bytes that the ranks of one machine or device are about to
-        allocate must be free there.
+        Naming the ranks whose memory does not do: the bytes that the ranks of one machine or device are sure to
+        allocate (outputs, copies that masks and wider dtypes ask for, blocks of the ring, cotangents) must be free.
     """
     ranks = ranks_of(group)
     device = _device(ranks, tokens[0])
@@ -145,8 +149,11 @@ def agree(
             raise ShapeError(name, "without a token on any rank", "one token at least")
     check(sum(n_q), sum(n_k))
     itemsize = compute_dtype(a.xp, q.dtype).itemsize
-    _fits(table, needs, prod(a.batch), q.shape[-1], v.shape[-1], itemsize)
     masked = (a.query_mask is not None, a.key_mask is not None)
+    recorded = int(torch.is_grad_enabled() and any(x.requires_grad for x in tokens))
+    held = recorded + int(any(masked) or q.dtype.itemsize < itemsize)
+    size = Sizes(prod(a.batch), 0, 0, q.shape[-1], v.shape[-1], itemsize, max(n_k), held, recorded)
+    _fits(table, needs, size)
     return Call(ranks, _with_stand_ins(a, lengths, q), q, k, v, n_q, n_k, masked, grouped)
 
 
@@ -247,15 +254,12 @@ def _those(ranks: tuple[int, ...]) -> str:
     return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
 
 
-def _fits(
-    table: list[list[int]], needs: Callable[[Sizes], int], items: int, d: int, d_v: int, itemsize: int
-) -> None:
+def _fits(table: list[list[int]], needs: Callable[[Sizes], int], size: Sizes) -> None:
     """Whether what the ranks of each place are to allocate together is free there."""
-    longest = max(line[2] for line in table)
     needed: dict[int, int] = {}
     free: dict[int, int] = {}
     for _, n_q, n_k, place, has, *_ in table:
-        needed[place] = needed.get(place, 0) + needs(Sizes(items, n_q, n_k, d, d_v, itemsize, longest))
+        needed[place] = needed.get(place, 0) + needs(replace(size, n_q=n_q, n_k=n_k))
         free[place] = min(has, free.get(place, has))
     short = tuple(rank for rank, line in enumerate(table) if needed[line[3]] > free[line[3]])
     if short:

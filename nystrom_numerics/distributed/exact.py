@@ -70,8 +70,8 @@ def exact(
     Notes
     -----
     Of n keys on p ranks a rank sends (p − 1)/p · n(d + d_v) numbers a head, backward (2p − 1)/p as many,
-    and holds two blocks.  Kernel entries: n_q n_k / p each where shards are of one length.  Memory: outputs and four
-    blocks of the longest shard's keys and values forward, eight backward, and a block of scores.  Sources: Liu,
+    and holds two blocks.  Kernel entries: n_q n_k / p each where shards are of one length.  Memory: outputs and two
+    blocks of the longest shard's keys and values forward, four backward, and a block of scores.  Sources: Liu,
     Zaharia and Abbeel 2023 (ring attention); the derivative of a part from the whole's log-sum-exp, Dao et al. 2022.
     """
     call = agree(
@@ -102,8 +102,10 @@ def exact(
 
 
 def _bytes(s: Sizes) -> int:
-    """Output, queries, and four blocks of the longest shard."""
-    return s.itemsize * s.items * (s.n_q * (s.d + 2 * s.d_v) + 4 * s.longest * (s.d + s.d_v))
+    """Outputs twice, two blocks of the longest shard, four backward, and what is held of q, k and v once more."""
+    held = s.n_q * s.d + s.n_k * (s.d + s.d_v)
+    blocks = (2 + 2 * s.recorded) * s.longest * (s.d + s.d_v)
+    return s.itemsize * s.items * (s.n_q * s.d_v * (2 + s.recorded) + blocks + s.held * held)
 
 
 @dataclass

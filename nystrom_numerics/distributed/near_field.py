@@ -251,8 +251,8 @@ class _Blocks:
         """Rows of own tokens in the slots of blocks (..., blocks · block, c), zeros in the others."""
         slots = self.blocks * self.near[0]
         if self.mask is None:
-            lead, own = int(self.lead), int(self.count)
-            return torch.nn.functional.pad(x[..., :own, :], (0, 0, lead, slots - lead - own))
+            before, count = int(self.lead), int(self.count)
+            return torch.nn.functional.pad(x[..., :count, :], (0, 0, before, slots - before - count))
         at = torch.arange(slots, device=x.device) - self.lead[..., None]
         own = (at >= 0) & (at < self.count[..., None])
         at = at.clamp(0, x.shape[-2] - 1)
@@ -273,7 +273,8 @@ class _Blocks:
         if self.mask is not None:
             return False
         (block, margin), first = self.near, int(self.first_block)
-        return (first + of.start) * block > margin and (first + of.stop) * block + margin < int(self.total)
+        begin, end = (first + int(of.start)) * block, (first + int(of.stop)) * block
+        return begin > margin and end + margin < int(self.total)
 
     def near_rows(self, x: Tensor, ends: Tensor, of: slice) -> Tensor:
         """Rows x (..., slots, c) near some blocks, each with its margins, and the two ``ends``: (..., blocks, w, c)."""

@@ -110,8 +110,9 @@ def nystrom(
 
 
 def _bytes(s: Sizes) -> int:
-    """Output and its transposed copy, and q, k and v once more, for their masks or for another dtype."""
-    return s.itemsize * s.items * (s.n_q * (s.d + 2 * s.d_v) + s.n_k * (s.d + s.d_v))
+    """Outputs, their cotangents, and what is held of q, k and v once more."""
+    held = s.n_q * s.d + s.n_k * (s.d + s.d_v)
+    return s.itemsize * s.items * (s.n_q * s.d_v * (1 + s.recorded) + s.held * held)
 
 
 def landmarks_of(
