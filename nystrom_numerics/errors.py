@@ -10,6 +10,7 @@ from enum import IntEnum
 
 __all__ = [
     "ArgumentError",
+    "CapacityError",
     "DTypeError",
     "DerivativeError",
     "DeviceError",
@@ -19,6 +20,8 @@ __all__ = [
     "NonFiniteError",
     "NystromError",
     "RangeError",
+    "RankError",
+    "RankMismatchError",
     "ShapeError",
     "Status",
 ]
@@ -94,6 +97,61 @@ class NamespaceError(ArgumentError, TypeError):
 
 class DeviceError(ArgumentError, ValueError):
     """Arrays of one library on different devices."""
+
+
+class RankMismatchError(ArgumentError, ValueError):
+    """Ranks of a process group that call one function with arguments that do not go together.
+
+    Attributes
+    ----------
+    ranks : tuple of int
+        Those whose argument is not that of the first rank, or that refused a call of their own.
+    """
+
+    def __init__(self, argument: str, got: str, needs: str, ranks: tuple[int, ...]) -> None:
+        super().__init__(argument, got, needs)
+        self.args = (argument, got, needs, ranks)
+        self.ranks = ranks
+
+
+class RankError(NystromError, RuntimeError):
+    """A rank of a process group that has died, has stopped, or does not come to what the others wait in.
+
+    Attributes
+    ----------
+    ranks : tuple of int
+        Those at fault, by their numbers in the group; empty where nothing tells.
+    """
+
+    def __init__(self, story: str, ranks: tuple[int, ...]) -> None:
+        super().__init__(story, ranks)
+        self.story, self.ranks = story, ranks
+
+    def __str__(self) -> str:
+        return self.story
+
+
+class CapacityError(NystromError, MemoryError):
+    """Arrays that would not fit the memory there is, refused before any is made.
+
+    Attributes
+    ----------
+    needs, has : int
+        Bytes.
+    ranks : tuple of int
+        Those whose memory does not do.
+    """
+
+    def __init__(self, needs: int, has: int, ranks: tuple[int, ...]) -> None:
+        super().__init__(needs, has, ranks)
+        self.needs, self.has, self.ranks = needs, has, ranks
+
+    def __str__(self) -> str:
+        return (
+            f"{self.needs:,} bytes are needed and {self.has:,} are free on rank {self.ranks[0]}"
+            + (f" (and too few on {len(self.ranks) - 1} more)" if len(self.ranks) > 1 else "")
+            + ": use more ranks, shorter shards or a narrower dtype"
+        )
 
 
 class Status(IntEnum):

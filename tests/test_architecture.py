@@ -25,6 +25,7 @@ LAYERS = [
     {"lowrank"},
     {"bounds"},
     {"attention"},
+    {"distributed"},
     {"nn"},
     {"integrations"},
     {"cli"},

@@ -12,7 +12,7 @@ from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.places import gathered, inverse_order, moved, rows_of, upper_half
 
-__all__ = ["Arrangement", "arrange", "arrangement", "directions"]
+__all__ = ["Arrangement", "arrange", "arrangement", "directions", "order_of_runs", "run_count"]
 
 RUNS, AXES = 32, 16
 """Runs of consecutive tokens a block from which a tree is made, and the directions in which it looks at them."""
@@ -111,18 +111,29 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
     not grow with n.  As many runs stand in each leaf; where n is no multiple of their number, so do as many tokens but
     for those by which n exceeds a multiple of the number of leaves.
     """
-    n, parts = x.shape[-2], 1 << (leaves - 1).bit_length()
-    in_leaf = min(n // parts, max(1, RUNS * leaves // parts))
-    if in_leaf == 0:
+    n = x.shape[-2]
+    runs = run_count(n, leaves)
+    if runs == 0:
         return arrangement(xp, x, None, n, leaves)
-    runs = parts * in_leaf
-    *batch, _, d = x.shape
     few = n // runs
     if n % runs:  # of each run as many tokens as the shortest has
         some = xp.reshape(segments(xp, x, n, runs)[0][:, None] + _count(xp, x, few), (-1,))
         x = rows_of(xp, x, some, -2)
     if few > 1:
-        x = xp.mean(xp.reshape(x, (*batch, runs, few, d)), axis=-2)
+        x = xp.mean(xp.reshape(x, (*x.shape[:-2], runs, few, x.shape[-1])), axis=-2)
+    return arrangement(xp, x, _tokens(xp, order_of_runs(xp, x, leaves, directions, position), n), n, leaves)
+
+
+def run_count(n: int, leaves: int) -> int:
+    """Runs of n tokens that a tree is made of, as many in each leaf; none where there are too few tokens for a tree."""
+    parts = 1 << (leaves - 1).bit_length()
+    return parts * min(n // parts, max(1, RUNS * leaves // parts))
+
+
+def order_of_runs(xp: Any, x: Array, leaves: int, directions: Array, position: float) -> Array:
+    """The order (..., runs) in which a tree puts runs of tokens with the means x (..., runs, d)."""
+    *batch, runs, _ = x.shape
+    parts = 1 << (leaves - 1).bit_length()
     y = x @ directions
     y = xp.where(xp.isfinite(y), y, 0.0)  # an order all the same, of each token once
     y = y / xp.clip(
@@ -138,7 +149,7 @@ def arrange(xp: Any, x: Array, leaves: int, directions: Array, position: float) 
         if nodes < parts:
             y = rows_of(xp, every, xp.reshape(order, (-1,)))
     order = xp.reshape(order, (items, runs)) - runs * _count(xp, x, items)[:, None]
-    return arrangement(xp, x, _tokens(xp, xp.reshape(order, (*batch, runs)), n), n, leaves)
+    return xp.reshape(order, (*batch, runs))
 
 
 def _tokens(xp: Any, order: Array, n: int) -> Array:

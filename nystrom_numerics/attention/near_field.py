@@ -18,7 +18,7 @@ from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import Solver
 
-__all__ = ["Fields", "fields_of", "near_field", "near_keys", "share_of_far"]
+__all__ = ["Fields", "checked_near", "fields_of", "meet_fields", "near_field", "near_keys", "share_of_far"]
 
 
 def near_field(
@@ -152,13 +152,19 @@ class Fields:
         return None if self.points.valid is None else self.points.valid[..., None, :]
 
 
+def checked_near(block: int, margin: int | None, solver: Solver) -> tuple[int, int]:
+    """Block and margin as numbers."""
+    block = require_count("block", block)
+    margin = block // 4 if margin is None else require_count("margin", margin, 0, block, of="`block`")
+    require_callable("solver", solver)
+    return block, margin
+
+
 def fields_of(
     a: Arguments, q: Array, k: Array, m: int, block: int, margin: int | None, solver: Solver
 ) -> Fields:
     """Both fields of a checked call."""
-    block = require_count("block", block)
-    margin = block // 4 if margin is None else require_count("margin", margin, 0, block, of="`block`")
-    require_callable("solver", solver)
+    block, margin = checked_near(block, margin, solver)
     xp, n, mask = a.xp, q.shape[-2], a.key_mask
     m = require_count("m", m, 1, n, of="the number of tokens")
     q, k = (xp.astype(x, compute_dtype(xp, x.dtype), copy=False) for x in (q, k))
@@ -191,20 +197,49 @@ def _attend(fields: Fields, v: Array) -> Array:
         if isinstance(count, int) and start > margin and stop + margin < count:
             counted = None  # every near row is a key
         values, right = near_v.of(first, blocks), near_far.of(first, blocks)
-        here, top, total = stream_scores(
-            xp, some, near_k.of(first, blocks), values, counted, None, fields.scale
+        strip = meet_fields(
+            xp,
+            some,
+            (near_k.of(first, blocks), values, right),
+            counted,
+            sizes,
+            (landmarks, exist),
+            (of_values, of_ones),
+            fields.scale,
         )
-        scores = (some @ landmarks) * fields.scale
-        beyond, near_share = share_of_far(xp, scores, sizes, exist, top, total)
-        right = right if counted is None else xp.where(counted[..., None], right, 0.0)
-        left = masked_softmax(scores, exist)
-        mass = left @ (of_ones - xp.sum(right, axis=-2)[..., None])
-        there = left @ (of_values - transpose(right) @ values)
-        share = xp.where(mass > 0, xp.clip(beyond / xp.where(mass > 0, mass, 1.0), max=1.0), 0.0 * mass)
-        strip = here * near_share + there * share
         strips.append(xp.reshape(strip, (*strip.shape[:-3], blocks * block, strip.shape[-1])))
     out = strips[0] if len(strips) == 1 else xp.concat(strips, axis=-2)
     return out[..., :n, :]
+
+
+def meet_fields(
+    xp: Any,
+    some: Array,
+    near: tuple[Array, Array, Array],
+    counted: Array | None,
+    sizes: Array,
+    landmarks: tuple[Array, Array | None],
+    sums: tuple[Array, Array],
+    scale: float,
+) -> Array:
+    """Outputs (..., p, b, d_v) of blocks of queries (..., p, b, d).
+
+    ``near`` are the keys, values and rows of (A⁺B)ᵀ (..., p, w, ·) of each block's near tokens, ``counted`` (..., p, w)
+    which of them are keys, ``sizes`` how many keys each landmark stands for (..., p, 1, m); ``landmarks`` as columns
+    (..., 1, d, m), and which exist (..., 1, 1, m); ``sums`` of A⁺BV (..., 1, m, d_v), and of A⁺B1 (..., 1, m, 1).
+    """
+    keys, values, right = near
+    of_values, of_ones = sums
+    points, exist = landmarks
+    here, top, total = stream_scores(xp, some, keys, values, counted, None, scale)
+    scores = (some @ points) * scale
+    beyond, near_share = share_of_far(xp, scores, sizes, exist, top, total)
+    right = right if counted is None else xp.where(counted[..., None], right, 0.0)
+    left = masked_softmax(scores, exist)
+    mass = left @ (of_ones - xp.sum(right, axis=-2)[..., None])
+    there = left @ (of_values - transpose(right) @ values)
+    share = xp.where(mass > 0, xp.clip(beyond / xp.where(mass > 0, mass, 1.0), max=1.0), 0.0 * mass)
+    return here * near_share + there * share
 
 
 def share_of_far(

@@ -38,7 +38,7 @@ from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.linalg import masked_softmax, transpose
 from nystrom_numerics.pinv import PinvResult, Solver
 
-__all__ = ["NystromOperator", "Pinv", "nystrom", "nystrom_operator"]
+__all__ = ["NystromOperator", "Pinv", "nystrom", "nystrom_operator", "require_core", "solved_between"]
 
 Pinv: TypeAlias = Callable[[Array], PinvResult]
 """A pseudoinverse of a stack of cores; bind its options with ``functools.partial``."""
@@ -208,7 +208,7 @@ def _build(
     pinv: Pinv | None,
     grouped: bool,
 ) -> NystromOperator:
-    _require_core(solver, pinv)
+    require_core(solver, pinv)
     placed = place_landmarks(a, q, k, m, landmarks)
     core = _core(placed, a.scale)
     return NystromOperator(
@@ -231,7 +231,8 @@ def _build(
     )
 
 
-def _require_core(solver: Solver, pinv: Pinv | None) -> None:
+def require_core(solver: Solver, pinv: Pinv | None) -> None:
+    """What the core is solved with can be called; raises KindError."""
     require_callable("solver", solver)
     if pinv is not None:
         require_callable("pinv", pinv)
@@ -251,6 +252,20 @@ def _solved(xp: Any, core: Array, p: Array, solver: Solver, pinv: PinvResult | N
     if pinv is None:
         return solve_core(core, p, solver)
     return xp.astype(pinv.value, p.dtype, copy=False) @ p
+
+
+def solved_between(
+    xp: Any, placed: Placed, p: Array, scale: float, solver: Solver, pinv: Pinv | None
+) -> Array:
+    """What stands for A⁺P between the passes, made once more where a derivative is taken."""
+    biased = () if placed.key_bias is None else (placed.key_bias,)
+
+    def between(queries: Array, keys: Array, p: Array, *key_bias: Array) -> Array:
+        given = replace(placed, queries=queries, keys=keys, key_bias=key_bias[0] if key_bias else None)
+        core = _core(given, scale)
+        return _solved(xp, core, p, solver, None if pinv is None else _inverted(core, pinv))
+
+    return recomputed(between, placed.queries, placed.keys, p, *biased)
 
 
 def _passes(
@@ -392,23 +407,13 @@ def nystrom(
         grouped=grouped,
         check_finite=check_finite,
     )
-    _require_core(solver, pinv)
+    require_core(solver, pinv)
     xp, placed = a.xp, place_landmarks(a, q, k, m, landmarks)
-    biased = () if placed.key_bias is None else (placed.key_bias,)
-
-    def solved(p: Array) -> Array:
-        def between(queries: Array, keys: Array, p: Array, *key_bias: Array) -> Array:
-            given = replace(placed, queries=queries, keys=keys, key_bias=key_bias[0] if key_bias else None)
-            core = _core(given, a.scale)
-            return _solved(xp, core, p, solver, None if pinv is None else _inverted(core, pinv))
-
-        return recomputed(between, placed.queries, placed.keys, p, *biased)
-
     return _passes(
         xp,
         (q, k, hide(xp, v, a.key_mask)),
         (placed.queries, placed.keys),
-        solved,
+        lambda p: solved_between(xp, placed, p, a.scale, solver, pinv),
         key_mask=a.key_mask,
         row_mask=a.row_mask,
         bias=a.bias,

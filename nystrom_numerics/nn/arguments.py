@@ -14,6 +14,7 @@ from nystrom_numerics.arguments import (
     require_instance,
     require_tolerance,
 )
+from nystrom_numerics.distributed.ranks import ranks_of
 from nystrom_numerics.errors import DTypeError, KindError, NamespaceError, RangeError, ShapeError
 from nystrom_numerics.landmarks import segment_means
 
@@ -37,6 +38,7 @@ def require_attention_options(
     pinv: Any,
     conv_kernel: Any,
     dropout: Any,
+    group: Any = None,
 ) -> None:
     """Options of :class:`~nystrom_numerics.nn.NystromAttention`, which are those of the model's configuration too.
 
@@ -57,6 +59,10 @@ def require_attention_options(
             raise RangeError("near", f"{near}", "segment means, and `solver` for a `pinv`")
     if conv_kernel is not None and require_count("conv_kernel", conv_kernel) % 2 == 0:
         raise RangeError("conv_kernel", f"{conv_kernel}", "an odd number, or None")
+    if group is not None:
+        ranks_of(group)
+        if rule is not segment_means:
+            raise RangeError("group", "given with another `rule`", "segment means, which are sums over ranks")
     require_tolerance("dropout", dropout)
 
 
@@ -103,8 +109,10 @@ def _require_tensor(name: str, x: Tensor) -> None:
         raise NamespaceError(name, f"a {type(x).__name__}", "a Torch tensor")
 
 
-def require_numbers(name: str, x: Tensor, below: int, shape: tuple[int, ...] | None = None) -> None:
-    """Token or segment numbers (b, n), of a shape where one is known, from 0 to ``below`` − 1.
+def require_numbers(
+    name: str, x: Tensor, below: int, shape: tuple[int, ...] | None = None, *, shard: bool = False
+) -> None:
+    """Token or segment numbers (b, n), of a shape where one is known, from 0 to ``below`` − 1; n > 0 but in a shard.
 
     Their range is looked at on a CPU alone and not in a graph that is being compiled: it would wait for the device.
 
@@ -116,16 +124,18 @@ def require_numbers(name: str, x: Tensor, below: int, shape: tuple[int, ...] | N
     _require_tensor(name, x)
     if x.dtype not in (torch.int64, torch.int32):
         raise DTypeError(name, f"of dtype {x.dtype}", "int64 or int32")
-    if x.ndim != 2 or 0 in x.shape or shape not in (None, tuple(x.shape)):
+    if x.ndim != 2 or 0 in (x.shape[:1] if shard else x.shape) or shape not in (None, tuple(x.shape)):
         raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape {shape or '(b, n)'}, not empty")
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if x.numel() and x.device.type == "cpu" and not torch.compiler.is_compiling():
         least, most = int(x.min()), int(x.max())
         if least < 0 or most >= below:
             raise RangeError(name, f"from {least} to {most}", f"numbers in [0, {below})")
 
 
-def require_states(name: str, x: Tensor, dim: int, dtype: torch.dtype | None) -> None:
+def require_states(name: str, x: Tensor, dim: int, dtype: torch.dtype | None, *, shard: bool = False) -> None:
     """States (b, n, dim) of the dtype of the weights, ``None`` where all are integers; under autocast any floating one.
+
+    There is a token, but in a shard.
 
     Raises
     ------
@@ -133,7 +143,7 @@ def require_states(name: str, x: Tensor, dim: int, dtype: torch.dtype | None) ->
         Naming the argument.
     """
     _require_tensor(name, x)
-    if x.ndim != 3 or 0 in x.shape or x.shape[-1] != dim:
+    if x.ndim != 3 or 0 in (x.shape[:1] if shard else x.shape) or x.shape[-1] != dim:
         raise ShapeError(name, f"of shape {tuple(x.shape)}", f"shape (b, n, {dim}), not empty")
     if dtype not in (x.dtype, None) and not (
         torch.is_autocast_enabled(x.device.type) and x.is_floating_point()

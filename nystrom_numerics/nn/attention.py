@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nystrom_numerics import distributed
 from nystrom_numerics.arguments import require_count
 from nystrom_numerics.attention import Pinv, near_field, nystrom, ridge
+from nystrom_numerics.distributed.ranks import Group, ranks_of
+from nystrom_numerics.distributed.shards import lengths_of, with_halo
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.nn.arguments import (
@@ -51,13 +54,18 @@ class NystromAttention(nn.Module):
     dropout : float
         Probability that an entry of the *output* is dropped in training, the rest being scaled up.  Attention weights
         cannot be dropped: there are none.
+    group : ProcessGroup or DeviceMesh, optional
+        Tokens lie in shards on the ranks of this group (see :mod:`nystrom_numerics.distributed`): ``x`` is this rank's,
+        of any number of tokens, and lengths that decide are those of all ranks.  Weights are the same on every rank;
+        of their derivatives each rank has a share, and the sum over ranks is that of the sum of the losses.
 
     Raises
     ------
     KindError
-        A flag that is none, or a ``rule``, ``solver`` or ``pinv`` that cannot be called.
+        A flag that is none, or a ``rule``, ``solver`` or ``pinv`` that cannot be called, or a ``group`` that is none.
     RangeError
-        A number out of its range, naming it; ``near`` together with ``pinv`` or another ``rule``.
+        A number out of its range, naming it; ``near`` together with ``pinv`` or another ``rule``, ``group`` together
+        with another ``rule``.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class NystromAttention(nn.Module):
         conv_kernel: int | None = 33,
         bias: tuple[bool, bool] = (True, True),
         dropout: float = 0.0,
+        group: Group = None,
     ) -> None:
         super().__init__()
         dim, heads = require_count("dim", dim), require_count("heads", heads)
@@ -91,10 +100,11 @@ class NystromAttention(nn.Module):
             pinv=pinv,
             conv_kernel=conv_kernel,
             dropout=dropout,
+            group=group,
         )
         inner = heads * dim_head
         self.heads, self.landmarks, self.exact, self.near = heads, landmarks, exact, near
-        self.rule, self.solver, self.pinv = rule, solver, pinv
+        self.rule, self.solver, self.pinv, self.group = rule, solver, pinv, group
         self.query = nn.Linear(dim, inner, bias=bias[0])
         self.key = nn.Linear(dim, inner, bias=bias[0])
         self.value = nn.Linear(dim, inner, bias=bias[0])
@@ -216,6 +226,8 @@ class NystromAttention(nn.Module):
         queries, keys = (None if given is None else given[:, None, :] for given in (mask, context_mask))
         if keys is not None:
             v = torch.where(keys[..., None], v, torch.zeros_like(v[..., :1]))
+        if self.group is not None:
+            return self._finished(self._over_ranks(q, k, v, queries, keys, oneself))
         if self._runs_exactly(q.shape[-2], k.shape[-2]):
             y = self._exact(q, k, v, keys)
         elif self.near is not None and oneself:
@@ -234,13 +246,49 @@ class NystromAttention(nn.Module):
             )
         if self.conv is not None:
             y = y + convolve(v, self.conv)
+        return self._finished(y)
+
+    def _finished(self, y: Tensor) -> Tensor:
         projected: Tensor = self.out(y.transpose(1, 2).flatten(2))
         dropped: Tensor = self.dropout(projected)
         return dropped
 
+    def _over_ranks(
+        self, q: Tensor, k: Tensor, v: Tensor, queries: Tensor | None, keys: Tensor | None, oneself: bool
+    ) -> Tensor:
+        """Attention of shards, and the convolution of values with those beside them."""
+        ranks = ranks_of(self.group)
+        n_q, n_k = (
+            lengths_of(ranks, name, x.shape[-2], x, batch=x.shape[0])
+            for name, x in (("x", q), ("x" if oneself else "context", k))
+        )
+        if self._runs_exactly(sum(n_q), sum(n_k)):
+            y = distributed.exact(q, k, v, group=self.group, key_mask=keys)
+        elif self.near is not None and oneself:
+            y = distributed.near_field(
+                q, k, v, self.landmarks, group=self.group, block=self.near, solver=self.solver, mask=keys
+            )
+        else:
+            y = distributed.nystrom(
+                q,
+                k,
+                v,
+                self.landmarks,
+                group=self.group,
+                solver=self.solver,
+                pinv=self.pinv,
+                query_mask=queries,
+                key_mask=keys,
+            )
+        if self.conv is None:
+            return y
+        half = self.conv.kernel_size[0] // 2
+        beside = with_halo(ranks, n_k, v, half, half)
+        return y + convolve(beside, self.conv)[..., half : half + v.shape[-2], :]
+
     def _require(self, name: str, x: Tensor, of_mask: str, mask: Tensor | None) -> None:
         floating = (p.dtype for p in self.parameters() if p.is_floating_point())
-        require_states(name, x, self.query.in_features, next(floating, None))
+        require_states(name, x, self.query.in_features, next(floating, None), shard=self.group is not None)
         if mask is not None:
             require_token_mask(of_mask, mask, tuple(x.shape[:-1]))
 
@@ -254,7 +302,7 @@ class NystromAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(b, n, heads · d) as (b, heads, n, d)."""
-        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
 
 def _hidden(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -17,6 +17,8 @@ from nystrom_numerics.arguments import (
     require_tolerance,
 )
 from nystrom_numerics.attention import Pinv, ridge
+from nystrom_numerics.distributed.ranks import Group, ranks_of
+from nystrom_numerics.distributed.shards import first_places, first_tokens, lengths_of
 from nystrom_numerics.errors import KindError, RangeError, ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
 from nystrom_numerics.nn.arguments import (
@@ -42,7 +44,8 @@ class NystromformerConfig:
     """Sizes of the model; the defaults are the paper's, which are those of BERT-base.
 
     ``pad_offset`` is added to positions before they are looked up, and ``pad_id`` is the token whose embedding takes
-    no gradient; ``dropout`` is that of embeddings, attention output and feed-forward output.
+    no gradient; ``dropout`` is that of embeddings, attention output and feed-forward output.  With ``group`` tokens
+    lie in shards on its ranks, as :class:`NystromAttention` says; positions are those of the whole sequence.
     """
 
     vocabulary: int
@@ -64,6 +67,7 @@ class NystromformerConfig:
     activation: Callable[[Tensor], Tensor] = nn.functional.gelu
     dropout: float = 0.1
     eps: float = 1e-5
+    group: Group = None
 
     def __post_init__(self) -> None:
         sizes = ("vocabulary", "dim", "depth", "heads", "feed_forward", "max_positions", "types")
@@ -83,6 +87,7 @@ class NystromformerConfig:
             pinv=self.pinv,
             conv_kernel=self.conv_kernel,
             dropout=self.dropout,
+            group=self.group,
         )
         require_callable("activation", self.activation)
         require_positive("eps", self.eps)
@@ -96,27 +101,43 @@ class _Embeddings(nn.Module):
         self.types = nn.Embedding(c.types, c.dim)
         self.norm = nn.LayerNorm(c.dim, eps=c.eps)
         self.dropout = nn.Dropout(c.dropout)
-        self.offset, self.longest = c.pad_offset, c.max_positions
+        self.offset, self.longest, self.group = c.pad_offset, c.max_positions, c.group
 
     def forward(self, ids: Tensor, mask: Tensor | None, types: Tensor | None) -> Tensor:
         """Positions count real tokens only, so that padding on the left changes nothing either."""
-        require_numbers("ids", ids, self.words.num_embeddings)
+        shard = self.group is not None
+        require_numbers("ids", ids, self.words.num_embeddings, shard=shard)
         if types is not None:
-            require_numbers("types", types, self.types.num_embeddings, tuple(ids.shape))
-        n = ids.shape[-1]
-        if mask is None:
-            place = torch.arange(n, device=ids.device).expand_as(ids)
-            if n > self.longest:
-                raise ShapeError("ids", f"of {n} tokens", f"at most {self.longest} tokens")
-        else:
+            require_numbers("types", types, self.types.num_embeddings, tuple(ids.shape), shard=shard)
+        if mask is not None:
             require_token_mask("mask", mask, tuple(ids.shape))
-            if n > self.longest and (most := int(mask.sum(-1).max())) > self.longest:
-                raise ShapeError("mask", f"of {most} real tokens", f"at most {self.longest}")
-            place = (mask.long().cumsum(-1) - 1).clamp(0, self.longest - 1)
+        place = self._places(ids, mask) if shard else self._places_alone(ids, mask)
         x = self.words(ids) + self.positions(place + self.offset)
         x = x + self.types(torch.zeros_like(ids) if types is None else types)
         dropped: Tensor = self.dropout(self.norm(x))
         return dropped
+
+    def _places_alone(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        n = ids.shape[-1]
+        if mask is None:
+            if n > self.longest:
+                raise ShapeError("ids", f"of {n} tokens", f"at most {self.longest} tokens")
+            return torch.arange(n, device=ids.device).expand_as(ids)
+        if n > self.longest and (most := int(mask.sum(-1).max())) > self.longest:
+            raise ShapeError("mask", f"of {most} real tokens", f"at most {self.longest}")
+        return (mask.long().cumsum(-1) - 1).clamp(0, self.longest - 1)
+
+    def _places(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Among the tokens of all ranks."""
+        ranks, n = ranks_of(self.group), ids.shape[-1]
+        lengths = lengths_of(ranks, "ids", n, ids, batch=ids.shape[0], mask=int(mask is not None))
+        before, total = first_places(ranks, lengths, mask)
+        name, what = ("ids", "tokens") if mask is None else ("mask", "real tokens")
+        if sum(lengths) > self.longest and (most := int(total.max())) > self.longest:
+            raise ShapeError(name, f"of {most} {what} on all ranks", f"at most {self.longest}")
+        if mask is None:
+            return (torch.arange(n, device=ids.device) + int(before)).expand_as(ids)
+        return (mask.long().cumsum(-1) - 1 + before[:, None]).clamp(0, self.longest - 1)
 
 
 class _Layer(nn.Module):
@@ -133,6 +154,7 @@ class _Layer(nn.Module):
             pinv=c.pinv,
             conv_kernel=c.conv_kernel,
             dropout=c.dropout,
+            group=c.group,
         )
         self.attention_norm = nn.LayerNorm(c.dim, eps=c.eps)
         self.up = nn.Linear(c.dim, c.feed_forward)
@@ -213,11 +235,14 @@ class PreNormEncoder(nn.Module):
             width = require_instance("attentions", a, NystromAttention).query.in_features
             if width != dim:
                 raise ShapeError("dim", f"{dim}", f"the width of the tokens of `attentions`, {width}")
+            if a.group is not attentions[0].group:
+                raise RangeError("attentions", "of several groups", "one `group` for all, or none")
         self.dim = dim
         self.layers = nn.ModuleList(_PreNormLayer(a, dim, feed_forward, dropout) for a in attentions)
+        self.group = attentions[0].group
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        require_states("x", x, self.dim, next(self.parameters()).dtype)
+        require_states("x", x, self.dim, next(self.parameters()).dtype, shard=self.group is not None)
         if mask is not None:
             require_token_mask("mask", mask, tuple(x.shape[:-1]))
         for layer in self.layers:
@@ -249,7 +274,11 @@ class NystromformerForMaskedLM(nn.Module):
 
 
 class NystromformerForClassification(nn.Module):
-    """Scores of every class, (b, classes), read off the first real token."""
+    """Scores of every class, (b, classes), read off the first real token.
+
+    Over ranks it is that of the whole sequence, and every rank has the scores: a loss of them made on each counts as
+    many times.
+    """
 
     def __init__(self, config: NystromformerConfig, classes: int) -> None:
         super().__init__()
@@ -263,7 +292,10 @@ class NystromformerForClassification(nn.Module):
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x = self.encoder(ids, mask=mask, types=types)
-        if mask is None:
+        if (group := self.encoder.config.group) is not None:
+            ranks = ranks_of(group)
+            x = first_tokens(ranks, lengths_of(ranks, "ids", x.shape[-2], x), x, mask)
+        elif mask is None:
             x = x[:, 0]
         else:
             first = mask.long().argmax(dim=-1)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+import torch.distributed as dist
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, pinv
 from nystrom_numerics.bounds import Norm, Side
@@ -538,6 +539,8 @@ KINDS: dict[str, Kind] = {
     "states": Kind(lambda: models.states(), no_states),
     "torch tokens": Kind(lambda: torch.tensor(X), no_torch_tokens),
     "torch values": Kind(lambda: torch.tensor(X), no_torch_values),
+    "torch mask": Kind(lambda: torch.arange(N) > 2, no_token_mask),
+    "group": Kind(lambda: dist.group.WORLD, no_instance),
     "torch attention mask": Kind(lambda: torch.arange(N)[None] > 2, no_torch_attention_mask),
     "none but 0": number(-0.1, 0.1, 1.1, INF, good=0.0),
     "parts": Kind(
@@ -669,7 +672,9 @@ NAMED: dict[str, str | dict[str, str]] = {
         "types": "segments",
         "mask": "token mask",
         "context_mask": "token mask",
-        **dict.fromkeys(("query", "key", "value"), "torch tokens"),
+        **dict.fromkeys(("query", "key", "value", "q", "k"), "torch tokens"),
+        "v": "torch values",
+        **dict.fromkeys(("key_mask", "query_mask"), "torch mask"),
         "attn_mask": "torch attention mask",
     },
     "int": {
@@ -715,6 +720,7 @@ NAMED: dict[str, str | dict[str, str]] = {
                 "n_q",
                 "n_k",
                 "width",
+                *("blocks", "groups"),
             ),
             "count",
         ),
@@ -812,6 +818,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "tuple[float, float]": "shares",
     "tuple[bool, bool]": "flags",
     "RowMaker": "row maker",
+    "Group": "group",
     "Hints": "hints",
     "Callable[[], int]": "entry count",
     "dict[str, Any]": "keywords",
@@ -852,6 +859,7 @@ EXCEPTIONS: dict[str, str] = {
     "integrations.transformers.register_with_transformers.m": "count",
     "integrations.torch.sdpa.m": "count",
     "integrations.torch.sdpa().value": "torch values",
+    "distributed.near_field.mask": "torch mask",
     **{
         f"{owner}.{name}": "callable, kept"
         for owner in (

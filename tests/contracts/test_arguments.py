@@ -18,7 +18,15 @@ from nystrom_numerics import errors
 from tests.contracts import kinds, walk
 from tests.contracts.surface import Public
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 CALLABLES = {one.name: one for one in walk.walked()}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    with walk.one_rank():
+        yield
 
 
 @pytest.mark.parametrize("name", CALLABLES)
@@ -40,6 +48,7 @@ def test_the_walk_covers_the_package():
         "landmarks.kmeans",
         "lowrank.NystromFactor.solve",
         "nn.Nystromformer.forward",
+        "distributed.near_field",
         *("landmarks.on_basis()", "landmarks.on_points()", "pinv.by_product()", "pinv.implicit()"),
     ):
         assert name in CALLABLES

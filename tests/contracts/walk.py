@@ -6,12 +6,14 @@ import inspect
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from sklearn.utils._param_validation import InvalidParameterError
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, nn
@@ -74,6 +76,16 @@ class Case:
     parameter: str
     word: str
     fault: str
+
+
+@contextmanager
+def one_rank() -> Iterator[None]:
+    """A default process group of this process alone, for what is called over ranks."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def kind(one: Public, parameter: inspect.Parameter) -> kinds.Kind:
@@ -193,4 +205,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_rank():
+        main()
