@@ -71,9 +71,9 @@ def _as_array(name: str, x: Any, lengths: bool) -> da.Array:
         x = x.to_dask_array(lengths=True if lengths else None)
     if isinstance(x, np.ndarray):
         namespace(**{name: x})
-        x = da.from_array(x, chunks=x.shape or -1, name=False) if x.size else x
-    if isinstance(x, np.ndarray):
-        raise ShapeError(name, f"of shape {x.shape}", "some points")
+        if not x.size or not x.ndim:
+            raise ShapeError(name, f"of shape {x.shape}", "one axis or two, neither empty")
+        x = da.from_array(x, chunks=x.shape, name=False)
     if not isinstance(x, da.Array) or type(x._meta) is not np.ndarray:
         of = f" of {type(x._meta).__name__}" if isinstance(x, da.Array) else ""
         raise NamespaceError(name, f"a {type(x).__name__}{of}", _A_CHUNKED)

@@ -32,7 +32,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted, vali
 from nystrom_numerics import kernels
 from nystrom_numerics.arguments import require_count, require_indices, require_number, require_positive
 from nystrom_numerics.backend import require_finite
-from nystrom_numerics.errors import RangeError, ShapeError, Status
+from nystrom_numerics.errors import DTypeError, RangeError, ShapeError, Status
 from nystrom_numerics.integrations.dask import landmarks as rules
 from nystrom_numerics.integrations.dask.chunks import (
     as_points,
@@ -88,9 +88,7 @@ class _OfPoints(BaseEstimator):  # type: ignore[misc]
     def _samples(self, X: Any, *, reset: bool) -> da.Array:
         """X as floating points in chunks; of Dask's collections no entry is looked at."""
         if not is_chunked(X):
-            X = validate_data(self, X, reset=reset)
-            X = as_points("X", X if X.dtype.kind == "f" else X.astype(np.float64))
-            return X
+            return _in_memory(validate_data(self, X, reset=reset))
         frame = isinstance(X, dd.DataFrame)
         _check_feature_names(self, X._meta if frame else X, reset=reset)
         X = X.to_dask_array(lengths=True if reset else None) if frame else X
@@ -188,6 +186,12 @@ class _FeatureMap(  # type: ignore[call-arg]
             return dd.from_dask_array(found, columns=list(names))
         frame = partial(_framed, names=names, work=work)
         return X.map_partitions(frame, meta=frame(X._meta))
+
+
+def _in_memory(X: Any) -> da.Array:
+    if X.dtype.kind not in "fiub":  # scikit-learn lets dates pass
+        raise DTypeError("X", f"of dtype {X.dtype}", "numbers")
+    return as_points("X", _floating(X))
 
 
 def _embedded(x: Any, *, make: KernelMaker, z: Any, normal: Any) -> Any:
@@ -384,7 +388,9 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
             raise ValueError(f"requires y to be passed, but the target y is None, of {type(self).__name__}")
         if not is_chunked(X) and not is_chunked(y):
             X, y = validate_data(self, X, y, multi_output=True, y_numeric=True)
-        x = self._samples(X, reset=True) if is_chunked(X) or is_chunked(y) else as_points("X", _floating(X))
+            x = _in_memory(X)
+        else:
+            x = self._samples(X, reset=True)
         kernel, found = self._chosen(x)
         factor = nystrom_factor(kernel, found)
         if self.solver == "falkon":

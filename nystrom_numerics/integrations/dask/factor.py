@@ -160,6 +160,9 @@ def _points(kernel: ChunkedKernel, landmarks: LandmarkPoints | ColumnSubset) -> 
             raise ShapeError(
                 "landmarks", f"of shape {tuple(landmarks.indices.shape)}", "NumPy's, of shape (m,)"
             )
+        if landmarks.factor is not None and landmarks.factor.shape[0] != kernel.shape[0]:
+            got = f"a subset with a factor of {landmarks.factor.shape[0]} rows"
+            raise ShapeError("landmarks", got, f"one of the kernel's {kernel.shape[0]} points")
         return kernel.gather(require_indices("landmarks", landmarks.indices, kernel.shape[0]))
     points, width = landmarks.points, kernel.x.shape[1]
     if points.ndim != 2 or points.shape[1] != width or not isinstance(points, np.ndarray):

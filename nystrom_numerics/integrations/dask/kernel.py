@@ -10,7 +10,8 @@ import dask.array as da
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable
-from nystrom_numerics.errors import KindError
+from nystrom_numerics.backend import Array, floating, namespace
+from nystrom_numerics.errors import KindError, ShapeError
 from nystrom_numerics.integrations.dask.chunks import (
     Points,
     as_points,
@@ -60,9 +61,15 @@ class ChunkedKernel(Kernel):
     def _text(self) -> str:
         return f"chunked {self.sample._text} in {self.x.numblocks[0]} chunks"
 
-    def gather(self, index: Any) -> Any:
-        """The points at ``index`` (l,), as a NumPy array (l, d); those seen last are not asked for again."""
-        index = np.asarray(index)
+    def gather(self, index: Index, /) -> Array:
+        """The points at ``index`` (l,), as a NumPy array (l, d); those seen last are not asked for again.
+
+        Raises
+        ------
+        DTypeError, KindError, MemoryLimitError, RangeError, ShapeError
+            Naming ``index``.
+        """
+        index = self._places(self._index("index", index, self.shape[0]))
         size = float(index.size) * self.x.shape[1] * self.x.dtype.itemsize
         require_room_here("index", size, f"{index.size} points", "fewer points")
         missing = np.asarray([i for i in np.unique(index) if i not in self._seen], dtype=np.int64)
@@ -74,12 +81,17 @@ class ChunkedKernel(Kernel):
         found = [self._seen[i] for i in index.tolist()]
         return np.stack(found) if found else np.empty((0, self.x.shape[1]), dtype=self.x.dtype)
 
-    def between(self, x: Any, z: Any, /) -> Any:
+    def between(self, x: Array, z: Array, /) -> Array:
+        for name, points in (("x", x), ("z", z)):
+            floating(namespace(points=self.x._meta, **{name: points}), points=self.x._meta, **{name: points})
+            if points.ndim != 2 or points.shape[1] != self.x.shape[1] or not points.shape[0]:
+                needs = f"shape (m, {self.x.shape[1]}), not empty"
+                raise ShapeError(name, f"of shape {tuple(points.shape)}", needs)
         self.counter.total += x.shape[0] * z.shape[0]
         return self.make(x, z).block(slice(None), slice(None))
 
-    def cross(self, z: Any, /, rows: Index = slice(None)) -> Any:
-        return self.between(self.gather(self._places(rows)), z)
+    def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
+        return self.between(self.gather(self._index("rows", rows, self.shape[0])), z)
 
     def _places(self, index: Index) -> Any:
         return np.arange(self.shape[0])[index] if isinstance(index, slice) else index

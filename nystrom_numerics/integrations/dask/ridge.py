@@ -187,13 +187,14 @@ def falkon(
     shared = {"make": factor.kernel.make, "z": factor.points}
 
     def product(v: Any) -> Any:
-        at_points = solve_triangular(lower, v, lower=True, trans="T")
+        at_points = solve_triangular(lower, v, lower=True, trans="T", check_finite=False)
         found = _summed(factor, partial(_product, v=at_points, **shared), v.shape[1])
-        return solve_triangular(lower, found, lower=True) + ridge * v
+        return solve_triangular(lower, found, lower=True, check_finite=False) + ridge * v
 
     if not r:
         return _result(np.zeros((0, c)), np.zeros(c), flat)
-    b = solve_triangular(lower, _summed(factor, partial(_moments, **shared), c, right), lower=True)
+    moments = _summed(factor, partial(_moments, **shared), c, right)
+    b = solve_triangular(lower, moments, lower=True, check_finite=False)
     require_finite(np, y=b)
     drawn = factor.kernel.gather(np.sort(source.choice(n, s, replace=False)))
     some = solve_lower(lower, factor.kernel.between(drawn, factor.points).astype(np.float64))
