@@ -12,6 +12,7 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
+from dask.system import CPU_COUNT
 from distributed import get_client
 from distributed.system import MEMORY_LIMIT
 
@@ -188,7 +189,7 @@ def _workers() -> tuple[int, str]:
     try:
         found = get_client().scheduler_info(n_workers=-1)["workers"].values()
     except ValueError:  # no cluster: Dask's threads share this machine
-        return MEMORY_LIMIT, "the memory of this machine"
+        return MEMORY_LIMIT // CPU_COUNT, "the memory of this machine by its threads"
     each = [int(one["memory_limit"]) // int(one["nthreads"]) for one in found if one["memory_limit"]]
     return (min(each), "the memory of a worker by its threads") if each else (MEMORY_LIMIT, "this machine's")
 

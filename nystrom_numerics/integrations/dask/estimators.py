@@ -384,8 +384,7 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
         """Choose the landmarks and solve for the weights of their features."""
         self._validate_params()
         alpha, tol = require_positive("alpha", self.alpha), require_positive("tol", self.tol)
-        if y is None:
-            raise ValueError(f"requires y to be passed, but the target y is None, of {type(self).__name__}")
+        max_iter = require_count("max_iter", self.max_iter)
         if not is_chunked(X) and not is_chunked(y):
             X, y = validate_data(self, X, y, multi_output=True, y_numeric=True)
             x = _in_memory(X)
@@ -394,7 +393,7 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
         kernel, found = self._chosen(x)
         factor = nystrom_factor(kernel, found)
         if self.solver == "falkon":
-            solved = falkon(factor, _floating(y), alpha, tol=tol, iterations=self.max_iter)
+            solved = falkon(factor, _floating(y), alpha, tol=tol, iterations=max_iter)
         else:
             solved = normal_equations(factor, _floating(y), alpha)
         if solved.status is not Status.CONVERGED:

@@ -98,6 +98,7 @@ def test_a_kernel_as_any_other_gathers_what_is_asked_for(x):
 )
 def test_chunks_beyond_a_worker_are_refused_before_anything_is_computed(call, monkeypatch):
     monkeypatch.setattr(chunks, "MEMORY_LIMIT", 10**9)
+    monkeypatch.setattr(chunks, "CPU_COUNT", 1)
     with dask.config.set(scheduler=forbidden), pytest.raises(errors.MemoryLimitError) as refused:
         call(da.zeros((10**9, 16), chunks=(10**8, 16)))
     assert "takes 38.4 GB" in str(refused.value) or "takes 41.6 GB" in str(refused.value)
@@ -111,6 +112,7 @@ def test_what_would_not_fit_here_or_there_is_refused(x, monkeypatch):
     factor = chunked.nystrom_factor(kernel, chunked.uniform(x, 30))
     map_ = chunked.Nystroem(n_components=30).fit(x)
     y = np.ones(300)
+    monkeypatch.setattr(chunks, "CPU_COUNT", 1)
     refused = {
         11_000: [
             lambda: chunked.ridge_leverage(kernel, 10),

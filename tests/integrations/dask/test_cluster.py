@@ -35,45 +35,43 @@ def client():
         yield client
 
 
-def read(x, *, log, last):
-    """The chunk; the process that reads the ``last``-th of all ends with it."""
+def read(x, *, log, deaths):
+    """The chunk; of all reads those numbered in ``deaths`` end their process."""
     with open(log, "ab", buffering=0) as file:
         file.write(b".")
-        if file.tell() == last:
-            Path(log).with_suffix(".died").touch()
-            os._exit(1)
+        place = file.tell()
+    if place in deaths:
+        Path(log).with_suffix(f".{place}").touch()
+        os._exit(1)
     return x
 
 
-def results(x, y):
+def results(x, y, log, deaths):
     """Landmarks by the rule that keeps a state on the workers and by one that does not, and weights by both solvers."""
+    x = x.map_blocks(read, log=str(log), deaths=deaths, dtype=x.dtype, meta=x._meta)
+    means = chunked.kmeans(x, 4, iterations=1, rng=1)
     kernel = chunked.chunked_kernel(GAUSSIAN, x)
-    pivots = chunked.accelerated_rpcholesky(kernel, 20, rng=1)
+    pivots = chunked.accelerated_rpcholesky(kernel, 10, block=10, rng=1)
     factor = chunked.nystrom_factor(kernel, pivots)
-    solved = [solver(factor, y, 1e-2) for solver in (chunked.normal_equations, chunked.falkon)]
-    means = chunked.kmeans(x, 5, iterations=2, rng=1)
-    return [pivots.indices, pivots.residual, *(one.value for one in solved), means.points]
+    weights = (chunked.normal_equations(factor, y, 1e-2), chunked.falkon(factor, y, 1e-2, tol=1e-2))
+    return [means.points, pivots.indices, pivots.residual, *(one.value for one in weights)]
 
 
 def test_a_worker_that_dies_changes_nothing(client, tmp_path):
-    """It dies while pivots are chosen, in the passes of conjugate gradients, and with the distances of k-means."""
+    """One with the distances of k-means on it, one in the passes for the weights."""
     rng = np.random.default_rng(0)
-    x = da.from_array(rng.standard_normal((3000, 4)), chunks=(600, 4))
-    y = da.from_array(rng.standard_normal(3000), chunks=600)
-    log = tmp_path / "whole"
-    alive = x.map_blocks(read, log=str(log), last=-1, dtype=x.dtype, meta=x._meta)
-    wanted = results(alive, y)
-    reads = log.stat().st_size
-    assert not log.with_suffix(".died").exists()
-    for share in (0.2, 0.9):
-        log = tmp_path / f"{share}"
-        watched = x.map_blocks(read, log=str(log), last=int(share * reads), dtype=x.dtype, meta=x._meta)
-        found = results(watched, y)
-        assert log.with_suffix(".died").exists()
-        for one, other in zip(found, wanted, strict=True):
-            np.testing.assert_array_equal(one, other)
-    own = landmarks.accelerated_rpcholesky(GAUSSIAN(x.compute()), 20, rng=1)
-    np.testing.assert_array_equal(own.indices, wanted[0])
+    x = da.from_array(rng.standard_normal((2000, 4)), chunks=(500, 4))
+    y = da.from_array(rng.standard_normal(2000), chunks=500)
+    wanted = results(x, y, tmp_path / "whole", ())
+    reads = (tmp_path / "whole").stat().st_size
+    deaths = (10, reads - 3)
+    found = results(x, y, tmp_path / "watched", deaths)
+    for place in deaths:
+        assert (tmp_path / f"watched.{place}").exists()
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    own = landmarks.accelerated_rpcholesky(GAUSSIAN(x.compute()), 10, block=10, rng=1)
+    np.testing.assert_array_equal(own.indices, wanted[1])
 
 
 def test_what_does_not_fit_on_a_worker_is_refused_by_its_own_limit(client):
