@@ -25,6 +25,7 @@ EXPERIMENTS = [
     "typer>=0.12",
     *TORCH,
 ]
+DASK = ["dask[array,dataframe,distributed]>=2024.8", "scikit-learn>=1.6"]
 MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
 PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "sympy>=1.12"]
 DEV = [
@@ -37,6 +38,7 @@ DEV = [
     "pytest-benchmark>=4.0",
     "pytest-xdist>=3.6",
     "ruff>=0.6",
+    "zarr>=3.0",
     *PROOFS,
 ]
 
@@ -64,11 +66,12 @@ setup(
         "torch": TORCH,
         "cupy12": ["cupy-cuda12x>=13.4"],
         "cupy13": ["cupy-cuda13x>=13.6"],
+        "dask": DASK,
         "experiments": EXPERIMENTS,
         "models": [*TORCH, *MODELS],
         "proofs": PROOFS,
         "dev": DEV,
-        "all": [*EXPERIMENTS, *MODELS, *DEV],
+        "all": [*EXPERIMENTS, *DASK, *MODELS, *DEV],
     },
     entry_points={"console_scripts": ["nystrom = nystrom_numerics.cli:main"]},
 )

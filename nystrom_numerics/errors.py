@@ -16,6 +16,7 @@ __all__ = [
     "DeviceError",
     "IndefiniteError",
     "KindError",
+    "MemoryLimitError",
     "NamespaceError",
     "NonFiniteError",
     "NystromError",
@@ -89,6 +90,10 @@ class DTypeError(ArgumentError, TypeError):
 
 class KindError(ArgumentError, TypeError):
     """An object of another type than asked for, such as a matrix in place of a kernel."""
+
+
+class MemoryLimitError(ArgumentError, MemoryError):
+    """What does not fit in memory, refused before it is allocated: how much it takes, and how much there is."""
 
 
 class NamespaceError(ArgumentError, TypeError):

@@ -11,6 +11,8 @@ from functools import reduce
 from math import log2
 from typing import Any
 
+import numpy as np
+
 from nystrom_numerics.backend import (
     Array,
     broadcast_shapes,
@@ -35,7 +37,7 @@ __all__ = [
     "sup_norm",
     "transpose",
 ]
-# `binary_exponent` and `times_power` are for the package
+# `binary_exponent`, `inverse_root` and `times_power` are for the package
 
 # ---------------------------------------------------------------- transposes and powers of two
 
@@ -178,6 +180,13 @@ def backward_residual(a: Array, z: Array, az: Array | None = None) -> Array:
         az = (a @ (z / other)) * (scale * other)
     size = frobenius(a)
     return frobenius(az @ a - a) / xp.where(size > 0, size, xp.ones_like(size))
+
+
+def inverse_root(core: Any) -> Any:
+    r"""\(A^{-1/2}\) of a NumPy core (m, m) of a PSD kernel, without singular values that rounding has taken over."""
+    u, s, vt = np.linalg.svd(core)
+    kept = s > max(len(s) * np.finfo(core.dtype).eps * s.max(initial=0.0), np.finfo(core.dtype).tiny)
+    return (u[:, kept] / np.sqrt(s[kept])) @ vt[kept]
 
 
 # ---------------------------------------------------------------- softmax

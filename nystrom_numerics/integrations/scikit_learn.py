@@ -23,6 +23,7 @@ from nystrom_numerics.backend import require_finite, strip_rows
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
 from nystrom_numerics.kernels import EntryCounter, Index, Kernel
 from nystrom_numerics.landmarks.result import require_found
+from nystrom_numerics.linalg import inverse_root
 
 __all__ = ["RULES", "Nystroem"]
 
@@ -211,15 +212,13 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
             indices = np.zeros(1, dtype=np.int64)  # a zero kernel: the feature is zero, as in scikit-learn
         core = kernel.block(indices, indices) if points is None else kernel.between(points, points)
         require_finite(np, kernel=core)
-        u, s, vt = np.linalg.svd(core)
-        kept = s > max(len(s) * np.finfo(core.dtype).eps * s.max(initial=0.0), np.finfo(core.dtype).tiny)
-        self.normalization_ = (u[:, kept] / np.sqrt(s[kept])) @ vt[kept]
+        self.normalization_ = inverse_root(core)
         self.component_indices_ = indices
         if precomputed:
             self.components_ = None
         else:
             self.components_ = X[indices] if points is None else points
-        self._n_features_out = len(s)
+        self._n_features_out = len(core)
         return self
 
     def transform(self, X: Any) -> Any:

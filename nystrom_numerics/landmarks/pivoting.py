@@ -12,10 +12,11 @@ matrix is exhausted and the pivots found are returned: their number is its numer
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt, sqrt
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -39,9 +40,12 @@ from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
 
 __all__ = [
+    "Partial",
     "accelerated_rpcholesky",
+    "begun",
     "block_rpcholesky",
     "complete_factor",
+    "in_blocks",
     "pivoted_cholesky",
     "rpcholesky",
 ]
@@ -222,14 +226,14 @@ def accelerated_rpcholesky(
 _Pick: TypeAlias = Callable[[Array, int], Array]
 
 
-@dataclass
-class _Partial:
-    """A factorisation under way: the first ``rank`` columns of ``factor`` and the residual diagonal."""
+@dataclass(kw_only=True)
+class Partial(ABC):
+    """A factorisation under way: ``rank`` pivots and the residual diagonal.  Where its columns are, or how they
+    are made again, is the matter of the subclass."""
 
     xp: Any
     kernel: Kernel
     before: int
-    factor: Array
     residual: Array
     pivots: Array
     top: float
@@ -237,10 +241,16 @@ class _Partial:
     alarm: float
     rank: int = 0
 
-    def result(self, seed: int | None) -> ColumnSubset:
-        factor = self.factor if self.rank == self.factor.shape[1] else self.factor[:, : self.rank]
-        entries = self.kernel.entries - self.before
-        return ColumnSubset(self.pivots, None, entries, seed, factor=factor, residual=self.residual)
+    @abstractmethod
+    def rows(self, index: Array, width: int) -> Array:
+        """The rows at ``index`` of the first ``width`` columns of the factor."""
+
+    @abstractmethod
+    def extend(self, pivots: Array, triangle: Array) -> Array:
+        """Append the columns of ``pivots``, given the Cholesky factor of their residual core.
+
+        Tells the residual diagonal less their squares; ``rank``, ``pivots`` and ``residual`` are the caller's.
+        """
 
     def judge(self, pivot: int, size: float, lowest: float, where: int, pivots: Array, width: int) -> None:
         """Raise if a residual cannot be of a PSD matrix: ``lowest`` at ``where``, after these pivots."""
@@ -257,7 +267,7 @@ class _Partial:
         """
         xp = self.xp
         index = from_numpy(xp, np.asarray([where], dtype=np.int64), pivots)
-        rows = to_numpy(xp.take(self.factor, xp.concat([pivots, index]), axis=0))[:, :width].astype(float)
+        rows = to_numpy(self.rows(xp.concat([pivots, index]), width)).astype(float)
         weights = np.linalg.lstsq(rows[:-1].T, rows[-1], rcond=None)[0]
         return residual < -self.alarm * float(1 + np.abs(weights).sum()) ** 2
 
@@ -270,6 +280,39 @@ class _Partial:
                 _asymmetric(pivot, differ)
 
 
+@dataclass(kw_only=True)
+class _Held(Partial):
+    """One whose columns are held, in the first ``rank`` of ``factor``."""
+
+    factor: Array
+
+    def rows(self, index: Array, width: int) -> Array:
+        return self.xp.take(self.factor, index, axis=0)[:, :width]
+
+    def extend(self, pivots: Array, triangle: Array) -> Array:
+        xp, rank = self.xp, self.rank
+        at_pivots = transpose(self.rows(pivots, rank))
+        new = slice(rank, rank + pivots.shape[0])
+        if new.stop > self.factor.shape[1]:
+            room = max(new.stop, min(2 * rank, self.kernel.shape[0])) - self.factor.shape[1]
+            shape = (self.kernel.shape[0], room)
+            more = xp.zeros(shape, dtype=self.factor.dtype, device=device_of(self.factor))
+            self.factor = xp.concat([self.factor, more], axis=1)
+        parts = []
+        for strip in self.kernel.strips(pivots.shape[0]):
+            columns = self.kernel.block(strip, pivots)
+            columns -= self.factor[strip, :rank] @ at_pivots
+            columns = solve_lower(triangle, columns)
+            self.factor[strip, new] = columns
+            parts.append(self.residual[strip] - xp.sum(columns * columns, axis=1))
+        return xp.concat(parts)
+
+    def result(self, seed: int | None) -> ColumnSubset:
+        factor = self.factor if self.rank == self.factor.shape[1] else self.factor[:, : self.rank]
+        entries = self.kernel.entries - self.before
+        return ColumnSubset(self.pivots, None, entries, seed, factor=factor, residual=self.residual)
+
+
 def _indefinite(pivot: int, size: float) -> NoReturn:
     raise IndefiniteError("kernel", f"not PSD, with residual {size:.3g} at pivot {pivot}", pivot, size)
 
@@ -279,7 +322,11 @@ def _asymmetric(pivot: int, size: float) -> NoReturn:
     raise IndefiniteError("kernel", got, pivot, size)
 
 
-def _start(kernel: Kernel, m: int, rtol: float | None, capacity: int | None = None) -> _Partial:
+P = TypeVar("P", bound=Partial)
+
+
+def begun(kind: type[P], kernel: Kernel, m: int, rtol: float | None, **own: Any) -> P:
+    """A factorisation of that kind, without a column yet, from checked arguments; ``own`` is what the kind adds."""
     require_kernel(kernel)
     n = kernel.shape[0]
     m = require_landmarks(m, n)
@@ -295,17 +342,26 @@ def _start(kernel: Kernel, m: int, rtol: float | None, capacity: int | None = No
     if size < -_ALARM * level * top:
         _indefinite(least, size)
     floor = max(0.0, (level if rtol is None else rtol) * top)
-    return _Partial(
+    return kind(
         xp=xp,
         kernel=kernel,
         before=before,
-        factor=xp.zeros((n, min(m, capacity or m)), dtype=kernel.dtype, device=device),
         residual=xp.where(diagonal > floor, diagonal, xp.zeros_like(diagonal)),
         pivots=xp.zeros((0,), dtype=xp.int64, device=device),
         top=top,
         floor=floor,
         alarm=_ALARM * level * top,
+        **own,
     )
+
+
+def _start(kernel: Kernel, m: int, rtol: float | None, capacity: int | None = None) -> _Held:
+    require_kernel(kernel)
+    n = kernel.shape[0]
+    columns = min(require_landmarks(m, n), capacity or m)
+    xp = namespace(kernel=kernel.like)
+    factor = xp.zeros((n, columns), dtype=kernel.dtype, device=device_of(kernel.like))
+    return begun(_Held, kernel, m, rtol, factor=factor)
 
 
 def _one_by_one(
@@ -337,7 +393,7 @@ def _one_by_one(
     return a.result(seed)
 
 
-def _step(a: _Partial, place: int, pivot: Array, order: Array) -> tuple[Array, ...]:
+def _step(a: _Held, place: int, pivot: Array, order: Array) -> tuple[Array, ...]:
     """Write one column.  Tells, (1,) each: the pivot, whether it counts, its size, the lowest residual it
     left and where, the worst entry at an earlier pivot and which, and the largest residual it left."""
     xp = a.xp
@@ -377,17 +433,23 @@ def _in_blocks(
     hurdle: float | None,
     capacity: int | None = None,
 ) -> ColumnSubset:
-    """Rounds of proposals, accepted by rejection or past a fixed hurdle; see :func:`_accept`.
+    """The columns held; with a ``capacity`` the factor starts with that many and doubles as needed."""
+    source, seed = generator(rng)
+    a = _start(kernel, m, rtol, capacity)
+    in_blocks(a, m, block, source, hurdle)
+    return a.result(seed)
+
+
+def in_blocks(
+    a: Partial, m: int, block: int | None, source: np.random.Generator, hurdle: float | None
+) -> None:
+    """Rounds of proposals, accepted by rejection or past a fixed hurdle, until there are m; see :func:`_accept`.
 
     A hurdle keeps a pivot from being tiny beside what it was drawn by: each such pivot costs the later ones
     the square root of that ratio in digits.
-
-    With a ``capacity`` the factor starts with that many columns and doubles as needed.
     """
-    source, seed = generator(rng)
-    a = _start(kernel, m, rtol, capacity)
     if block is None:
-        block = min(m, max(8, isqrt(kernel.shape[0] * m // 100)))
+        block = min(m, max(8, isqrt(a.kernel.shape[0] * m // 100)))
     else:
         block = require_count("block", block)
     left = a.top
@@ -395,13 +457,12 @@ def _in_blocks(
         proposals = draw(a.residual, source.random(block))
         hurdles = source.random(block) if hurdle is None else np.full(block, hurdle)
         left = _round(a, proposals, hurdles, m - a.rank)
-    return a.result(seed)
 
 
-def _round(a: _Partial, proposals: Array, hurdles: Any, room: int) -> float:
+def _round(a: Partial, proposals: Array, hurdles: Any, room: int) -> float:
     """Take what is accepted of the proposals; gives the largest residual left."""
     xp, rank = a.xp, a.rank
-    rows = xp.take(a.factor, proposals, axis=0)[:, :rank]
+    rows = a.rows(proposals, rank)
     core = a.kernel.block(proposals, proposals) - rows @ transpose(rows)
     names = to_numpy(proposals)
     places, lower = _accept(a, to_numpy(core).astype(np.float64), names, hurdles, room)
@@ -413,23 +474,11 @@ def _round(a: _Partial, proposals: Array, hurdles: Any, room: int) -> float:
 
     chosen = names[places]
     pivots = from_numpy(xp, chosen, proposals)
-    triangle = xp.astype(from_numpy(xp, lower, proposals), a.factor.dtype)
-    at_pivots = transpose(xp.take(a.factor, pivots, axis=0)[:, :rank])
-    new = slice(rank, rank + len(places))
-    if new.stop > a.factor.shape[1]:
-        room = max(new.stop, min(2 * rank, a.kernel.shape[0])) - a.factor.shape[1]
-        more = xp.zeros((a.kernel.shape[0], room), dtype=a.factor.dtype, device=device_of(a.factor))
-        a.factor = xp.concat([a.factor, more], axis=1)
-    parts = []
-    for strip in a.kernel.strips(len(places)):
-        columns = a.kernel.block(strip, pivots)
-        columns -= a.factor[strip, :rank] @ at_pivots
-        columns = solve_lower(triangle, columns)
-        a.factor[strip, new] = columns
-        parts.append(a.residual[strip] - xp.sum(columns * columns, axis=1))
-    reduced = xp.concat(parts)
+    triangle = xp.astype(from_numpy(xp, lower, proposals), a.kernel.dtype)
+    reduced = a.extend(pivots, triangle)
     if rank:  # a symmetric matrix has been reproduced at the earlier pivots
-        mirrored = xp.abs(xp.take(a.factor, a.pivots, axis=0)[:, new] @ transpose(triangle))
+        new = a.rows(a.pivots, rank + len(places))[:, rank:]
+        mirrored = xp.abs(new @ transpose(triangle))
         i, j = divmod(int(xp.argmax(mirrored)), len(places))
         a.compare(int(chosen[j]), float(mirrored[i, j]), int(to_numpy(a.pivots)[i]))
     where = int(xp.argmin(reduced))
@@ -443,7 +492,7 @@ def _round(a: _Partial, proposals: Array, hurdles: Any, room: int) -> float:
     return float(xp.max(a.residual))
 
 
-def _accept(a: _Partial, core: Any, names: Any, hurdles: Any, room: int) -> tuple[list[int], Any]:
+def _accept(a: Partial, core: Any, names: Any, hurdles: Any, room: int) -> tuple[list[int], Any]:
     """Places of the accepted proposals, at most ``room``, and the Cholesky factor of their core.
 
     Proposal i stands if hurdle · (its residual when drawn) < its residual now.

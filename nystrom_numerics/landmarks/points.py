@@ -13,7 +13,7 @@ from nystrom_numerics.landmarks.tokens import check_arguments, real_tokens, segm
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.places import gathered, rows_of, sum_by_label
 
-__all__ = ["farthest", "kmeans", "segment_means"]
+__all__ = ["below_one", "farthest", "kmeans", "segment_means"]
 
 
 def segment_means(
@@ -145,13 +145,17 @@ def kmeans(
     points = xp.astype(x, dtype, copy=False)
     if mask is not None:  # whatever padding holds, NaN included, must not reach a sum
         points = xp.where(mask[..., None], points, xp.zeros_like(points))
-    uniforms = np.minimum(source.random(m), 1 - float(xp.finfo(dtype).eps))
-    centres, valid = _seed(xp, points, mask, xp.astype(from_numpy(xp, uniforms, x), dtype))
+    centres, valid = _seed(xp, points, mask, from_numpy(xp, below_one(source.random(m)), x))
     padded = xp.concat([points, -xp.ones_like(points[..., :1])], axis=-1)
     for _ in range(iterations):
         centres = _lloyd(xp, points, padded, mask, centres, valid)
     centres = xp.where(valid[..., None], centres, xp.zeros_like(centres))
     return LandmarkPoints(xp.astype(centres, x.dtype, copy=False), valid, entries=0, seed=seed)
+
+
+def below_one(uniforms: Any) -> Any:
+    """Uniform draws that times a total, in float64, stay below it."""
+    return np.minimum(uniforms, 1 - 2.0**-52)
 
 
 def _squares(xp: Any, x: Array) -> tuple[Array, float]:
@@ -167,7 +171,10 @@ def _distances(xp: Any, x: Array, squares: Array, level: float, chosen: Array) -
 
 
 def _seed(xp: Any, x: Array, mask: Array | None, uniforms: Array) -> tuple[Array, Array]:
-    """k-means++ by inversion of the cumulative weights; masked tokens weigh nothing."""
+    """k-means++ by inversion of the cumulative weights; masked tokens weigh nothing.
+
+    Weights are added up in float64: in float32 the last of 2²⁴ equal ones would add nothing.
+    """
     n = x.shape[-2]
     weight = xp.ones_like(x[..., 0])
     if mask is not None:
@@ -175,7 +182,7 @@ def _seed(xp: Any, x: Array, mask: Array | None, uniforms: Array) -> tuple[Array
     centres, valid = [], []
     moved = x
     for j in range(uniforms.shape[0]):
-        cumulative = xp.cumulative_sum(weight, axis=-1)
+        cumulative = xp.cumulative_sum(xp.astype(weight, xp.float64), axis=-1)
         total = cumulative[..., -1:]
         position = xp.count_nonzero(cumulative <= uniforms[j] * total, axis=-1, keepdims=True)
         position = xp.clip(position, 0, n - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, log, log2
 from typing import Any, TypeAlias
 
@@ -33,11 +34,16 @@ from nystrom_numerics.linalg import transpose
 __all__ = [
     "Basis",
     "Spectrum",
+    "by_ridge_leverage",
+    "checked_diagonal",
     "exact_basis",
     "length_squared",
     "leverage",
+    "oversampled",
     "ridge_leverage",
     "ridge_scores",
+    "ridge_system",
+    "scores_of_rows",
     "sketched_basis",
     "whole_spectrum",
 ]
@@ -75,7 +81,7 @@ def length_squared(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int 
     """
     m = _check(kernel, m)
     (source, seed), before = generator(rng), kernel.entries
-    diagonal = _diagonal(kernel)
+    diagonal = checked_diagonal(kernel)
     chosen = without_replacement((diagonal / max(diagonal.max(), 1e-300)) ** 2, m, source)
     return _subset(kernel, chosen, before, seed)
 
@@ -287,14 +293,28 @@ def ridge_leverage(
     """
     m = _check(kernel, m)
     (source, seed), before = generator(rng), kernel.entries
-    n = kernel.shape[0]
-    c = max(1.0, log(m))
-    if oversampling is not None:
-        c = require_number(
-            "oversampling", oversampling, lambda x: 1 <= x < float("inf"), "a number of at least 1"
-        )
+    c = oversampled(m, oversampling)
+    scores_of = partial(ridge_scores, kernel, diagonal=checked_diagonal(kernel))
+    return _subset(kernel, by_ridge_leverage(kernel.shape[0], m, c, source, scores_of), before, seed)
+
+
+def oversampled(m: int, oversampling: float | None) -> float:
+    """c of :func:`ridge_leverage`; raises RangeError."""
+    if oversampling is None:
+        return max(1.0, log(m))
+    return require_number(
+        "oversampling", oversampling, lambda x: 1 <= x < float("inf"), "a number of at least 1"
+    )
+
+
+def by_ridge_leverage(
+    n: int, m: int, c: float, source: np.random.Generator, scores_of: Callable[..., Any]
+) -> Any:
+    """The draws of :func:`ridge_leverage`, wherever the points are: m indices of n, ascending.
+
+    ``scores_of(points, chosen, weights, k=k)`` estimates the scores of ``points`` from weighted landmarks.
+    """
     k = ceil(m / (4 * c))
-    diagonal = _diagonal(kernel)
     order = source.permutation(n)
     sizes = [n]
     for _ in range(ceil(log2(n / m))):
@@ -304,7 +324,7 @@ def ridge_leverage(
         sizes.append(n)  # few points: one level, with all points to estimate from
     for size in reversed(sizes[:-1]):
         points = order[:size]
-        scores = ridge_scores(kernel, points, chosen, weights, diagonal, k)
+        scores = scores_of(points, chosen, weights, k=k)
         if size == n:
             break
         chance = np.minimum(1.0, c * scores)
@@ -314,11 +334,29 @@ def ridge_leverage(
         chosen, weights = points[kept], np.sqrt(1 / np.maximum(chance[kept], 1e-12))
     full = np.zeros(n)
     full[points] = np.minimum(1.0, scores)
-    return _subset(kernel, without_replacement(full, m, source), before, seed)
+    return without_replacement(full, m, source)
 
 
 def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagonal: Any, k: int) -> Any:
     """Estimated scores of ``points`` from weighted landmarks, as a NumPy array; strips of rows."""
+    scaled, ridge = ridge_system(kernel, chosen, weights, k)
+    found = []
+    step = max(64, 2**20 // len(chosen))
+    for start in range(0, len(points), step):
+        part = points[start : start + step]
+        found.append(scores_of_rows(kernel.block(part, chosen), diagonal[part], scaled, ridge))
+    return np.concatenate(found)
+
+
+def scores_of_rows(entries: Array, diagonal: Any, scaled: Any, ridge: float) -> Any:
+    """The scores of the points of some rows, by their entries with the landmarks."""
+    rows = _finite(entries) @ scaled
+    return np.maximum(diagonal - (rows * rows).sum(axis=1), 0.0) / ridge
+
+
+def ridge_system(kernel: Kernel, chosen: Any, weights: Any, k: int) -> tuple[Any, float]:
+    r"""The map of a row's entries with the weighted landmarks to one of squared length
+    :math:`(AS(S^TAS + \lambda I)^{-1}S^TA)_{ii}`, and λ."""
     core = _finite(kernel.block(chosen, chosen))
     weighted = (core + core.T) / 2 * weights[:, None] * weights[None, :]
     values, vectors = np.linalg.eigh(weighted)
@@ -335,14 +373,7 @@ def ridge_scores(kernel: Kernel, points: Any, chosen: Any, weights: Any, diagona
     values = np.maximum(values, 0.0)
     ridge = max(values[: max(0, len(values) - k)].sum() / k, level * max(values[-1], 1e-300))
     # A S (SᵀAS + λ)⁻¹ SᵀA row by row: the squared length of the row in the eigenbasis, scaled
-    scaled = weights[:, None] * vectors / np.sqrt(values + ridge)
-    found = []
-    step = max(64, 2**20 // len(chosen))
-    for start in range(0, len(points), step):
-        part = points[start : start + step]
-        rows = _finite(kernel.block(part, chosen)) @ scaled
-        found.append(np.maximum(diagonal[part] - (rows * rows).sum(axis=1), 0.0) / ridge)
-    return np.concatenate(found)
+    return weights[:, None] * vectors / np.sqrt(values + ridge), float(ridge)
 
 
 def _check(kernel: Kernel, m: int) -> int:
@@ -350,7 +381,7 @@ def _check(kernel: Kernel, m: int) -> int:
     return require_landmarks(m, kernel.shape[0])
 
 
-def _diagonal(kernel: Kernel) -> Any:
+def checked_diagonal(kernel: Kernel) -> Any:
     """The diagonal on the host in float64; refused where it is not finite or is negative."""
     found = _finite(kernel.diagonal())
     least = int(found.argmin())

@@ -37,7 +37,7 @@ from nystrom_numerics.landmarks.result import require_found, require_positions
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.lowrank.arguments import require_rows
 
-__all__ = ["NystromFactor", "NystromPreconditioner", "nystrom_factor"]
+__all__ = ["NystromFactor", "NystromPreconditioner", "core_pivots", "nystrom_factor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,7 +311,7 @@ def nystrom_factor(
         return NystromFactor(landmarks.factor, landmarks, kept, triangle, landmarks.residual, 0)
 
     core, evaluate = _core(xp, kernel, landmarks)
-    kept, triangle = _pivots(xp, core, rtol)
+    kept, triangle = core_pivots(xp, core, rtol)
     rank = int(kept.shape[0])
     factor = xp.zeros((n, rank), dtype=kernel.dtype, device=device_of(kernel.like))
     if rank:
@@ -326,7 +326,7 @@ def nystrom_factor(
     return NystromFactor(factor, landmarks, kept, triangle, residual, kernel.entries - before)
 
 
-def _pivots(xp: Any, core: Array, rtol: float | None) -> tuple[Array, Array]:
+def core_pivots(xp: Any, core: Array, rtol: float | None) -> tuple[Array, Array]:
     """The landmarks that a core (m, m) keeps, in the order of its pivots, and its Cholesky factor.
 
     LAPACK's greedy pivoting, on the host in float64; what it cannot judge goes to :func:`pivoted_cholesky`,

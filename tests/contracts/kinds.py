@@ -7,9 +7,10 @@ one says here what it is.
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch.distributed as dist
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, pinv
 from nystrom_numerics.bounds import Norm, Side
+from nystrom_numerics.integrations import dask as chunked
 from nystrom_numerics.nn import NystromAttention
 from tests.contracts import models
 
@@ -420,6 +422,27 @@ def nystrom_factor() -> lowrank.NystromFactor:
     return lowrank.nystrom_factor(gaussian(), landmarks.rpcholesky(gaussian(), M), diagonal=True)
 
 
+@cache
+def chunked_kernel() -> chunked.ChunkedKernel:
+    return chunked.chunked_kernel(partial(kernels.gaussian, gamma=0.5), X)
+
+
+@cache
+def chunked_factor() -> chunked.ChunkedFactor:
+    return chunked.nystrom_factor(chunked_kernel(), landmarks.rpcholesky(gaussian(), M))
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+def array_file() -> str:
+    path = Path(_folder().name) / "x.npy"
+    np.save(path, X)
+    return str(path)
+
+
 tokens = as_real(needs_two_axes)
 """Wrong as tokens (..., n, d), whose leading axes are a batch."""
 points = as_real(batchless)
@@ -600,6 +623,14 @@ KINDS: dict[str, Kind] = {
     "keywords": Kind(lambda: {}, lambda _: [("a list", [1]), ("a word", "x"), ("a number", 3)]),
     "samples": Kind(lambda: X, lambda x: [(w, v) for w, v in points(x) if w not in LEARNED]),
     "anything": Kind(lambda: None, lambda _: []),
+    "learned targets": Kind(lambda: X[:, 0], lambda x: [("text", x.astype(str)), ("a row less", x[:-1])]),
+    "kernel maker": Kind(lambda: partial(kernels.gaussian, gamma=0.5), gives()),
+    "chunked kernel": Kind(chunked_kernel, no_kernel),
+    "chunked factor": Kind(chunked_factor, no_instance),
+    "array file": Kind(
+        array_file, lambda _: [("a number", 3), ("a list", []), ("none there", "none.npy"), ("a folder", ".")]
+    ),
+    "solver by name": Kind(lambda: "falkon", lambda x: [*no_word(x), ("another", "best")]),
 }
 PAIRS = ((0, M), (M, 0), (M, N + 1), ("4", 4), (M, None), (True, True))
 LEARNED = {
@@ -798,6 +829,11 @@ NAMED: dict[str, str | dict[str, str]] = {
     "LandmarkPoints | ColumnSubset": "landmark set",
     "CrossSubset": "cross subset",
     "NystromFactor": "factor",
+    "ChunkedKernel": "chunked kernel",
+    "ChunkedFactor": "chunked factor",
+    "KernelMaker": "kernel maker",
+    "Points": "points",
+    "Targets": "rows",
     "NystromFactor | CrossFactor": "factor",
     "Spectrum": "spectrum",
     "AttentionOperator": "attention operator",
@@ -813,7 +849,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Mapping[str, Any]": {"config": "hugging face config", "inputs": "model inputs"},
     "Sequence[tuple[str, int]]": "estimators",
     "Mapping[str, Tensor]": {"state": "hugging face state"},
-    "str | Path": {"location": "location"},
+    "str | Path": {"location": "location", "path": "array file"},
     "tuple[float, float, float]": "norms",
     "tuple[float, float]": "shares",
     "tuple[bool, bool]": "flags",
@@ -918,13 +954,26 @@ EXCEPTIONS: dict[str, str] = {
         for name in ("landmarks.CrossSubset", "lowrank.CrossFactor")
         for side, kind in (("left", "tall"), ("right", "wide"))
     },
-    "integrations.scikit_learn.Nystroem.gamma": "at least 0",
-    "integrations.scikit_learn.Nystroem.degree": "at least 0",
-    "integrations.scikit_learn.Nystroem.coef0": "number",
     "integrations.scikit_learn.Nystroem.n_jobs": "jobs",
-    "integrations.scikit_learn.Nystroem.kernel": "estimator kernel",
-    "integrations.scikit_learn.Nystroem.landmarks": "estimator landmarks",
-    "integrations.scikit_learn.Nystroem.random_state": "random state",
+    **{
+        f"integrations.{estimator}.{name}": kind
+        for estimator in ("scikit_learn.Nystroem", "dask.Nystroem", "dask.KernelRidge")
+        for name, kind in {
+            "gamma": "at least 0",
+            "degree": "at least 0",
+            "coef0": "number",
+            "kernel": "estimator kernel",
+            "landmarks": "estimator landmarks",
+            "random_state": "random state",
+        }.items()
+    },
+    "integrations.dask.KernelRidge.alpha": "positive",
+    "integrations.dask.KernelRidge.max_iter": "count",
+    "integrations.dask.KernelRidge.solver": "solver by name",
+    "integrations.dask.KernelRidge.fit.y": "learned targets",
+    "integrations.dask.ChunkedFactor.features.x": "other points",
+    "integrations.dask.ChunkedKernel.apply.v": "rows",
+    "integrations.dask.ChunkedKernel.between.x": "other points",
     "nn.from_nystrom_attention.state": "peer state",
     "nn.from_nystrom_attention_encoder.state": "peer encoder state",
 }

@@ -29,6 +29,8 @@ MADE_HERE = {
     "kernels.PointKernel": "the functions of kernels make it, and check",
     "pinv.PinvResult": "the pseudoinverses make it",
     "bounds.Estimate": "the estimators of traces make it",
+    "integrations.dask.ChunkedFactor": "nystrom_factor makes it, and checks",
+    "integrations.dask.ChunkedKernel": "chunked_kernel makes it, and checks",
 }
 """Records that others take and the package makes: nobody writes one by hand, and their constructors are not walked."""
 

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, nn
 from nystrom_numerics.errors import ArgumentError, NystromError
+from nystrom_numerics.integrations import dask as chunked
 from nystrom_numerics.integrations import scikit_learn
 from tests.contracts import kinds, models
 from tests.contracts.surface import Public, public
@@ -42,8 +43,14 @@ INSTANCES: dict[type, Callable[[], Any]] = {
     nn.NystromformerForClassification: lambda: nn.NystromformerForClassification(models.config(), 3),
     nn.NystromformerForMaskedLM: lambda: nn.NystromformerForMaskedLM(models.config()),
     nn.PreNormEncoder: lambda: nn.PreNormEncoder([models.attention()], dim=models.WIDTH, feed_forward=20),
+    chunked.ChunkedFactor: kinds.chunked_factor,
+    chunked.ChunkedKernel: kinds.chunked_kernel,
+    chunked.KernelRidge: lambda: chunked.KernelRidge(n_components=M).fit(X, X[:, 0]),
+    chunked.Nystroem: lambda: chunked.Nystroem(n_components=M).fit(X),
     scikit_learn.Nystroem: lambda: scikit_learn.Nystroem(n_components=M).fit(X),
 }
+
+ESTIMATORS = (scikit_learn.Nystroem, chunked.Nystroem, chunked.KernelRidge)
 
 # arguments of a good call that its kinds do not give
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -120,8 +127,8 @@ def call(one: Public, arguments: dict[str, Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = target(*positional, **named)
-        if isinstance(found, scikit_learn.Nystroem) and one.owner is None:
-            found = found.fit(X)  # scikit-learn checks parameters there, not in the constructor
+        if isinstance(found, ESTIMATORS) and one.owner is None:
+            found = found.fit(X, X[:, 0])  # scikit-learn checks parameters there, not in the constructor
         return list(islice(found, 5)) if inspect.isgenerator(found) else found
 
 
@@ -178,10 +185,10 @@ def typed(one: Public, parameter: str, error: Exception) -> bool:
         return (
             error.argument == parameter or f"`{parameter}`" in str(error) or parameter in ("config", "state")
         )
-    if one.name.startswith("integrations.scikit_learn"):  # whose contract is that of scikit-learn
+    if one.owner in ESTIMATORS or one.call in ESTIMATORS:  # whose contract is that of scikit-learn
         raised = traceback.extract_tb(error.__traceback__)[-1].filename
         return (isinstance(error, InvalidParameterError) and f"'{parameter}'" in str(error)) or (
-            parameter == "X" and isinstance(error, (TypeError, ValueError)) and "sklearn" in raised
+            parameter in ("X", "y") and isinstance(error, (TypeError, ValueError)) and "sklearn" in raised
         )
     return isinstance(error, NystromError) and parameter in ("config", "state", "location", "model")
 
