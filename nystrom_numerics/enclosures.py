@@ -77,9 +77,7 @@ def product(a: Enclosed | Array, b: Enclosed | Array) -> Enclosed:
     size_a, size_b = size(a.value), size(b.value)
     inherited = a.error * (size_b + b.error) + size_a * b.error
     rounding = _gamma(a.value.shape[-1]) * size_a * size_b
-    return Enclosed(
-        a.value @ b.value, UP * (inherited + rounding + _lost(a.value, b.value, size_a, size_b))
-    )
+    return Enclosed(a.value @ b.value, UP * (inherited + rounding + _lost(a.value, b.value, size_a, size_b)))
 
 
 def _known(x: Enclosed | Array) -> Enclosed:
@@ -122,11 +120,11 @@ def _halves(x: Array, axis: int, k: int) -> tuple[Array, Array]:
     """
     xp = namespace(x=x)
     bits = (53 - ceil(log2(k))) // 2
-    exponent = binary_exponent(x, columns=True) if axis == -2 else transpose(
-        binary_exponent(transpose(x), columns=True)
+    exponent = (
+        binary_exponent(x, columns=True)
+        if axis == -2
+        else transpose(binary_exponent(transpose(x), columns=True))
     )
     far = times_power(xp.ones_like(exponent), exponent + (2 + 53 - bits))
     head = (x + far) - far
     return head, x - head
-
-

@@ -130,7 +130,9 @@ def verify(a: Array, z: Array, /, *, rank: int | None = None) -> Verification:
     require_matrix("z", z)
     m, n = a.shape[-2:]
     if tuple(z.shape) != (*a.shape[:-2], n, m):
-        raise ShapeError("z", f"of shape {tuple(z.shape)}", f"shape {(*a.shape[:-2], n, m)}, as `a` turned has")
+        raise ShapeError(
+            "z", f"of shape {tuple(z.shape)}", f"shape {(*a.shape[:-2], n, m)}, as `a` turned has"
+        )
     rank = min(m, n) if rank is None else require_count("rank", rank, 1, min(m, n), of="the smaller side, ")
     wide = xp.finfo(a.dtype).bits == 64
     codes = _usable(xp, a, z)

@@ -137,7 +137,7 @@ Theorem schedule_rounding :
   (forall k, N (L k) <= l k) ->
   (forall k, phi k (eps k + e k) + e k * p k + l k <= eps k.+1) ->
   N (Y 0%N - S 0%N) <= eps 0%N ->
-  forall k, N (Y k - S k) <= eps k.
+  forall (k : nat), N (Y k - S k) <= eps k.
 Proof.
 move=> R A N Y S E P L phi eps e p l [N0 ND NN NM] step moved seen factor rest enough start.
 elim=> // k IH.
