@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, log2, prod, sqrt
 
-from nystrom_numerics.backend import Array, namespace
+from nystrom_numerics.backend import Array, device_of, namespace
 from nystrom_numerics.linalg import (
     binary_exponent,
     frobenius,
@@ -81,7 +81,9 @@ def product(a: Enclosed | Array, b: Enclosed | Array) -> Enclosed:
 
 
 def _known(x: Enclosed | Array) -> Enclosed:
-    return x if isinstance(x, Enclosed) else Enclosed(x, 0.0 * size(x))
+    if isinstance(x, Enclosed):
+        return x
+    return Enclosed(x, namespace(x=x).zeros(x.shape[:-2], dtype=x.dtype, device=device_of(x)))
 
 
 def accurate(a: Array, b: Array, *, minus: Array | None = None, split: bool = True) -> Enclosed:
@@ -102,7 +104,8 @@ def accurate(a: Array, b: Array, *, minus: Array | None = None, split: bool = Tr
         lead, rest = a1 @ b1, a1 @ b2 + a2 @ b  # the first is exact
         lead = lead if minus is None else lead - minus
         value = lead + rest
-        rounding = _gamma(k) * (size(a1) * size(b2) + size(a2) * size_b)
+        tail = 2.0 ** (2 - _bits(k)) * sqrt(k)  # of the norm of what is split, at most
+        rounding = _gamma(k) * UP * tail * (2 + tail) * size_a * size_b
         sums = size(lead) + size(rest) + size(value)
     else:
         value = a @ b
@@ -113,13 +116,17 @@ def accurate(a: Array, b: Array, *, minus: Array | None = None, split: bool = Tr
     return Enclosed(value, UP * error)
 
 
+def _bits(k: int) -> int:
+    return (53 - ceil(log2(k))) // 2
+
+
 def _halves(x: Array, axis: int, k: int) -> tuple[Array, Array]:
     """x = head + tail, exactly, with heads so short that k products of them add up without rounding.
 
     Along ``axis`` entries share a power of two τ ≥ 2|x|; heads are multiples of τ2^{−β}, and tails at most that.
     """
     xp = namespace(x=x)
-    bits = (53 - ceil(log2(k))) // 2
+    bits = _bits(k)
     exponent = (
         binary_exponent(x, columns=True)
         if axis == -2

@@ -44,8 +44,9 @@ def rigorous_nystrom(kernel: Kernel, factor: NystromFactor, norm: Norm) -> Certi
     largest = float(xp.max(diagonal))
     squares = xp.sum(f * f, axis=1)
     residual = diagonal - squares
-    off = UP * (r + 3) * 2.0**-53 * (xp.abs(diagonal) + squares) + r * 2.0**-1021
     entry = UP * (ENTRY * unit_roundoff(xp, kernel.dtype) + kernel.noise) * abs(largest)
+    # a kernel may give its diagonal and its blocks differently
+    off = UP * (r + 3) * 2.0**-53 * (xp.abs(diagonal) + squares) + r * 2.0**-1021 + 2 * entry
     made = _not_psd(kernel, factor, f, triangle, entry)
 
     spread = float(xp.sum(off)) + 2 * n * 2.0**-53 * float(xp.sum(xp.abs(residual)))

@@ -102,10 +102,14 @@ def verify(a: Array, z: Array, /, *, rank: int | None = None) -> Verification:
 
     Everything is computed in float64, whose products no setting of Torch reduces (TF32 and ``bfloat16`` products are
     of float32); a device without it refuses.  Float64 matrices are multiplied in two slices, the first exactly, so
-    that residuals are known far below their size.  Tightness: in the median within 1.001 of the truth for float32,
-    1.1 for float64 of full rank, 3 for float64 of stated rank.  Cost in products m × m × n: 4 for a square matrix, 11
-    for a rectangular one and 7 more for the projector of a tall one; one SVD and 30 products of thin ones for a stated
-    rank; a third of them for narrower formats.
+    that residuals are known far below their size.
+
+    On 12,000 hostile matrices against balls no bound was below the truth; above it in the median 1.000 times for
+    float32 and for full rank, 6 times for float64 of stated rank (a tenth of these beyond 50 times: of singular values
+    over many orders, for Z nearer than its own dtype's SVD).  Cost: for a square matrix 4 products m × m × m (2 for
+    narrower formats), for a rectangular one 10 and for a tall one 14; one SVD and 17 thin threefold products for a
+    stated rank.  In time, on one thread with 256 to 512 rows, 12 to 14, 23 to 29 and 70 products in float64, which is
+    0.5, 1 to 1.7 and 3.4 times :func:`~nystrom_numerics.pinv.svd`.
 
     Source: Rump 1999 and Ogita, Rump and Oishi 2005 for verification without directed rounding; Wedin 1973.  The
     identities are theorems in ``proofs_check``.
@@ -158,10 +162,14 @@ def verify(a: Array, z: Array, /, *, rank: int | None = None) -> Verification:
 
 def _usable(xp: Any, a: Array, z: Array) -> Array:
     """0, or the code of an item whose entries cannot be read: not finite, or subnormal where a device flushes those."""
-    codes = xp.where(all_finite(a) & all_finite(z), 0, int(Verified.NON_FINITE))
+    codes = _code(xp, ~(all_finite(a) & all_finite(z)), Verified.NON_FINITE)
     least = xp.asarray([float(xp.finfo(a.dtype).smallest_normal) / 2], dtype=a.dtype, device=device_of(a))
     flushed = ~(xp.astype(least, xp.float64) * 2.0**60 > 0)
     return xp.where((codes == 0) & flushed[0], int(Verified.FLUSHED), codes)
+
+
+def _code(xp: Any, where: Array, code: Verified) -> Array:
+    return xp.astype(where, xp.int64) * int(code)
 
 
 def _identity(xp: Any, x: Array, n: int) -> Array:
@@ -181,7 +189,7 @@ def _of_full_rank(
     along = zr.size / rest
     beside = _beside(xp, a, z, split) if m < n else None
     error = along if beside is None else _hypot(xp, along, beside.size)
-    codes = xp.where(near, 0, int(Verified.NOT_NEAR))
+    codes = _code(xp, ~near, Verified.NOT_NEAR)
     if not other:
         return error, rho, rho, codes
     across = product(zr, a).size + zr.size * product(r, a).size / rest
@@ -241,7 +249,7 @@ def _of_rank(xp: Any, a: Array, z: Array, rank: int, split: bool) -> tuple[Array
     error = given + norm_u * norm_v * core_error + turned
     az = accurate(a, z, split=split)
     projector = accurate(u, ut, minus=az.value, split=split).size + az.error + off_u + UP * sqrt(2) * x
-    codes = xp.where(near, xp.where(gap, 0, int(Verified.NO_GAP)), int(Verified.NOT_NEAR))
+    codes = xp.where(near, _code(xp, ~gap, Verified.NO_GAP), int(Verified.NOT_NEAR))
     return error, projector, codes
 
 

@@ -85,15 +85,16 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     def sqfro(X):
         return trace(X.transpose() * X)
 
-    if G - Z != along - beside or sqfro(G - Z) != sqfro(along) + sqfro(beside):
+    error = G - Z
+    if error != along - beside or sqfro(error) != sqfro(along) + sqfro(beside):
         return show(A=A, G=G, Z=Z, W=W)
     if along != G * A * Z * E + along * E:
         return show(A=A, G=G, Z=Z)
-    # square matrices in the norm of the largest row sum of the transpose: G A is the identity there
+    # square matrices in the norm of the largest row sum: G A is the identity there
     rho = largest_row_sum(E)
-    if m == n and (rho < 1 or not claim.assumes("small")) and rho != 1:
-        if largest_row_sum(G * E) > largest_row_sum(Z * E) / (1 - rho):
-            return show(A=A, G=G, Z=Z, rho=rho)
+    applies = m == n and rho != 1 and (rho < 1 or not claim.assumes("small"))
+    if applies and largest_row_sum(G * E) > largest_row_sum(Z * E) / (1 - rho):
+        return show(A=A, G=G, Z=Z, rho=rho)
     return None
 
 

@@ -79,11 +79,11 @@ def trial(claim: Claim, instances: Instances) -> str | None:
         E, L = small(30), small(40)
         P = one * 2 - (Y + E) if claim.assumes("factor") else one * 2 - Y + small(1)
         e = largest_row_sum(E) if claim.assumes("seen") else q(0)
-        l = largest_row_sum(L) if claim.assumes("rest") else q(0)
+        rest = largest_row_sum(L) if claim.assumes("rest") else q(0)
         after = s * (2 - s)
         x = eps + e
         phi = 2 * (1 - s) * x + x * x if claim.assumes("moved") else q(0)
-        eps = phi + e * largest_row_sum(one * 2 - (Y + E)) + l if claim.assumes("enough") else q(0)
+        eps = phi + e * largest_row_sum(one * 2 - (Y + E)) + rest if claim.assumes("enough") else q(0)
         Y = Y * P + L if claim.assumes("step") else Y * P + L + one
         s = after
         if largest_row_sum(Y - one * s) > eps:

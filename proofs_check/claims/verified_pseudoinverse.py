@@ -16,9 +16,10 @@ COUNT = 120
 SEED = 2005
 
 CLAIM = Claim(
-    text="What `pinv.verify` says of ‖A⁺ − Z‖_F and ‖AZ − AA⁺‖_F is at least $share of the truth, which balls hold, for "
-    "matrices of float32 and float64 graded, of near and of stated rank, of any scale down to subnormal numbers, and "
-    "for Z from several routes, disturbed and meaningless; and at most 1.01 of it in the median.",
+    text="$share times what `pinv.verify` says of ‖A⁺ − Z‖_F and ‖AZ − AA⁺‖_F is at least the truth, which balls hold, "
+    "for matrices of float32 and float64 graded, of near and of stated rank, of any scale down to subnormal numbers, "
+    "and for Z from several routes, disturbed and meaningless; and what it says is at most 1.01 times the truth in the "
+    "median.",
     formula="truth ≤ $share · bound",
     constants={"share": Fraction(1)},
 )

@@ -1,4 +1,4 @@
-"""The planner's two rounding models against executed plans: a search for the worst matrix, in both formats and libraries."""
+"""The planner's two rounding models against executed plans: a search for the worst matrix in formats and libraries."""
 
 from __future__ import annotations
 
