@@ -38,6 +38,7 @@ __all__ = [
     "is_complex",
     "least_squares",
     "namespace",
+    "products_are_reduced",
     "real_or_complex",
     "recomputed",
     "require_finite",
@@ -357,6 +358,15 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if xp.__name__ == "array_api_strict":
         x = array_api_compat.to_device(x, xp.Device("CPU_DEVICE"))
     return np.asarray(x)
+
+
+def products_are_reduced(x: Array) -> bool:
+    """Whether the library is set to multiply matrices of this dtype with fewer digits than it has (TF32 in Torch)."""
+    if not array_api_compat.is_torch_array(x):
+        return False
+    import torch
+
+    return x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
 
 
 def worst_status(codes: Array) -> Status:

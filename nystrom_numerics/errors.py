@@ -25,6 +25,7 @@ __all__ = [
     "RankMismatchError",
     "ShapeError",
     "Status",
+    "Verified",
 ]
 
 
@@ -187,5 +188,38 @@ _REMEDY = {
     Status.NON_FINITE: (
         "NaN or infinity in the input or on the way, and the value is NaN: check the input for "
         "non-finite or overflowing entries."
+    ),
+}
+
+
+class Verified(IntEnum):
+    """Whether bounds were verified, and if not, why; ``remedy`` says what to do."""
+
+    VERIFIED = 0
+    NOT_NEAR = 1
+    NO_GAP = 2
+    NON_FINITE = 3
+    FLUSHED = 4
+
+    @property
+    def remedy(self) -> str:
+        """What the caller can do about it."""
+        return _TO_VERIFY[self]
+
+
+_TO_VERIFY = {
+    Verified.VERIFIED: "Nothing to do: the bounds hold.",
+    Verified.NOT_NEAR: (
+        "I − AZ could not be shown to be smaller than one: Z is no good inverse, or the matrix has less than the rank "
+        "stated as far as its numbers tell. State a lower `rank`, or compute Z in a wider dtype."
+    ),
+    Verified.NO_GAP: (
+        "The singular values σ_r and σ_{r+1} could not be told apart, so that the nearest matrix of rank r is not "
+        "known to be one: state the rank at a larger gap."
+    ),
+    Verified.NON_FINITE: "NaN or infinity in the matrices, or a bound beyond all floats: scale the matrix.",
+    Verified.FLUSHED: (
+        "The device takes subnormal numbers for zeros, so that entries are not what is stored: switch that off "
+        "(`torch.set_flush_denormal(False)`), or verify on the host."
     ),
 }

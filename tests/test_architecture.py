@@ -20,6 +20,7 @@ LAYERS = [
     {"backend"},
     {"places"},
     {"fused", "linalg"},
+    {"enclosures"},
     {"kernels", "pinv"},
     {"landmarks"},
     {"lowrank"},

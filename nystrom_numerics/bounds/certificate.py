@@ -10,6 +10,7 @@ import numpy as np
 
 from nystrom_numerics.arguments import (
     require_count,
+    require_flag,
     require_instance,
     require_number,
     require_probability,
@@ -17,6 +18,7 @@ from nystrom_numerics.arguments import (
 from nystrom_numerics.backend import Array, device_of, generator, namespace, unit_roundoff
 from nystrom_numerics.bounds.aposteriori import frobenius_probes, lanczos_norm, psd_sandwich
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Norm, Side, bound
+from nystrom_numerics.bounds.rigorous import rigorous_nystrom
 from nystrom_numerics.bounds.rounding import Rounding, nystrom_rounding, widened
 from nystrom_numerics.errors import IndefiniteError, RangeError, ShapeError
 from nystrom_numerics.kernels import Kernel
@@ -36,6 +38,7 @@ def certify(
     ratio: float = inf,
     failure: float = 0.01,
     iterations: int = 100,
+    rigorous: bool = False,
     rng: np.random.Generator | int = 0,
 ) -> Certificate:
     r"""Two bounds of the error of a factor, and an estimate, in the norm asked for.
@@ -58,6 +61,12 @@ def certify(
         Of products' bounds, in (0, 1).
     iterations : int
         Lanczos steps at most.
+    rigorous : bool
+        Only what is deterministic, of a Nyström factor, with every rounding in it: of the factor, whatever made it, of
+        the diagonal and of the bound's own arithmetic, in any order of summation.  It is a bound for any matrix of
+        the kernel's entries as they are given; that they lie within its ``noise`` and four units of roundoff of those
+        of a PSD matrix is a hypothesis, which the upper bound names.  What a kernel function may round beyond that
+        is not included.
     rng : numpy.random.Generator or int
 
     Returns
@@ -78,7 +87,8 @@ def certify(
     Nyström factor also nr² multiplications, for what rounding makes of a theorem about exact factors: it is allowed
     for on both sides (:mod:`~nystrom_numerics.bounds.rounding`).  Products are in float64, and their rounding, with
     independent errors :math:`8\sqrt{p + r}\,2^{-53}(\|A\|_F + 2\|L\|_F\|R\|_F)` a unit vector for
-    :math:`\hat A = LR`, is allowed for too.
+    :math:`\hat A = LR`, is allowed for too.  These allowances are modelled; ``rigorous`` ones are proved
+    (:mod:`~nystrom_numerics.bounds.rigorous`), for n + nr + r² kernel entries and 7nr² multiplications, with no draw.
 
     Examples
     --------
@@ -90,6 +100,9 @@ def certify(
     >>> found = bounds.certify(kernel, factor, ratio=1.5)
     >>> found.ratio <= 1.5, found.upper.certainty
     (True, 'with probability at least 1 − 0.01')
+    >>> found = bounds.certify(kernel, factor, rigorous=True)
+    >>> found.upper.certainty, found.lower.value < found.upper.value
+    ('with certainty', True)
     """
     require_kernel(kernel, symmetric=False)
     require_instance("factor", factor, (NystromFactor, CrossFactor))
@@ -105,6 +118,12 @@ def certify(
             ", or the trace norm" if isinstance(factor, NystromFactor) else " of a cross"
         )
         raise RangeError("norm", norm.value, known)
+    if require_flag("rigorous", rigorous):
+        if not isinstance(factor, NystromFactor):
+            raise RangeError("rigorous", "True of a cross", "a Nyström factor")
+        if ratio < inf:
+            raise RangeError("rigorous", f"True with `ratio` {ratio:g}", "no `ratio`: it takes draws")
+        return rigorous_nystrom(kernel, factor, norm)
     free = None
     if isinstance(factor, NystromFactor):
         residual = residual_diagonal(kernel, factor)

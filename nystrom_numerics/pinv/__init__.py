@@ -16,6 +16,7 @@ from nystrom_numerics.pinv.steps import (
     hyperpower_step,
     interval_step,
 )
+from nystrom_numerics.pinv.verified import Verification, verify
 
 __all__ = [
     "CHEBYSHEV",
@@ -27,6 +28,7 @@ __all__ = [
     "SolveResult",
     "Solver",
     "Step",
+    "Verification",
     "by_product",
     "chebyshev",
     "complete_orthogonal",
@@ -51,4 +53,5 @@ __all__ = [
     "svd",
     "tikhonov",
     "truncated",
+    "verify",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import acosh, cosh, sinh, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -189,19 +190,24 @@ def interval_step(degree: int, lower: float, upper: float) -> Step:
     lower, upper = require_positive("lower", lower), require_positive("upper", upper)
     if not 0 < lower < upper:
         raise RangeError("lower", f"{lower}", f"a number above 0 and below `upper`, {upper}")
-    centre = (upper + lower) / 2
     t0 = (upper + lower) / (upper - lower)
-    c = _interval_polynomial(degree, t0) / centre
-    evaluate = {2: _linear, 3: _quadratic, 5: _quartic, 9: _octic}[degree](c)
+    centre, constant, evaluate = interval_parts(degree, lower, upper)
 
     def apply(z: Array, y: Array) -> Array:
         # p(x) = c₀ I + rest, so that Z p = c₀ Z + Z rest
-        return float(c[0]) * z + z @ evaluate(_shifted(centre, y) / centre)
+        return constant * z + z @ evaluate(_shifted(centre, y) / centre)
 
     products = {2: 0, 3: 1, 5: 2, 9: 3}[degree]
     angle = acosh(t0)
     growth = degree * sinh(degree * angle) / (sinh(angle) * cosh(degree * angle)) * t0 / centre
     return Step(f"interval-optimal {degree}", apply, matmuls=products + 2, growth=growth)
+
+
+def interval_parts(degree: int, lower: float, upper: float) -> tuple[float, float, Callable[[Any], Any]]:
+    """The centre, c₀ and the rest of an interval's step: what it executes, by sums, products and multiples alone."""
+    centre = (upper + lower) / 2
+    c = _interval_polynomial(degree, (upper + lower) / (upper - lower)) / centre
+    return centre, float(c[0]), {2: _linear, 3: _quadratic, 5: _quartic, 9: _octic}[degree](c)
 
 
 def _interval_polynomial(degree: int, t0: float) -> np.ndarray:

@@ -106,6 +106,7 @@ MADE: dict[type, Callable[[], Any]] = {
     pinv.Schedule: lambda: pinv.plan(condition=1e3, tol=1e-6),
     pinv.SolveResult: lambda: pinv.solve(np.ones((3, 3)), np.ones((3, 333))),
     pinv.Step: lambda: pinv.hyperpower_step(9),
+    pinv.Verification: lambda: pinv.verify(np.ones((333, 3, 3)), np.ones((333, 3, 3))),
 }
 
 PUBLIC = {name: c for name, c in exported().items() if inspect.isclass(c) and dataclasses.is_dataclass(c)}
