@@ -242,16 +242,16 @@ def test_derivatives_by_finite_differences(options, monkeypatch):
     def value(arrays):
         return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
 
-    made, missed = [], tangents.spread_missed
+    made, missed = [], tangents.missed_by_groups
 
     def kept(*args):
         made.append(missed(*args))
         return made[-1]
 
-    monkeypatch.setattr(tangents, "spread_missed", kept)
+    monkeypatch.setattr(tangents, "missed_by_groups", kept)
     found = torch.autograd.grad(value(arrays), arrays)
     held = cycle(tuple(made))
-    monkeypatch.setattr(tangents, "spread_missed", lambda *_: next(held))
+    monkeypatch.setattr(tangents, "missed_by_groups", lambda *_: next(held))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
