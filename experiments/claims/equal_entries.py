@@ -30,7 +30,10 @@ ALT = (
 
 BEST, TANGENTS = "best matrix of rank 64", "tangents"
 OTHERS = {"paper's form": "nystrom", "near field": "near_field"}
-LEVELS = {"MiniLM": "tangent", "Whisper": "tangent_two_levels"}  # from 1,000 keys on two levels are the better
+LEVELS = {
+    "MiniLM": "tangent",
+    "Whisper": "tangent_two_levels",
+}  # from 1,000 keys on two levels are the better
 RANK, MS = 64, (64, 128)
 MOST, NINE, NAMED = 0.95, 0.9, 8
 TEXTS, HEARD = ("reviews", "legal"), ("Beckett", "channel names", models.CONTINUOUS)
@@ -90,7 +93,9 @@ def _errors(got: Any, exact: Any) -> Row:
     """Of Ŝ, the first columns, and of ŜV, those that follow."""
     n = len(exact)
     parts = {"S": np.s_[:, :n], "O": np.s_[:, n:]}
-    return {of: float(np.linalg.norm(got[x] - exact[x]) / np.linalg.norm(exact[x])) for of, x in parts.items()}
+    return {
+        of: float(np.linalg.norm(got[x] - exact[x]) / np.linalg.norm(exact[x])) for of, x in parts.items()
+    }
 
 
 def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:

@@ -93,7 +93,9 @@ def _recorded(
         with torch.cuda.graph(graph):
             out = attend(*held)
     if not isinstance(out, Tensor):
-        raise KindError("attend", f"a function that returns {type(out).__name__}", "one that returns a tensor")
+        raise KindError(
+            "attend", f"a function that returns {type(out).__name__}", "one that returns a tensor"
+        )
     return graph, out
 
 
