@@ -120,7 +120,7 @@ def _of_others(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], An
 
 
 def _of_the_peer(q: Any, k: Any, v: Any, _: bool) -> dict[str, Callable[[], Any]]:
-    packages.needs_peer()
+    packages.needs_rival(packages.PEER)
     return {PEER: _peer(q, k, v)}
 
 
