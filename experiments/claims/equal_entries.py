@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 TITLE = "Tangents, head by head, at equal kernel entries"
 CLAIM = (
-    "At 128 and 256 kernel entries a query tangents come near to trained attention, nearer than the best matrix of rank "
-    "64 and than every other method of as many entries on 95 % of heads, whatever is read or heard."
+    "At 128 and 256 kernel entries a query tangents come near to trained attention, nearer than the best matrix of "
+    "rank 64 and than every other method of as many entries on 95 % of heads, whatever is read or heard."
 )
 SOURCE = "this package; of each rival, its docstring in experiments.rivals"
 EXCLUSIVE = False
 ALT = (
-    "The share of heads with at most a relative Frobenius error of Ŝ, a panel for each text and recording, one line for "
-    "tangents, the best matrix of rank 64, the paper's estimator, the near field and each rival, at 128 kernel entries "
+    "The share of heads with at most a relative Frobenius error of Ŝ, a panel for each text and recording, one line "
+    "for tangents, the best matrix of rank 64, the paper's estimator, the near field and each rival, at 128 kernel entries "
     "a query, and a dashed line for tangents at 256."
 )
 

@@ -78,7 +78,7 @@ def test_another_kind_of_argument_is_refused(wrong, error, which, recorder):
 
 
 def test_what_has_no_graphs_is_refused():
-    with pytest.raises(DeviceError, match="`q`.*CUDA"):
+    with pytest.raises(DeviceError, match=r"`q`.*CUDA"):
         captured(attention.exact, *qkv())
     with pytest.raises(NamespaceError, match="`k`"):
         captured(attention.exact, torch.randn(3, 4), 3.0, 4.0)
