@@ -24,8 +24,8 @@ SOURCE = "this package; of each rival, its docstring in experiments.rivals"
 EXCLUSIVE = False
 ALT = (
     "The share of heads with at most a relative Frobenius error of Ŝ, a panel for each text and recording, one line "
-    "for tangents, the best matrix of rank 64, the paper's estimator, the near field and each rival, at 128 kernel entries "
-    "a query, and a dashed line for tangents at 256."
+    "for tangents, the best matrix of rank 64, the paper's estimator, the near field and each rival, at 128 kernel "
+    "entries a query, and a dashed line for tangents at 256."
 )
 
 BEST, TANGENTS = "best matrix of rank 64", "tangents"

@@ -401,3 +401,22 @@ def test_a_batch_of_no_item_has_an_output_and_a_derivative(masked, lane, rng):
     q, k, v = (torch.tensor(x, requires_grad=True) for _ in range(3))
     grads = torch.autograd.grad(tangent(q, k, v).sum(), (q, k, v))
     assert all(g.shape == q.shape for g in grads)
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["full blocks", "a token short"])
+@pytest.mark.parametrize("d", [4, 20])
+def test_the_spread_of_each_block_by_itself(short, d, rng):
+    """In the span of the axes: of all directions where these are as many, and of none where they are zero."""
+    q, k = rng.standard_normal((3, 12, d)) * rng.uniform(0.1, 3, (3, 1, d)), rng.standard_normal((2, 10, d))
+    there = np.ones((3, 12), bool)
+    there[1, -1] = not short
+    queries = tangents.Queries(q, there if short else None)
+    axes = rng.standard_normal((d, min(d, 16)))
+    span = axes @ np.linalg.pinv(axes)
+    made = tangents.missed_by_groups(np, queries, 3, k, None, axes, True)
+    for b in range(3):
+        own = q[b][there[b]] @ span
+        for j, key in enumerate(k.reshape(20, d)):
+            expected = np.var(own @ (key - k[j // 10].mean(axis=0)))
+            np.testing.assert_allclose(made[b, j], expected, rtol=1e-8)
+    assert not tangents.missed_by_groups(np, queries, 3, k, None, 0 * axes, True).any()
