@@ -66,8 +66,8 @@ def tangent(
         Blocks of queries.  With several numbers, each a multiple of the one before, there are as many levels: the few
         pilots of the first look at all keys, keep a share of candidates and make tangents of the rest; their children
         look at these candidates alone, and Σ is that of each block by itself, not of all together.  Two levels,
-        ``blocks=(16, 128), groups=(8, 8), near=64``, are better where n is 1,000 and more, and dearer in time than in
-        entries.
+        ``blocks=(16, 128), groups=(8, 8), near=64``, are better where n is 1,000 and more, and take four times as long
+        as one of as many entries.
     near : int
         Exact keys a block, at least 1.  All keys, and so exact attention, where there are no more.
     groups : int, or several
