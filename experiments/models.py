@@ -172,6 +172,16 @@ RECORDINGS: dict[str, tuple[Callable[[], tuple[Clip, ...]], str]] = {
 """Loaders of recorded speech, and their sources, by name."""
 
 
+def _endgame() -> tuple[Clip, ...]:
+    return (_clip(packages.BECKETT.path("assets", "endgame_nagg_nell.wav"), "Endgame", ""),)
+
+
+CONTINUOUS = "Endgame"
+"""Speech that fills Whisper's thirty seconds, of which the words are not given: attention alone is judged on it."""
+
+_OF_HEADS = {**RECORDINGS, CONTINUOUS: (_endgame, "28 seconds of Beckett's Endgame in moonshine-voice")}
+
+
 def speech(name: str) -> tuple[Clip, ...]:
     """Recordings by name, each with its words; of channel names also all of them in one, with pauses.
 
@@ -193,7 +203,8 @@ def mel(clip: Clip) -> Any:
 
 def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
     """Queries, keys and values of Whisper's encoder on the last clip of a recording: 6 heads, n = 1500, d = 64."""
-    clip = speech(recording)[-1]
+    load, described = _OF_HEADS[recording]
+    clip = load()[-1]
     model, _ = whisper()
     import torch
 
@@ -209,7 +220,7 @@ def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
     with torch.inference_mode():
         model.model.encoder(mel(clip))
     q, k, v = (np.stack(kept) for kept in found.values())
-    source = f"Whisper tiny.en ({packages.WHISPER.name}), {RECORDINGS[recording][1]}"
+    source = f"Whisper tiny.en ({packages.WHISPER.name}), {described}"
     return Heads(q, k, v, q.shape[-1] ** -0.5, source)
 
 

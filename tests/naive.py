@@ -51,7 +51,8 @@ def tangent_matrix(q, k, blocks, groups, near, scale, cap=2.0):
     for b in blocks:
         pilot = q[b].mean(axis=0)
         at_pilot = scale * k @ pilot
-        close = np.argsort(-(at_pilot + np.log(r2 + np.finfo(float).tiny)))[:near]
+        worth = at_pilot + np.minimum(r2 / 2, cap) + np.log(r2 + np.finfo(float).tiny)
+        close = np.argsort(-worth)[:near]
         for i in b:
             weights = np.zeros(len(k))
             weights[close] = np.exp(scale * q[i] @ k[close].T)

@@ -30,9 +30,13 @@ ALT = (
 M, D = 64, 64
 OURS, EXACT = "Nyström, this package", "exact, this package"
 FUSED, PEER = "exact, torch fused kernel", "Nyström, nystrom-attention"
+OTHERS = "tangent, near_field and causal"
+TANGENT, NEAR_FIELD = "tangents, as many entries", "near field, as many entries"
+CAUSAL, CAUSAL_FUSED = "causal, this package", "exact causal, torch fused kernel"
 CUPY, CUPY_EXACT = "Nyström, this package (CuPy)", "exact, this package (CuPy)"
 LONGEST = {"quick": 32768, "full": 65536, "gpu": 1048576}
 LONGEST_EXACT = {"quick": 8192, "full": 16384, "gpu": 65536}
+LONGEST_CAUSAL = 262144
 LINEAR, QUADRATIC = 1.1, 1.8
 ASYMPTOTIC = 2048  # below, fixed costs (the core's pseudoinverse, one block of scores) hide the growth
 LONGEST_COUNT = (
@@ -52,7 +56,7 @@ def grid(profile: str) -> tuple[Case, ...]:
         "heads": 8 if profile == "gpu" else 2,
         "repeats": 3 if profile == "quick" else 7,
     }
-    peers = ({}, {"by": "nystrom-attention"}, *([{"by": "cupy"}] if profile == "gpu" else []))
+    peers = ({}, {"by": "nystrom-attention"}, *([{"by": "cupy"}, {"by": OTHERS}] if profile == "gpu" else []))
     return tuple(
         Case("linear_scaling", {"n": n, "exact": n <= LONGEST_EXACT[profile], **common, **by})
         for n in lengths
@@ -65,7 +69,8 @@ def run(case: Case) -> list[Row]:
     import torch
 
     p = case.params
-    implementations = {"nystrom-attention": _of_the_peer, "cupy": _of_cupy}.get(p.get("by", ""), _of_torch)
+    by = {"nystrom-attention": _of_the_peer, "cupy": _of_cupy, OTHERS: _of_others}
+    implementations = by.get(p.get("by", ""), _of_torch)
     draws = np.random.default_rng(case.seed).standard_normal((3, 1, p["heads"], p["n"], D), dtype=np.float32)
     q, k, v = (torch.from_numpy(x).to(p["device"]) for x in draws)
     rows = []
@@ -94,6 +99,23 @@ def _of_torch(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], Any
     if exact:
         calls[FUSED] = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)
         calls[EXACT] = lambda: attention.exact(q, k, v)
+    return calls
+
+
+def _of_others(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], Any]]:
+    """What stands in the registry at the kernel entries of as many landmarks, and causal attention."""
+    import torch
+
+    calls: dict[str, Callable[[], Any]] = {
+        TANGENT: lambda: attention.tangent(q, k, v, blocks=M // 2, near=5 * M // 4, groups=M // 4),
+        NEAR_FIELD: lambda: attention.near_field(q, k, v, M // 4 - 1, block=M, margin=M // 4),
+    }
+    if q.shape[-2] <= LONGEST_CAUSAL:
+        calls[CAUSAL] = lambda: attention.causal(q, k, v)
+    if exact:
+        calls[CAUSAL_FUSED] = lambda: torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True
+        )
     return calls
 
 
@@ -217,7 +239,8 @@ def plot(records: Iterable[Record]) -> Figure:
     data = frame(records)
     data["mebibytes"] = data["peak_bytes"] / 2**20
     figure, axes = figures.grid(1, 2, height=5.6)
-    methods = [m for m in (OURS, PEER, FUSED, EXACT, CUPY, CUPY_EXACT) if m in set(data["method"])]
+    known = (OURS, PEER, FUSED, EXACT, CUPY, CUPY_EXACT, TANGENT, NEAR_FIELD, CAUSAL, CAUSAL_FUSED)
+    methods = [m for m in known if m in set(data["method"])]
     colors = figures.palette(methods)
     labels = {"seconds": "seconds a call", "mebibytes": "extra peak memory, MiB"}
     for ax, (column, label) in zip(axes[0], labels.items(), strict=True):

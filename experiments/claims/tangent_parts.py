@@ -94,7 +94,9 @@ def tangent_matrix(
     for b in blocks:
         pilot = q[b].mean(axis=0)
         at_pilot = scale * k @ pilot
-        worth = at_pilot + np.log(missed + np.finfo(float).tiny) if by_missed and groups else at_pilot
+        worth = at_pilot + np.minimum(missed / 2, CAP) * corrected
+        if by_missed and groups:
+            worth = worth + np.log(missed + np.finfo(float).tiny)
         close = np.argsort(-worth, kind="stable")[:near]
         logs = np.full((len(b), len(k)), -np.inf)
         logs[:, close] = scale * q[b] @ k[close].T

@@ -31,7 +31,7 @@ class Route:
         Of its keys.
     index : array (..., b, t) of int64
         The slots of the keys that each block keeps, or hands on to ``inner``.
-    correction : array (..., groups · l)
+    correction : array (..., b or 1, groups · l)
         What is added to the logarithms of weights, −∞ where no key stands in a slot.
     inner : Route, optional
         Of the next level.

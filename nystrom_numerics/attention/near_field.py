@@ -337,7 +337,7 @@ def near_keys(
     """
     device, integer = device_of(like), xp.int64
     start, stop = segments(xp, like, count, m)
-    keys = xp.asarray(count, dtype=integer, device=device) if isinstance(count, int) else count[..., None]
+    keys = xp.full((), count, dtype=integer, device=device) if isinstance(count, int) else count[..., None]
     block, margin = near
     before = (number * block - margin)[..., None]
     window = before + xp.arange(block + 2 * margin, dtype=integer, device=device)

@@ -52,7 +52,7 @@ def tangent(
     over the group to second order.  :math:`r_j^2 = s^2(k_j-\bar k_g)^T\Sigma(k_j-\bar k_g)`, with Σ the covariance of
     queries within blocks, is the variance over a block's queries of what the group's mean misses of the score of key j:
     the mean of :math:`e^{s(q-\bar q)\cdot(k_j-\bar k_g)}` over normal queries is :math:`e^{r_j^2/2}`, which so enters
-    the weight (at most e²).  Near keys are those of the largest :math:`e^{s\bar q\cdot k_j}r_j^2`, which is the size of
+    the weight (at most e²).  Near keys are those of the largest :math:`w_jr_j^2`, which is the size of
     the term that the tangent leaves out.  What follows is one softmax over near keys and tangents: rows of Ŝ are
     non-negative and sum to one.
 
@@ -65,8 +65,9 @@ def tangent(
     blocks : int, or several
         Blocks of queries.  With several numbers, each a multiple of the one before, there are as many levels: the few
         pilots of the first look at all keys, keep a share of candidates and make tangents of the rest; their children
-        look at these candidates alone.  Two levels, ``blocks=(16, 128), groups=(8, 8), near=64``, are better where n
-        is 1,000 and more, and dearer in time than in entries.
+        look at these candidates alone, and Σ is that of each block by itself, not of all together.  Two levels,
+        ``blocks=(16, 128), groups=(8, 8), near=64``, are better where n is 1,000 and more, and take four times as long
+        as one of as many entries.
     near : int
         Exact keys a block, at least 1.  All keys, and so exact attention, where there are no more.
     groups : int, or several

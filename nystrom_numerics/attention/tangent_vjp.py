@@ -86,7 +86,7 @@ def _faced(
     pilot, index = queries.pilots(xp, route.blocks), route.index
     slots_k, slots_v = (route.grouped.cut(xp, x) for x in (k, v))
     groups, length = slots_k.shape[-3:-1]
-    scores = (pilot * scale) @ transpose(flat(xp, slots_k)) + route.correction[..., None, :]
+    scores = (pilot * scale) @ transpose(flat(xp, slots_k)) + route.correction
     weights, total, beta = group_sums(xp, filled_at(xp, scores, index, -xp.inf), groups)
     weights = weights / total
     mu, nu = (xp.moveaxis(weights @ x, -3, -2) for x in (slots_k, slots_v))

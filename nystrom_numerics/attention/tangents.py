@@ -9,7 +9,7 @@ from typing import Any
 
 from nystrom_numerics.attention.arrangement import Arrangement, arrange, arrangement, directions
 from nystrom_numerics.attention.faced import Faced, Part, Route, Values, dense, flat, joined
-from nystrom_numerics.backend import Array, items_at_once, still
+from nystrom_numerics.backend import Array, by_root, device_of, items_at_once, still
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.places import filled_at, largest
@@ -22,6 +22,7 @@ __all__ = [
     "covariance",
     "group_sums",
     "group_weights",
+    "missed_by_groups",
     "parts_of",
     "spread_missed",
 ]
@@ -85,6 +86,18 @@ class Queries:
         delta = xp.reshape(delta, (*batch, -1, d))
         return transpose(delta) @ delta / number
 
+    def along(self, xp: Any, blocks: int, axes: Array) -> Array:
+        """Covariances (..., blocks, r, r) of each block's queries along orthonormal ``axes`` (..., d, r)."""
+        delta = self.q @ axes[..., None, :, :]
+        *batch, leaves, length, r = delta.shape
+        delta = xp.reshape(delta, (*batch, blocks, leaves // blocks * length, r))
+        delta = delta - (self.pilots(xp, blocks) @ axes)[..., None, :]
+        if self.there is not None:
+            there = xp.reshape(self.there, (*self.there.shape[:-2], *delta.shape[-3:-1]))
+            delta = xp.where(there[..., None], delta, 0.0)
+        sizes = self.sizes(xp, blocks)
+        return transpose(delta) @ delta / (sizes if isinstance(sizes, float) else sizes[..., None])
+
     def below(self, xp: Any, blocks: int) -> Queries:
         """With an axis for blocks before that of their leaves."""
         *batch, leaves, length, d = self.q.shape
@@ -141,25 +154,24 @@ def _facing(
     levels: tuple[Level, ...],
     near: int,
     scale: float,
+    own: bool = False,
 ) -> Faced:
-    """What every leaf of queries faces of keys (..., n, d)."""
+    """What every leaf of queries faces of keys (..., n, d); of several levels each goes by its blocks' own spread."""
     level, below, n = levels[0], levels[1:], k.shape[-2]
     pilot = queries.pilots(xp, level.blocks)
     exist = grouped.there
     k = grouped.cut(xp, k)  # (..., groups, l, d)
     keys = flat(xp, k)
-    missed = xp.reshape(spread_missed(xp, still(k) @ (axes * scale)[..., None, :, :], exist), keys.shape[:-1])
-    worth = xp.log(missed + float(xp.finfo(missed.dtype).smallest_normal))
-    correction = xp.clip(missed / 2, max=CAP)
+    missed = missed_by_groups(xp, queries, level.blocks, k, exist, axes, own or bool(below))
+    exponent = missed * (scale**2 / 2)
+    correction = xp.clip(exponent, max=CAP)
     if exist is not None:
-        there = xp.reshape(exist, (-1,))
-        worth, correction = (xp.where(there, x, -xp.inf) for x in (worth, correction))
+        correction = xp.where(xp.reshape(exist, (-1,)), correction, -xp.inf)
+    worth = xp.log(exponent + float(xp.finfo(exponent.dtype).smallest_normal)) + correction
     scores = (pilot * scale) @ transpose(keys)  # (..., blocks, groups · l)
     handed = min(n, max(near, ceil(level.share * n)) if below else near)
-    index = largest(xp, still(scores) + worth[..., None, :], handed, STEP)
-    weights, total, beta = group_sums(
-        xp, filled_at(xp, scores + correction[..., None, :], index, -xp.inf), k.shape[-3]
-    )
+    index = largest(xp, still(scores) + worth, handed, STEP)
+    weights, total, beta = group_sums(xp, filled_at(xp, scores + correction, index, -xp.inf), k.shape[-3])
     mu = xp.moveaxis(weights @ k / total, -3, -2)
     beta = beta - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
     near_k = take_rows(keys[..., None, :, :], index)
@@ -178,21 +190,53 @@ def _facing(
         levels=below,
         near=near,
         scale=scale,
+        own=True,
     )
     bias = joined(xp, inner.bias[..., None], beta[..., None])[..., 0]
     route = Route(level.blocks, grouped, index, correction, inner.values.route)
     return Faced(joined(xp, inner.k, mu), bias, Values(xp, route, weights, total, inner.values))
 
 
+def missed_by_groups(
+    xp: Any, queries: Queries, blocks: int, k: Array, exist: Array | None, axes: Array, own: bool
+) -> Array:
+    """Variances (..., 1, groups · l) over queries within blocks of what the means of groups miss of keys' products.
+
+    Of all blocks together, by ``axes`` (..., d, r) of their covariance; with ``own`` of each block by itself,
+    (..., blocks, groups · l), in the span of the axes.
+    """
+    if not own:
+        return flat(xp, spread_missed(xp, still(k) @ axes[..., None, :, :], exist)[..., None])[
+            ..., None, :, 0
+        ]
+    axes = orthonormal(xp, axes)
+    apart = flat(xp, centred(xp, still(k) @ axes[..., None, :, :], exist))[..., None, :, :]
+    within = still(queries.along(xp, blocks, axes))
+    return xp.clip(xp.sum((apart @ within) * apart, axis=-1), min=0.0)
+
+
 def spread_missed(xp: Any, x: Array, exist: Array | None) -> Array:
     """Squared distance (..., groups, l) of every x (..., groups, l, r) from the mean of its group."""
+    apart = centred(xp, x, exist)
+    return xp.sum(apart * apart, axis=-1)
+
+
+def centred(xp: Any, x: Array, exist: Array | None) -> Array:
+    """Every x (..., groups, l, r) less the mean of its group."""
     if exist is None:
-        mean = xp.mean(x, axis=-2, keepdims=True)
-    else:
-        weights = xp.astype(exist, x.dtype)[:, None, :]
-        mean = (weights @ x) / xp.clip(xp.sum(weights, axis=-1, keepdims=True), min=1.0)
-    delta = x - mean
-    return xp.sum(delta * delta, axis=-1)
+        return x - xp.mean(x, axis=-2, keepdims=True)
+    weights = xp.astype(exist, x.dtype)[:, None, :]
+    return x - (weights @ x) / xp.clip(xp.sum(weights, axis=-1, keepdims=True), min=1.0)
+
+
+def orthonormal(xp: Any, axes: Array) -> Array:
+    """A basis (..., d, r) of the span of ``axes`` (..., d, r) by a Cholesky factor; zeros where they are."""
+    x, eps = xp.astype(axes, xp.float64), float(xp.finfo(xp.float64).eps)
+    tiny = float(xp.finfo(xp.float64).smallest_normal)
+    x = x / xp.clip(xp.max(xp.abs(x), axis=(-2, -1), keepdims=True), min=tiny)
+    ridge = x.shape[-2] ** 2 * eps * xp.sum(x * x, axis=(-2, -1), keepdims=True) + tiny
+    eye = xp.eye(x.shape[-1], dtype=xp.float64, device=device_of(axes))
+    return xp.astype(by_root(xp, transpose(x) @ x + ridge * eye, x), axes.dtype)
 
 
 def group_sums(xp: Any, log_weights: Array, groups: int) -> tuple[Array, Array, Array]:

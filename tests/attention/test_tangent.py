@@ -242,16 +242,16 @@ def test_derivatives_by_finite_differences(options, monkeypatch):
     def value(arrays):
         return (weights * tangent(*arrays, key_mask=mask, query_mask=mask, **options)).sum()
 
-    made, missed = [], tangents.spread_missed
+    made, missed = [], tangents.missed_by_groups
 
     def kept(*args):
         made.append(missed(*args))
         return made[-1]
 
-    monkeypatch.setattr(tangents, "spread_missed", kept)
+    monkeypatch.setattr(tangents, "missed_by_groups", kept)
     found = torch.autograd.grad(value(arrays), arrays)
     held = cycle(tuple(made))
-    monkeypatch.setattr(tangents, "spread_missed", lambda *_: next(held))
+    monkeypatch.setattr(tangents, "missed_by_groups", lambda *_: next(held))
     for which in range(3):
         for _ in range(4):
             step = 1e-6 * torch.randn(2, 40, 3, dtype=torch.float64)
@@ -401,3 +401,22 @@ def test_a_batch_of_no_item_has_an_output_and_a_derivative(masked, lane, rng):
     q, k, v = (torch.tensor(x, requires_grad=True) for _ in range(3))
     grads = torch.autograd.grad(tangent(q, k, v).sum(), (q, k, v))
     assert all(g.shape == q.shape for g in grads)
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["full blocks", "a token short"])
+@pytest.mark.parametrize("d", [4, 20])
+def test_the_spread_of_each_block_by_itself(short, d, rng):
+    """In the span of the axes: of all directions where these are as many, and of none where they are zero."""
+    q, k = rng.standard_normal((3, 12, d)) * rng.uniform(0.1, 3, (3, 1, d)), rng.standard_normal((2, 10, d))
+    there = np.ones((3, 12), bool)
+    there[1, -1] = not short
+    queries = tangents.Queries(q, there if short else None)
+    axes = rng.standard_normal((d, min(d, 16)))
+    span = axes @ np.linalg.pinv(axes)
+    made = tangents.missed_by_groups(np, queries, 3, k, None, axes, True)
+    for b in range(3):
+        own = q[b][there[b]] @ span
+        for j, key in enumerate(k.reshape(20, d)):
+            expected = np.var(own @ (key - k[j // 10].mean(axis=0)))
+            np.testing.assert_allclose(made[b, j], expected, rtol=1e-8)
+    assert not tangents.missed_by_groups(np, queries, 3, k, None, 0 * axes, True).any()

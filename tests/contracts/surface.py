@@ -37,8 +37,9 @@ MADE_HERE = {
 REFUSE = {
     "kernels.MatrixKernel.between": "a matrix knows no points",
     "kernels.MatrixKernel.cross": "a matrix knows no points",
+    "integrations.torch.captured": "only a CUDA device has graphs; its own tests are tests/integrations/torch/",
 }
-"""Methods that refuse every call, by design."""
+"""What refuses every call, by design or on a machine without a GPU."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ CASES = {
     "pinv_convergence": lambda p: p.get("layer", 0) < 2,
     "chosen_budgets": lambda p: True,
     "tangent_parts": lambda p: True,
+    "equal_entries": lambda p: True,
 }
 ROWS = {
     "landmark_error": lambda row: row["m"] in (16, 64) and row.get("seed", 0) == 0,

@@ -6,7 +6,8 @@
 ...     pass
 """
 
+from nystrom_numerics.integrations.torch.capturing import captured
 from nystrom_numerics.integrations.torch.replacing import replaced_sdpa
 from nystrom_numerics.integrations.torch.sdpa import UnservedArgumentError, sdpa
 
-__all__ = ["UnservedArgumentError", "replaced_sdpa", "sdpa"]
+__all__ = ["UnservedArgumentError", "captured", "replaced_sdpa", "sdpa"]
