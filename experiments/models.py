@@ -172,6 +172,16 @@ RECORDINGS: dict[str, tuple[Callable[[], tuple[Clip, ...]], str]] = {
 """Loaders of recorded speech, and their sources, by name."""
 
 
+def _two_cities() -> tuple[Clip, ...]:
+    return (_clip(packages.BECKETT.path("assets", "two_cities.wav"), "two cities", ""),)
+
+
+UNHEARD: dict[str, tuple[Callable[[], tuple[Clip, ...]], str]] = {
+    "two cities": (_two_cities, "the first half minute of a reading of Dickens in moonshine-voice"),
+}
+"""Recordings that nothing here was tuned on, as above, without their words."""
+
+
 def speech(name: str) -> tuple[Clip, ...]:
     """Recordings by name, each with its words; of channel names also all of them in one, with pauses.
 
@@ -180,7 +190,7 @@ def speech(name: str) -> tuple[Clip, ...]:
     NotAvailableError
         They are not on this machine; the error has the line that installs them.
     """
-    return RECORDINGS[name][0]()
+    return (RECORDINGS | UNHEARD)[name][0]()
 
 
 def mel(clip: Clip) -> Any:
@@ -209,7 +219,7 @@ def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
     with torch.inference_mode():
         model.model.encoder(mel(clip))
     q, k, v = (np.stack(kept) for kept in found.values())
-    source = f"Whisper tiny.en ({packages.WHISPER.name}), {RECORDINGS[recording][1]}"
+    source = f"Whisper tiny.en ({packages.WHISPER.name}), {(RECORDINGS | UNHEARD)[recording][1]}"
     return Heads(q, k, v, q.shape[-1] ** -0.5, source)
 
 

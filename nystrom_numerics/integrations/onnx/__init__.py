@@ -11,7 +11,7 @@ __all__ = ["translations"]
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What Torch's exporter to ONNX lacks of what attention calls, for its ``custom_translation_table``.
 
-    ``torch.linalg.cholesky_ex``, ``torch.linalg.solve_triangular`` of a matrix on the left, and a stable ``torch.sort``,
+    ``torch.linalg.cholesky_ex``, ``torch.linalg.solve_triangular`` of a matrix on the left, a stable ``torch.sort``
     in operators that ONNX has: the first two as loops over the m rows of a core, no factorisation being known there.
 
     Returns

@@ -1,11 +1,11 @@
 """Operators of Torch that its exporter does not know, in operators that ONNX has.
 
-onnxscript reads these functions as text: loops and attributes are those of ONNX, and neither docstrings nor types count.
+onnxscript reads these functions as text: their loops and attributes are those of ONNX.
 """
 
 # mypy: ignore-errors
-from onnxscript import opset18 as op
 from onnxscript import FLOAT, INT32, script
+from onnxscript import opset18 as op
 from onnxscript.values import Opset
 
 __all__ = ["cholesky_ex", "solve_triangular", "sort_stable"]

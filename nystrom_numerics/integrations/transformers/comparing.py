@@ -32,7 +32,7 @@ class HeadError:
     Attributes
     ----------
     layer : str
-        The module's name in the model.
+        The module's name in the model; from its second call on, where layers share one, with the number of the call.
     head, text, tokens : int
         The head, the item of the batch, and its real tokens.
     estimator : str
@@ -288,7 +288,7 @@ def _judged(
     )
     best = tokens.best(m) if n <= FORMED else nan
     share = entries / tokens.pairs
-    return HeadError(place.layer, place.head, place.text, n, name, m, share, value, low, high, best)
+    return HeadError(place.title, place.head, place.text, n, name, m, share, value, low, high, best)
 
 
 def _heat_map(of: Summary) -> str:
