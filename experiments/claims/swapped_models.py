@@ -117,7 +117,7 @@ def _whisper() -> tuple[Any, list[dict[str, Any]], str]:
 def _smollm2() -> tuple[Any, list[dict[str, Any]], str]:
     model, tokenizer = language.smollm2()
     model.set_attn_implementation("sdpa")
-    texts = [{"input_ids": language.tokens(tokenizer, name, 2048)[0]} for name in language.TEXTS]
+    texts = [{"input_ids": language.tokens(tokenizer, name, 1536)[0]} for name in language.TEXTS]
     return model.model, texts, "causal"
 
 

@@ -81,6 +81,11 @@ def register_with_transformers(
     queries is taken from what the module says of itself (``is_cross_attention``, ``is_decoder``, its class, the
     arguments of its ``forward``), and never from lengths; in doubt attention is exact.
 
+    A prompt is approximated, and queries after a cache, of a token or of a chunk or a second turn, are exact: pilots and
+    covariances of :func:`~nystrom_numerics.attention.causal` come of earlier queries, which no cache keeps.  Of c queries
+    after p keys that is c(p + c/2) kernel entries by a fused kernel, where one of ``causal`` takes about seven times as
+    long; so a prompt that is read in chunks is exact behind the first, and gains nothing.
+
     In use, :class:`UnsupportedModelError` names the model and what it asks for: causal attention as above, biases for
     pairs of positions, soft caps, sinks, keys chosen for each query, paged caches, attention weights, and any option
     unknown here.  A model that does not dispatch through the interface never calls this; :func:`use_nystrom` refuses
