@@ -91,7 +91,7 @@ class Reaction:
     def right(self, mapping: tuple[int, ...]) -> int:
         """Atoms of the product that are mapped to the one expected, or to one that is like it."""
         pairs = zip(mapping, self.expected, strict=True)
-        return sum(0 <= a and b >= 0 and self.alike[a] == self.alike[b] for a, b in pairs)
+        return sum(a >= 0 and b >= 0 and self.alike[a] == self.alike[b] for a, b in pairs)
 
     @property
     def told(self) -> int:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 TITLE = "A model whose task reads its attention"
 CLAIM = "RXNMapper maps atoms as well by attention that is approximated in every layer, the one that it reads included."
-SOURCE = "the model: Schwaller et al. 2021, Science Advances 7(15); rows of AttentionOperator in place of weights"
+SOURCE = (
+    "the model: Schwaller et al. 2021, Science Advances 7(15); rows of AttentionOperator in place of weights"
+)
 EXCLUSIVE = False
 ALT = (
     "Share of the product's atoms that are mapped to the right atom of the precursors, against the kernel entries as a "
@@ -75,7 +77,9 @@ def _of_documentation(exact: pd.DataFrame) -> Verdict:
     if part.empty:
         return Verdict(statement, Outcome.UNDECIDED, "No record.")
     holds = bool((part["right"] == part["atoms"]).all())
-    told = ", ".join(f"{x.right} of {x.atoms} atoms with confidence {x.confidence:.4f}" for x in part.itertuples())
+    told = ", ".join(
+        f"{x.right} of {x.atoms} atoms with confidence {x.confidence:.4f}" for x in part.itertuples()
+    )
     return Verdict(statement, Outcome.SUPPORTED if holds else Outcome.REFUTED, f"{told}.")
 
 

@@ -83,7 +83,14 @@ def _drifts(model: Any, estimator: str, text: dict[str, Any], other: dict[str, A
                 off = torch.linalg.norm(output(given) - exact[name]) / torch.linalg.norm(exact[name])
                 spent = found.entries if way == CALIBRATED else _share(estimator, n, m)
                 exactly = sum(head.m == 0 for head in found.heads) if way == CALIBRATED else 0
-                yield {"way": way, "text": name, "m": m, "entries": spent, "drift": float(off), "exact": exactly}
+                yield {
+                    "way": way,
+                    "text": name,
+                    "m": m,
+                    "entries": spent,
+                    "drift": float(off),
+                    "exact": exactly,
+                }
 
 
 def _share(estimator: str, n: int, m: int) -> float:
@@ -151,7 +158,9 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
 
 def _near(name: str, part: pd.DataFrame) -> Verdict:
     m, estimator = int(part["m"].iloc[0]), ESTIMATORS[part["estimator"].iloc[0]].title
-    statement = f"{name}, {estimator}, m = {m}: at least half of the heads are within {NEAR:.0%} of their own ŜV"
+    statement = (
+        f"{name}, {estimator}, m = {m}: at least half of the heads are within {NEAR:.0%} of their own ŜV"
+    )
     near, count = int((part["error"] <= NEAR).sum()), len(part)
     low, middle, high = part["error"].quantile([0.25, 0.5, 0.75])
     worst = part.loc[part["error"].idxmax()]
@@ -182,7 +191,10 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     data = frame(records).reindex(columns=["input", "part", "way", "text", "error", "entries", "drift"])
     groups = data.fillna({"way": "", "text": ""}).groupby(["input", "part", "way", "text"], sort=False)
     return groups.agg(
-        rows=("entries", "count"), error=("error", "median"), entries=("entries", "mean"), drift=("drift", "first")
+        rows=("entries", "count"),
+        error=("error", "median"),
+        entries=("entries", "mean"),
+        drift=("drift", "first"),
     ).reset_index()
 
 
