@@ -539,10 +539,14 @@ KINDS: dict[str, Kind] = {
     ),
     "places": Kind(
         lambda: X[:, :2],
-        lambda x: (
-            [("a number", 3), ("a list", x.tolist()), ("complex", x + 1j), ("three axes", x[None])]
-            + [("too few", x[1:]), ("one column", x[:, :1])]
-        ),
+        lambda x: [
+            ("a number", 3),
+            ("a list", x.tolist()),
+            ("complex", x + 1j),
+            ("three axes", x[None]),
+            ("too few", x[1:]),
+            ("one column", x[:, :1]),
+        ],
     ),
     "name of an estimator": Kind(lambda: "tangent", lambda x: [*no_word(x), ("another", "best")]),
     "steps": Kind(lambda: [pinv.hyperpower_step(3)], lambda x: [*no_instance(x), ("numbers", [3])]),

@@ -1,4 +1,4 @@
-"""A prompt by blocks, and then a cache: tokens one at a time, in chunks, of a second turn, padded on the left, in beams.
+"""A prompt by blocks, then a cache: tokens one at a time, in chunks, of a second turn, padded on the left, in beams.
 
 Beside eager attention: equal where the budget leaves nothing out, within a measured error elsewhere, and never ahead.
 """
@@ -6,6 +6,7 @@ Beside eager attention: equal where the budget leaves nothing out, within a meas
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def without_derivatives():
 def read(kind, cuts, mask=None, name=None):
     """Logits of all tokens, read in parts from one cache."""
     model, parts, past = MODEL, [], KINDS[kind](config=MODEL.config)
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         seen = None if mask is None else mask[:, :stop]
         parts.append(model(IDS[:, start:stop], attention_mask=seen, past_key_values=past).logits)
     return torch.cat(parts, dim=1)
