@@ -101,8 +101,8 @@ def _judged(exact: pd.DataFrame, name: str, m: int, part: pd.DataFrame) -> Verdi
         f"{right:,} of {atoms:,} atoms right ({right / atoms:.1%}, interval {low:.1%} to {high:.1%}), by exact "
         f"attention {by_exact:,}; {whole} of {len(part)} reactions wholly, by exact attention {of_exact}; of those of "
         f"the documentation {own['right'].sum()} of {own['atoms'].sum()} atoms; {part['entries'].mean():.0%} of the "
-        f"kernel entries at {part['tokens'].median():.0f} tokens; median confidence {part['confidence'].median():.3f}, by "
-        f"exact attention {exact['confidence'].median():.3f}.",
+        f"kernel entries at {part['tokens'].median():.0f} tokens; median confidence {part['confidence'].median():.3f}, "
+        f"by exact attention {exact['confidence'].median():.3f}.",
     )
 
 
