@@ -27,7 +27,7 @@ SOURCE = "this package: integrations.transformers.compare and calibrate"
 EXCLUSIVE = False
 ALT = (
     "Heat maps of layers by heads, one a model: the relative error of ŜV of each head by tangents at the kernel "
-    "entries of 64 landmarks, of 16 where texts are short, on its own queries, keys and values; dark is near, light far."
+    "entries of 64 landmarks, of 16 where texts are short, on its own tokens; dark is near, light far."
 )
 
 HEADS, DRIFT = "heads", "drift"
