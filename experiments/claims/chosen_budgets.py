@@ -144,11 +144,16 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
 def _named(records: Iterable[Record]) -> pd.DataFrame:
     """What was not tuned on, and each length of SmolLM2, by names of their own."""
     data = frame(records).reindex(columns=COLUMNS)
-    where = data["recording"].fillna(data["text"].astype(str))
-    unknown = where.isin([UNREAD, *models.UNHEARD])
-    name = data["input"].where(~unknown, data["input"] + " on " + where.astype(str))
-    long = data["n"].fillna(0).astype(int).map(" at {:,} tokens".format)
-    return data.assign(name=name.where(data["input"] != "SmolLM2", name + long))
+    return data.assign(
+        name=[_name(*x) for x in zip(*(data[key] for key in COLUMNS[:3]), data["n"], strict=True)]
+    )
+
+
+def _name(model: str, text: Any, recording: Any, n: float) -> str:
+    if model == "SmolLM2":
+        return f"{model} at {n:,.0f} tokens"
+    known = next((x for x in (text, recording) if x == UNREAD or x in models.UNHEARD), None)
+    return model if known is None else f"{model} on {known}"
 
 
 def _judged(name: str, error: float, part: pd.DataFrame) -> Verdict:

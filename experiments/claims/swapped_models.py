@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,8 @@ def _share(estimator: str, n: int, m: int) -> float:
 
 def same_entries(estimator: str, n: int, share: float) -> int:
     """The largest budget whose kernel entries are at most a share of those of exact attention."""
-    least = max(4, ESTIMATORS[estimator].least)
-    return max((m for m in range(least, n // 2) if _share(estimator, n, m) <= share), default=least)
+    budgets = range(max(4, ESTIMATORS[estimator].least), n // 2)
+    return budgets[max(0, bisect_right(budgets, share, key=lambda m: _share(estimator, n, m)) - 1)]
 
 
 # ---------------------------------------------------------------- models, two texts each, and the estimator
