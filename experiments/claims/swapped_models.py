@@ -212,6 +212,8 @@ def plot(records: Iterable[Record]) -> Figure:
             continue
         errors = part.pivot_table(index="layer", columns="head", values="error", sort=False).to_numpy()
         image = ax.imshow(errors, cmap="viridis", vmin=0, vmax=0.5, aspect="auto", interpolation="nearest")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_major_locator().set_params(integer=True)
         ax.set(title=f"{name}, m = {part['m'].iloc[0]:.0f}", xlabel="head", ylabel="layer")
     if len(heads):
         figure.colorbar(image, ax=axes[0].tolist(), label="relative error of ŜV (0.5 and more in yellow)")
