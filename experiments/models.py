@@ -179,7 +179,7 @@ def _endgame() -> tuple[Clip, ...]:
 CONTINUOUS = "Endgame"
 """Speech that fills Whisper's thirty seconds, of which the words are not given: attention alone is judged on it."""
 
-_OF_HEADS = {**RECORDINGS, CONTINUOUS: (_endgame, "28 seconds of Beckett's Endgame in moonshine-voice")}
+_CLIPS = {**RECORDINGS, CONTINUOUS: (_endgame, "28 seconds of Beckett's Endgame in moonshine-voice")}
 
 
 def speech(name: str) -> tuple[Clip, ...]:
@@ -190,7 +190,7 @@ def speech(name: str) -> tuple[Clip, ...]:
     NotAvailableError
         They are not on this machine; the error has the line that installs them.
     """
-    return RECORDINGS[name][0]()
+    return _CLIPS[name][0]()
 
 
 def mel(clip: Clip) -> Any:
@@ -203,7 +203,7 @@ def mel(clip: Clip) -> Any:
 
 def whisper_heads(layers: Sequence[int], recording: str = "Beckett") -> Heads:
     """Queries, keys and values of Whisper's encoder on the last clip of a recording: 6 heads, n = 1500, d = 64."""
-    load, described = _OF_HEADS[recording]
+    load, described = _CLIPS[recording]
     clip = load()[-1]
     model, _ = whisper()
     import torch

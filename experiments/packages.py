@@ -113,7 +113,7 @@ def needs_rival(package: Package) -> None:
 def needs_chemistry() -> None:
     """Raise NotAvailableError unless the libraries are here that write molecules as text."""
     for module, name in (("rdkit", "rdkit"), ("rxn", "rxn-chem-utils")):
-        _needs(module, f"the library {name}", "pip install rdkit rxn-chem-utils")
+        _needs(module, f"the library {name}", "pip install 'nystrom_numerics[chemistry]'")
 
 
 def needs_cupy() -> None:

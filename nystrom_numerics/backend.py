@@ -476,12 +476,12 @@ def ridge_solve(xp: Namespace, gram: Array, strength: float, b: Array) -> Array:
 
     NaN for an item that has NaN, overflows, or is not positive definite to rounding.  By Cholesky's factorisation
     through SciPy, matrix by matrix, for NumPy, and in Torch, without waiting for the device; by elimination in others.
-    G is overwritten where its library allows.
     """
     if array_api_compat.is_torch_array(gram):
         import torch
 
-        gram.diagonal(dim1=-2, dim2=-1).add_(strength)
+        unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        gram = gram.add(unit, alpha=strength)  # in place it is the one write that ONNX's exporter cannot undo
         factor, failed = torch.linalg.cholesky_ex(gram)
         sound = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).sum(dim=-1).isfinite()
         factor = factor.where(sound[..., None, None], torch.nan)

@@ -42,6 +42,7 @@ SHARES = {HEADS: (QUARTER, EIGHTH), PERPLEXITY: (QUARTER, TENTH)}
 LIMITS = {QUARTER: 0.02, TENTH: 0.05}
 MOST, SPREAD = 0.95, 5.0
 FORMED = 2048  # tokens up to which n × n weights are formed
+LENGTHS = (1024, 2048, 4096, 8192)
 LAYERS = 30
 NAMED = 4  # heads in a verdict
 
@@ -49,11 +50,16 @@ SIZES: dict[int, dict[float, dict[str, int]]] = {
     1024: {
         QUARTER: {"block": 64, "near": 8, "group": 16, "routed": 3},
         EIGHTH: {"block": 64, "near": 16, "group": 64, "routed": 0},
+        TENTH: {"block": 64, "near": 3, "group": 64, "routed": 0},
     },
     2048: {
         QUARTER: {"block": 128, "near": 32, "group": 16, "routed": 6},
         EIGHTH: {"block": 64, "near": 16, "group": 32, "routed": 1},
         TENTH: {"block": 64, "near": 40, "group": 64, "routed": 0},
+    },
+    4096: {
+        QUARTER: {"block": 128, "near": 48, "group": 16, "routed": 17},
+        TENTH: {"block": 64, "near": 40, "group": 32, "routed": 1},
     },
     8192: {
         QUARTER: {"block": 128, "near": 64, "group": 16, "routed": 40},
@@ -71,9 +77,9 @@ def grid(profile: str) -> tuple[Case, ...]:
         heads = [{"part": HEADS, "tokens": 1024, **some}]
         whole = [{"part": PERPLEXITY, "tokens": 2048, "text": "legal", "shares": [QUARTER]}]
     else:
-        settings = [{"tokens": n, "text": text} for n in (2048, 8192) for text in language.TEXTS]
+        settings = [{"tokens": n, "text": text} for n in LENGTHS for text in language.TEXTS]
         layers = {"layers": list(range(LAYERS)), "shares": list(SHARES[HEADS])}
-        heads = [{"part": HEADS, **setting, **layers} for setting in settings]
+        heads = [{"part": HEADS, **x, **layers} for x in settings if x["tokens"] in (2048, 8192)]
         whole = [{"part": PERPLEXITY, **setting, "shares": list(SHARES[PERPLEXITY])} for setting in settings]
     return tuple(Case("language_model", p) for p in [*whole, *heads])
 

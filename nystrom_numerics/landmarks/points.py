@@ -69,7 +69,7 @@ def segment_means(
 
     order, count = real_tokens(xp, mask)
     start, stop = segments(xp, x, count, m)
-    longest = -(-n // m)
+    longest = (n + m - 1) // m  # not −(−n // m): ONNX divides a traced length towards zero
     ranks = start[..., None] + xp.arange(longest, dtype=xp.int64, device=device_of(x))
     inside = ranks < stop[..., None]
     order = xp.broadcast_to(order[..., None, :], (*start.shape, n))

@@ -558,6 +558,22 @@ KINDS: dict[str, Kind] = {
     "budgets": Kind(
         lambda: (4, 8), lambda x: [*no_instance(x), ("none", ()), ("descending", (8, 4)), ("0", (0, 4))]
     ),
+    "layer": Kind(lambda: "encoder.layer.0.attention.self", lambda x: [*no_word(x), ("another", "encoder")]),
+    "labels": Kind(
+        lambda: ["a"] * N,
+        lambda _: [("a number", 3), ("a word", "a" * N), ("numbers", [3] * N), ("too few", ["a"])],
+    ),
+    "places": Kind(
+        lambda: X[:, :2],
+        lambda x: [
+            ("a number", 3),
+            ("a list", x.tolist()),
+            ("complex", x + 1j),
+            ("three axes", x[None]),
+            ("too few", x[1:]),
+            ("one column", x[:, :1]),
+        ],
+    ),
     "name of an estimator": Kind(lambda: "tangent", lambda x: [*no_word(x), ("another", "best")]),
     "steps": Kind(lambda: [pinv.hyperpower_step(3)], lambda x: [*no_instance(x), ("numbers", [3])]),
     "indices": indices,
@@ -680,6 +696,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "sums": "other vector",
         "sigma": "vector",
         "sketch": "sketch",
+        "places": "places",
         "test": "test matrix",
         "az": "matrices",
         "matrices": "matrices",
@@ -723,7 +740,17 @@ NAMED: dict[str, str | dict[str, str]] = {
         "columns": "count",
         "pad_id": "place",
         **dict.fromkeys(
-            ("entries", "seed", "iterations", "margin", "oversampling", "pad_offset", "routed"),
+            (
+                "head",
+                "text",
+                "entries",
+                "seed",
+                "iterations",
+                "margin",
+                "oversampling",
+                "pad_offset",
+                "routed",
+            ),
             "count from 0",
         ),
         **dict.fromkeys(
@@ -804,6 +831,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "str": {
         "name": "word",
         "source": "word",
+        "layer": "layer",
         "estimator": "name of an estimator",
         "otherwise": "way out",
         "causal": "way out",
@@ -847,6 +875,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Step | Iterable[Step]": "steps",
     "Index": "indices",
     "Sequence[int]": "indices",
+    "Sequence[str]": "labels",
     "NystromformerConfig": "model config",
     "Sequence[NystromAttention]": "attentions",
     "Mapping[str, Any]": {"config": "hugging face config", "inputs": "model inputs"},
@@ -895,7 +924,10 @@ EXCEPTIONS: dict[str, str] = {
         ("attention.normalised.guard", "attention.normalised_operator.guard"), "at least 0 or infinite"
     ),
     **{f"attention.{name}_operator.solver": "callable, kept" for name in ("nystrom", "normalised")},
-    "integrations.transformers.register_with_transformers.m": "count",
+    **{
+        f"integrations.transformers.{name}.m": "count"
+        for name in ("head_operator", "register_with_transformers")
+    },
     "integrations.torch.sdpa.m": "count",
     "integrations.torch.sdpa().value": "torch values",
     "distributed.near_field.mask": "torch mask",

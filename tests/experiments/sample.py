@@ -30,6 +30,7 @@ ROWS = {
     "landmark_ranking": lambda row: row["m"] in (16, 120) and row["draw"] < 2,
     "language_model": lambda row: row.get("head", 0) < 4,
     "pinv_filters": lambda row: row["head"] == 0,
+    "swapped_models": lambda row: row.get("head", 0) < 4,
     "real_models": lambda row: row.get("review", 0) < 3,
 }
 

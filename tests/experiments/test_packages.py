@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import inputs, language, models, packages, points
+from experiments import inputs, language, models, packages, points, reactions
 from experiments.errors import NotAvailableError
 from experiments.tasks import imdb, retrieval
 
@@ -28,6 +28,7 @@ READERS = {
     packages.SMOLLM2: [language.smollm2],
     packages.GGUF: [language.smollm2],
     packages.NEWSGROUPS: [lambda: retrieval.load((2, 2, 2), 8)],
+    packages.RXNMAPPER: [reactions.rxnmapper, reactions.documented],
 }
 
 
@@ -43,7 +44,8 @@ def without(monkeypatch, tmp_path):
         find = packages.find_spec
         monkeypatch.setattr(packages, "find_spec", lambda name: None if name == module else find(name))
         monkeypatch.setenv("NYSTROM_INPUTS", str(tmp_path))
-        for kept in (points.loaded, imdb.words, imdb._reviews, retrieval.load, language.smollm2):
+        of_texts = (imdb.words, imdb._reviews, retrieval.load)
+        for kept in (points.loaded, *of_texts, language.smollm2, reactions.rxnmapper):
             kept.cache_clear()
 
     return hide

@@ -5,7 +5,13 @@
 """
 
 from nystrom_numerics.integrations.transformers.calibrating import Calibration, HeadBudget, calibrate
-from nystrom_numerics.integrations.transformers.comparing import Comparison, HeadError, Summary, compare
+from nystrom_numerics.integrations.transformers.comparing import (
+    Comparison,
+    HeadError,
+    Summary,
+    compare,
+    head_operator,
+)
 from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
 from nystrom_numerics.integrations.transformers.registration import register_with_transformers
 from nystrom_numerics.integrations.transformers.switching import use_nystrom
@@ -19,6 +25,7 @@ __all__ = [
     "UnsupportedModelError",
     "calibrate",
     "compare",
+    "head_operator",
     "register_with_transformers",
     "use_nystrom",
 ]

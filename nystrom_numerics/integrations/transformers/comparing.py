@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from nystrom_numerics.arguments import require_count, require_instance, require_probability
-from nystrom_numerics.attention import ESTIMATORS, certify_output
+from nystrom_numerics.attention import ESTIMATORS, AttentionOperator, certify_output
 from nystrom_numerics.backend import generator
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
-__all__ = ["Comparison", "HeadError", "Summary", "compare", "drift_of"]
+__all__ = ["Comparison", "HeadError", "Summary", "compare", "drift_of", "head_operator"]
 
 FORMED = 1024
 """Tokens up to which S is formed, for its singular values."""
@@ -32,7 +32,7 @@ class HeadError:
     Attributes
     ----------
     layer : str
-        The module's name in the model.
+        The module's name in the model; from its second call on, where layers share one, with the number of the call.
     head, text, tokens : int
         The head, the item of the batch, and its real tokens.
     estimator : str
@@ -247,6 +247,89 @@ def compare(
     return Comparison(tuple(found), drift)
 
 
+def head_operator(
+    model: Any,
+    inputs: Mapping[str, Any],
+    /,
+    layer: str,
+    head: int,
+    *,
+    estimator: str = "tangent",
+    m: int = 64,
+    text: int = 0,
+) -> AttentionOperator:
+    """What an estimator makes of one head, on what it meets: to be read by rows, columns and its diagonal.
+
+    Parameters
+    ----------
+    model, inputs
+        As in :func:`compare`.
+    layer : str
+        A name as :func:`compare` tells it.
+    head : int
+    estimator : str
+        A name of ``attention.ESTIMATORS``; "exact" is one.
+    m : int
+    text : int
+        Of the batch.
+
+    Returns
+    -------
+    AttentionOperator
+        Of the head's real tokens: padding is removed.
+
+    Raises
+    ------
+    KindError, RangeError
+        Naming the argument.
+    UnsupportedModelError
+        As :func:`use_nystrom` does.
+
+    Examples
+    --------
+    >>> import torch, transformers
+    >>> from nystrom_numerics.integrations.transformers import head_operator
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> model = transformers.BertModel(transformers.BertConfig(vocab_size=32, **sizes)).eval()
+    >>> ids = {"input_ids": torch.arange(64)[None] % 32}
+    >>> head_operator(model, ids, "encoder.layer.1.attention.self", 0, m=16).rows([5]).shape
+    torch.Size([1, 64])
+    """
+    require_instance("layer", layer, str, "a name")
+    name, m = _checked_estimator(estimator, m)
+    require_count("head", head, 0)
+    require_count("text", text, 0)
+    met: dict[str, None] = {}
+    found: list[Tokens] = []
+
+    def keep(place: Place, tokens: Tokens) -> None:
+        met[place.title] = None
+        if (place.title, place.head, place.text) == (layer, head, text):
+            found.append(tokens)
+
+    visited(model, inputs, keep)
+    if layer not in met:
+        raise RangeError(
+            "layer", repr(layer)[:60], f"attention that is met, such as {', '.join(list(met)[:3])}"
+        )
+    if not found:
+        raise RangeError(
+            "head", f"{head} of text {text}", "a head and a text that there are, of more than 8 tokens"
+        )
+    one = found[0]
+    if ESTIMATORS[name].causal != one.causal:
+        kind = "causal" if one.causal else "full"
+        raise RangeError("estimator", repr(name), f"one of {kind} attention, as that of {layer!r} is")
+    return ESTIMATORS[name].make(one.q, one.k, min(m, one.q.shape[0]), scale=one.scale)
+
+
+def _checked_estimator(name: Any, m: Any) -> tuple[str, int]:
+    require_instance("estimator", name, str, "a name")
+    if name not in ESTIMATORS:
+        raise RangeError("estimator", repr(name)[:60], f"one of {', '.join(ESTIMATORS)}")
+    return name, require_count("m", m, ESTIMATORS[name].least)
+
+
 def drift_of(got: Tensor, exact: Tensor) -> float:
     r""":math:`\|O - O_{exact}\|_F/\|O_{exact}\|_F` of two outputs."""
     return float(torch.linalg.norm(got - exact) / torch.linalg.norm(exact))
@@ -288,7 +371,7 @@ def _judged(
     )
     best = tokens.best(m) if n <= FORMED else nan
     share = entries / tokens.pairs
-    return HeadError(place.layer, place.head, place.text, n, name, m, share, value, low, high, best)
+    return HeadError(place.title, place.head, place.text, n, name, m, share, value, low, high, best)
 
 
 def _heat_map(of: Summary) -> str:

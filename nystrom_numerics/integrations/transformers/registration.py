@@ -81,6 +81,11 @@ def register_with_transformers(
     queries is taken from what the module says of itself (``is_cross_attention``, ``is_decoder``, its class, the
     arguments of its ``forward``), and never from lengths; in doubt attention is exact.
 
+    A prompt is approximated, and queries after a cache, those of a chunk or a second turn too, are exact: pilots and
+    covariances of :func:`~nystrom_numerics.attention.causal` come of earlier queries, which no cache keeps.  Of c
+    queries after p keys that is c(p + c/2) kernel entries by a fused kernel, where one of ``causal`` takes several
+    times as long.  So a prompt that is read in chunks is exact behind the first, and gains nothing.
+
     In use, :class:`UnsupportedModelError` names the model and what it asks for: causal attention as above, biases for
     pairs of positions, soft caps, sinks, keys chosen for each query, paged caches, attention weights, and any option
     unknown here.  A model that does not dispatch through the interface never calls this; :func:`use_nystrom` refuses
@@ -90,6 +95,9 @@ def register_with_transformers(
     --------
     >>> from nystrom_numerics.integrations.transformers import register_with_transformers
     >>> register_with_transformers(m=64, block=256)
+
+    Budgets by head for a tolerance, such as ``error=0.05``, need inputs: :func:`calibrate` chooses them on some, keeps
+    them in the model's configuration, and whatever is registered uses them.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -27,12 +28,21 @@ FEWEST = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where a head stands: the module's name in the model, the module, the head, and the text of the batch."""
+    """Where a head stands: the module's name in the model, the module, the head, the text of the batch, and the call.
+
+    Layers that share their weights are one module, called once for each.
+    """
 
     layer: str
     module: torch.nn.Module
     head: int
     text: int
+    call: int = 0
+
+    @property
+    def title(self) -> str:
+        """The layer, by its name, and from the second call of its module on with the number of it."""
+        return f"{self.layer} ({self.call + 1})" if self.call else self.layer
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ class _Visit(NystromAttentionFunction):
     m: int = FEWEST
     names: Mapping[int, str] = field(default_factory=dict)
     see: See | None = None
+    calls: Counter[int] = field(default_factory=Counter)
 
     def _served(
         self,
@@ -126,6 +137,8 @@ class _Visit(NystromAttentionFunction):
         causal: bool,
     ) -> Tensor:
         out = attend_exactly(q, k, v, mask, scale)
+        call = self.calls[id(module)]
+        self.calls[id(module)] += 1
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         share = q.shape[1] // k.shape[1]
         for text, head in np.ndindex(*q.shape[:2]):
@@ -134,7 +147,7 @@ class _Visit(NystromAttentionFunction):
             tokens = Tokens(of_q[there], of_k[there], of_v[there], scale, causal)
             if tokens.q.shape[0] <= FEWEST or self.see is None:
                 continue
-            place = Place(self.names.get(id(module), type(module).__name__), module, head, text)
+            place = Place(self.names.get(id(module), type(module).__name__), module, head, text, call)
             made = self.see(place, tokens)
             if made is not None:
                 out[text, head, there] = made.to(out.dtype)
