@@ -3,6 +3,7 @@ r"""Attention with an exact near field as an operator: its rows are those of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,10 @@ class _NearFieldOperator(OperatorBase):
         By the Gram matrix of A⁺B: ‖Ŝ_i‖² is that of the near entries and of ``left`` (A⁺B), less what the latter has
         in near columns, with an allowance for rounding.  Cost: n (w + m) kernel entries, read again, n m² products.
         """
-        if self.grouped:
-            return None
+        return None if self.grouped else self._row_errors
+
+    @cached_property
+    def _row_errors(self) -> RowErrors:
         xp, far, parts = tokens_of(q=self.q), self.fields.far, []
         eps = float(xp.finfo(compute_dtype(xp, self.q.dtype)).eps)
         gram = transpose(far) @ far

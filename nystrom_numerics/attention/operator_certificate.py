@@ -193,7 +193,8 @@ def _certify_nystrom(
     n_q, n_k = operator.q.shape[0], operator.k.shape[0]
     if rows is not None:
         rows = _checked_rows(rows, n_q, queries)
-    most = None if most is None else _checked_rows(most, n_q, queries)
+    if most is not None:
+        most = min(require_count("most", most, min(8, n_q), queries, of="the number of queries"), n_q)
     made = OperatorRows(xp, operator)
     m_k, m_q = made.z.shape
     budget = n_q * m_k + n_k * m_q + m_q * m_k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -138,6 +139,10 @@ class _TangentOperator(OperatorBase):
 
     def row_errors(self) -> RowErrors:
         """How far rows are from exact ones, predicted and at most: see :mod:`~.tangent_errors`, which says the cost."""
+        return self._row_errors
+
+    @cached_property
+    def _row_errors(self) -> RowErrors:
         xp, batch, n_q = tokens_of(q=self.q), self._batch, self.q.shape[-2]
         keys = xp.reshape(xp.broadcast_to(self.k, (*batch, *self.k.shape[-2:])), (-1, *self.k.shape[-2:]))
         mask = self._flat(xp, self.key_mask)

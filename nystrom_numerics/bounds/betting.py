@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, log
+from math import log
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -104,18 +104,16 @@ def _mean(logs: Numbers) -> float:
 
 
 def _crossing(grows: Any, low: float, high: float, level: float, *, below: bool = False) -> float:
-    """Where an increasing function passes a level, from above; from below, where that is asked for."""
+    """Where an increasing function passes a level, to 10⁻⁷ from above; from below, where that is asked for."""
     if high <= low:
         return high
     if not below and grows(high) < level:
         return high
     if below and grows(low) >= level:
         return low
-    outer, inner = (high, low) if not below else (high, low)
-    for _ in range(200):
+    outer, inner = high, low
+    while outer - inner > 1e-7 * outer:
         middle = (outer + inner) / 2
-        if not inner < middle < outer:
-            break
         if grows(middle) < level:
             inner = middle
         else:
