@@ -35,7 +35,11 @@ ASYMPTOTIC, GUARANTEED = 0.98, 0.99
 
 TEXTS = (11, 19)
 """Numbers of long reviews beyond those on which anything was tuned."""
-SETTINGS = {"MiniLM": ("tangent", "near_field", "paper"), "Whisper": ("tangent", "near_field", "paper"), "SmolLM2": ("causal",)}
+SETTINGS = {
+    "MiniLM": ("tangent", "near_field", "paper"),
+    "Whisper": ("tangent", "near_field", "paper"),
+    "SmolLM2": ("causal",),
+}
 TOKENS = 1024
 """Of SmolLM2, on licences."""
 
@@ -50,8 +54,12 @@ def grid(profile: str) -> tuple[Case, ...]:
         for text in TEXTS
         for layer in range(6)
     ]
-    whisper = [{"input": "Whisper", "heads": list(range(6)), "draws": 200, "layer": layer} for layer in range(4)]
-    language = [{"input": "SmolLM2", "heads": [0, 4, 8], "draws": 200, "layer": layer} for layer in (3, 12, 21, 27)]
+    whisper = [
+        {"input": "Whisper", "heads": list(range(6)), "draws": 200, "layer": layer} for layer in range(4)
+    ]
+    language = [
+        {"input": "SmolLM2", "heads": [0, 4, 8], "draws": 200, "layer": layer} for layer in (3, 12, 21, 27)
+    ]
     return tuple(Case("certified_width", p) for p in [*minilm, *whisper, *language])
 
 
@@ -86,7 +94,13 @@ def _judged(q: Any, k: Any, v: Any, scale: float, name: str, draws: int) -> Row:
     operator = ESTIMATORS[name].make(q, k, M, scale=scale)
     exact = certify_operator(operator, v, rows=len(q))
     truth = exact.matrix.estimate.value, exact.output.estimate.value
-    size = float(np.linalg.norm(ESTIMATORS["exact_causal" if operator.causal else "exact"].make(q, k, 1, scale=scale).rows(range(len(q)))))
+    size = float(
+        np.linalg.norm(
+            ESTIMATORS["exact_causal" if operator.causal else "exact"]
+            .make(q, k, 1, scale=scale)
+            .rows(range(len(q)))
+        )
+    )
     made = [certify_operator(operator, v, within=WITHIN, failure=FAILURE, rng=seed) for seed in range(draws)]
 
     def covered(certificates: Iterable[Any]) -> list[bool]:
@@ -128,12 +142,15 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     if data.empty:
         return (Verdict(CLAIM, Outcome.UNDECIDED, "No record."),)
     found = [
-        _coverage(data, "asymptotic", ASYMPTOTIC, f"Intervals of ± {WITHIN:.0%}, asymptotic at {1 - FAILURE:.0%},"),
+        _coverage(
+            data, "asymptotic", ASYMPTOTIC, f"Intervals of ± {WITHIN:.0%}, asymptotic at {1 - FAILURE:.0%},"
+        ),
         _coverage(data, "guaranteed", GUARANTEED, f"Intervals guaranteed at {1 - FAILURE:.0%} for any head"),
     ]
     reached = data["reached"] >= 0.95
     parts = "; ".join(
-        f"{model}, {name}: {(part['reached'] >= 0.95).sum()} of {len(part)}, median rows {part['rows'].median():.0f} of "
+        f"{model}, {name}: {(part['reached'] >= 0.95).sum()} of {len(part)}, median rows "
+        f"{part['rows'].median():.0f} of "
         f"{part['n'].iloc[0]}, entries {part['entries'].median():.0%} of exact attention's"
         for (model, name), part in data.groupby(["input", "estimator"])
     )
@@ -154,7 +171,8 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
         Verdict(
             "What is guaranteed for any head is within a factor of two of the true error from above",
             Outcome.SUPPORTED if len(wide) and useful.all() else Outcome.REFUTED,
-            f"On {int(useful.sum())} of {len(data)} heads and estimators. Upper end over truth, medians: {told}; lower end "
+            f"On {int(useful.sum())} of {len(data)} heads and estimators. Upper end over truth, medians: "
+            f"{told}; lower end "
             f"over truth {data['sure lower'].median():.2f}.",
         )
     )
@@ -203,11 +221,17 @@ def plot(records: Iterable[Record]) -> Figure:
         offset = 0.12 * (i - 1)
         for j, kind in enumerate(("asymptotic", "guaranteed")):
             x = j + offset + 0.04 * np.linspace(-1, 1, len(part))
-            axes[0][0].scatter(x, 100 * part[f"{kind} S"], color=colors[name], s=12, label=name if j == 0 else None)
+            axes[0][0].scatter(
+                x, 100 * part[f"{kind} S"], color=colors[name], s=12, label=name if j == 0 else None
+            )
         full = part["reached"] >= 0.95
         axes[0][1].scatter(part["relative"][full], 100 * part["entries"][full], color=colors[name], s=14)
         axes[0][1].scatter(
-            part["relative"][~full], 100 * part["entries"][~full], facecolors="none", edgecolors=colors[name], s=16
+            part["relative"][~full],
+            100 * part["entries"][~full],
+            facecolors="none",
+            edgecolors=colors[name],
+            s=16,
         )
         some = part.dropna(subset=["sure upper", "certain upper"])
         axes[0][2].scatter(some["certain upper"], some["sure upper"], color=colors[name], s=14)
@@ -217,7 +241,10 @@ def plot(records: Iterable[Record]) -> Figure:
     axes[0][0].set(ylabel="draws that hold the truth, %")
     axes[0][1].set(xlabel="relative error of Ŝ", ylabel="entries / exact attention's, %", xscale="log")
     axes[0][2].set(
-        xlabel="certain upper end / true error", ylabel="guaranteed upper end / true error", xscale="log", yscale="log"
+        xlabel="certain upper end / true error",
+        ylabel="guaranteed upper end / true error",
+        xscale="log",
+        yscale="log",
     )
     figures.legend_below(figure, axes[0][0], columns=4)
     return figure

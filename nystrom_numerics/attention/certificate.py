@@ -323,7 +323,17 @@ def certify_rows(
 
     suspicion = None if hints.suspicion is None else head.given("hints", hints.suspicion, queries)
     sample = looked_at(
-        n, rows, within, most, 2, head.errors, predictions, failure, source, limits=limits, suspicion=suspicion
+        n,
+        rows,
+        within,
+        most,
+        2,
+        head.errors,
+        predictions,
+        failure,
+        source,
+        limits=limits,
+        suspicion=suspicion,
     )
     size = inf if lengths is None else sqrt(float(lengths.sum())) + sqrt(n)
     allowance = head.allowance(of_rounding)
@@ -511,7 +521,9 @@ class Head:
         off = caps + self.of_exact() + rounding
         size = float(np.linalg.norm(to_numpy(self.values), 2)) if n_k else 0.0
         # nothing is lost where there is nothing to lose, whatever rows are off by
-        of_output = np.zeros_like(off) if size == 0 else off * (size * (1 + 8 * (n_k + self.values.shape[1]) * UNIT))
+        of_output = (
+            np.zeros_like(off) if size == 0 else off * (size * (1 + 8 * (n_k + self.values.shape[1]) * UNIT))
+        )
         if spread is not None:
             more = (self.of_exact() + rounding) * size + n_k * UNIT * size * off
             of_output = np.fmin(of_output, spread / self.unit + more)

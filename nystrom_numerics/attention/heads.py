@@ -75,7 +75,9 @@ def certify_heads(
     try:
         values = xp.broadcast_to(v, (*batch, *v.shape[-2:]))
     except ValueError as error:
-        raise ShapeError("v", f"of shape {tuple(v.shape)}", f"leading axes that broadcast to {batch}") from error
+        raise ShapeError(
+            "v", f"of shape {tuple(v.shape)}", f"leading axes that broadcast to {batch}"
+        ) from error
     source, seed = generator(rng)
     seed = int(source.integers(2**63)) if seed is None else seed
     told = operator.row_errors() if isinstance(operator, KnowsItsErrors) and batch else None
@@ -111,7 +113,15 @@ def _head(xp: Any, operator: AttentionOperator, place: tuple[int, ...], told: Ro
 
 
 def _nystrom(operator: NystromOperator, of: Any) -> NystromOperator:
-    tails = {"q": 2, "k": 2, "query_landmarks": 2, "key_landmarks": 2, "core": 2, "key_mask": 1, "query_mask": 1}
+    tails = {
+        "q": 2,
+        "k": 2,
+        "query_landmarks": 2,
+        "key_landmarks": 2,
+        "core": 2,
+        "key_mask": 1,
+        "query_mask": 1,
+    }
     tails |= {"row_mask": 1, "query_valid": 1, "key_valid": 1, "key_bias": 1, "bias": 2}
     pinv = operator.pinv
     if pinv is not None:

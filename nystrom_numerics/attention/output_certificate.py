@@ -201,7 +201,9 @@ def _limits(head: Head, made: Array) -> np.ndarray[Any, Any]:
     centre = xp.mean(values, axis=0)[None, :]
     radius = max(row_norms(xp, values - centre).max(), row_norms(xp, centre)[0])
     longest = np.full(made.shape[0], row_norms(xp, values).max())
-    off = row_norms(xp, made - centre) + radius + head.of_exact() * float(np.linalg.norm(row_norms(xp, values)))
+    off = (
+        row_norms(xp, made - centre) + radius + head.of_exact() * float(np.linalg.norm(row_norms(xp, values)))
+    )
     return (np.stack([off, longest]) * (1 + 1e-9)) ** 2
 
 

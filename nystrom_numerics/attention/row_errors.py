@@ -1,6 +1,7 @@
 r"""What an operator knows of the errors of its own rows, without a kernel entry of S: a prediction and a bound.
 
-An operator may have ``row_errors()``; none must.  A certificate looks first where errors are predicted, and bets on what
+An operator may have ``row_errors()``; none must.  A certificate looks first where errors are predicted, and bets
+on what
 they cannot exceed.
 """
 

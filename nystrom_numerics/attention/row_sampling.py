@@ -38,7 +38,8 @@ INFLATION = 1.3
 """What Student's quantile is multiplied by, for errors of rows are skewed: see ``certify_rows``."""
 
 QUARTER, REACH, NEARBY = 4, 2.0, 6
-"""For an interval of given width a quarter of the first rows are spread evenly, as many are those most suspected, and as
+"""For an interval of given width a quarter of the first rows are spread evenly, as many are those most suspected,
+and as
 many are scouts; what a row seen says of others halves every ``REACH`` rows away, ``NEARBY`` of them on either side.
 """
 
@@ -157,7 +158,9 @@ def sampled_within(
     """
     if first >= n:
         return _of_all(look(np.arange(n))[0], np.arange(n))
-    pilot = np.union1d(pilot_of(n, max(2, first // QUARTER), source), np.array([0, min(1, n - 1), max(n - 2, 0), n - 1]))
+    pilot = np.union1d(
+        pilot_of(n, max(2, first // QUARTER), source), np.array([0, min(1, n - 1), max(n - 2, 0), n - 1])
+    )
     if suspects is not None:
         pilot = np.union1d(pilot, suspects[: first // QUARTER])
     known, saw = look(pilot)
@@ -331,7 +334,9 @@ def proportional(sizes: Numbers, count: int, source: np.random.Generator) -> Dra
         carried.append(known)
     fixed = np.flatnonzero(sure)
     index = np.concatenate([fixed, np.array(chosen, dtype=np.int64)])
-    return Drawn(index, np.where(sure[index], 1.0, chance[index]), np.concatenate([np.zeros(len(fixed)), carried]))
+    return Drawn(
+        index, np.where(sure[index], 1.0, chance[index]), np.concatenate([np.zeros(len(fixed)), carried])
+    )
 
 
 def standard_errors(weighed: Numbers, chance: Numbers) -> tuple[Numbers, int]:

@@ -1,6 +1,7 @@
 r"""How far rows of tangent attention are from exact ones: to second order, and at most, without an exact entry.
 
-For a query q at :math:`\delta = s(q - \bar q)` from its pilot, and a group of weights :math:`\hat p_j` about its mean μ,
+For a query q at :math:`\delta = s(q - \bar q)` from its pilot, and a group of weights :math:`\hat p_j` about its
+mean μ,
 :math:`x_j = \delta\cdot(k_j - \mu)` is what the tangent leaves out of the score of key j, and :math:`c_j` what the
 correction put in, so that :math:`S_{ij}/\hat S_{ij} = e^{x_j - c_j}/\rho`, ρ the ratio of the two softmax sums.  In the
 row's error the sums :math:`\sum_j\hat p_j^2x_j^2` and :math:`\sum_j\hat p_jx_j^2` are quadratic forms in δ, and no more
@@ -72,7 +73,8 @@ def part_errors(part: Part, keys: Array, scale: float, eps: float) -> RowErrors:
               \\|\\hat pe^{-c}x\\|_2 + \\|\\hat p(1 - e^{-c})\\|_2\\bigr)^2\\Bigr)^{1/2}
 
     and in total variation by half of :math:`|1/\\rho - 1| + \\frac1\\rho\\sum_gP_g\\bigl(\\varphi\\,(\\sum\\hat pe^{-c}
-    \\sum\\hat pe^{-c}x^2)^{1/2} + \\sum\\hat p(1 - e^{-c})\\bigr)` (Cauchy–Schwarz), and so by √2 times that, and by √2, at
+    \\sum\\hat pe^{-c}x^2)^{1/2} + \\sum\\hat p(1 - e^{-c})\\bigr)` (Cauchy–Schwarz), and so by √2 times that, and
+    by √2, at
     most.  Scores that were rounded shift each exponent by 16 eps times the largest score, at most.
     """
     found = []
@@ -92,7 +94,7 @@ def part_errors(part: Part, keys: Array, scale: float, eps: float) -> RowErrors:
 
 def _rows(queries: Numbers, faced: Numbers, bias: Numbers, far: _Far, scale: float, eps: float) -> Numbers:
     """What is predicted, what is certain, what is suspected, and total variations of all slots, (4, slots)."""
-    leaves, length, d = queries.shape
+    leaves, length, _ = queries.shape
     scores = (queries * scale) @ np.swapaxes(faced, -1, -2) + bias[:, None, :]
     size = np.abs(np.where(np.isfinite(scores), scores, 0.0)).max(axis=-1).reshape(-1)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -120,7 +122,9 @@ def _rows(queries: Numbers, faced: Numbers, bias: Numbers, far: _Far, scale: flo
     inside = np.sqrt(far.second * far.zeroth) * phi + far.drop
     varied = (np.maximum(1 / low - 1, 1 - 1 / high) + (share * inside).sum(axis=1) / low) / 2
     varied = np.minimum(varied, 1.0) * (1 + shift) + shift
-    predicted = (1 / likely - 1) ** 2 * own**2 + (share**2 * (far.square + far.lost**2)).sum(axis=1) / likely**2
+    predicted = (1 / likely - 1) ** 2 * own**2 + (share**2 * (far.square + far.lost**2)).sum(
+        axis=1
+    ) / likely**2
     capped = np.minimum(certain, sqrt(2) * np.minimum(varied, 1.0) * (1 + shift) + 2 * shift)
     return np.stack([predicted, capped, certain, varied])
 
@@ -135,7 +139,9 @@ def _far(
 ) -> _Far:
     """What queries (leaves, l, d) leave out of the groups of this level and of those within it, which come first."""
     route, (leaves, length, d) = values.route, queries.shape
-    weights, total = (np.asarray(to_numpy(x[(*at, ...)]), dtype=np.float64) for x in (values.weights, values.total))
+    weights, total = (
+        np.asarray(to_numpy(x[(*at, ...)]), dtype=np.float64) for x in (values.weights, values.total)
+    )
     p = np.moveaxis(weights / total, 1, 0)  # (b, groups, l)
     blocks, groups, held = p.shape
     n = keys.shape[0]
@@ -163,9 +169,7 @@ def _far(
     return _Far.joined(found, axis=0)
 
 
-def _of_block(
-    p: Numbers, c: Numbers, k: Numbers, delta: Numbers, root: Numbers, inverse: Numbers
-) -> _Far:
+def _of_block(p: Numbers, c: Numbers, k: Numbers, delta: Numbers, root: Numbers, inverse: Numbers) -> _Far:
     """Of p, c (groups, l), keys (groups, l, d) and δ (q, d) of one block."""
     centred = np.where(p[..., None] > 0, k - (p[:, None, :] @ k), 0.0)
     lowered = p * np.exp(-c)

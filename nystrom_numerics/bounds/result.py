@@ -167,7 +167,8 @@ class Certificate:
 
     @property
     def certainty(self) -> str:
-        """Both sides' together, in words: certain, for any input at least so often, or asymptotic; never one for another."""
+        """Both sides' together, in words: certain, for any input at least so often, or asymptotic; never one for
+        another."""
         sides = (self.lower, self.upper)
         if any(side.probability is None for side in sides):
             return "in the mean over the draws"

@@ -76,7 +76,8 @@ def group_sums(means: Array, counts: Array, ranges: Array, /) -> tuple[Bound, Bo
     Notes
     -----
     From below Jensen's inequality; segment means of keys give :math:`\bar x_{ig} = sq_i\cdot\bar k_g`, so that n g
-    entries bound all sums, and :math:`R_{ig} \le 2s\|q_i\|\max_{j\in g}\|k_j - \bar k_g\|`.  From above the best constant
+    entries bound all sums, and :math:`R_{ig} \le 2s\|q_i\|\max_{j\in g}\|k_j - \bar k_g\|`.  From above the best
+    constant
     of Hoeffding's lemma (Hoeffding 1963, eq. 4.16, before the last step): attained by scores at the two ends of the
     range in the right share.
     """
@@ -110,7 +111,8 @@ def tangent_rows(reach: Array, far: Array, /) -> Bound:
     Parameters
     ----------
     reach : array (n,)
-        :math:`r_i \ge s|(q_i - \bar q)\cdot(k_j - \mu_g)|` for all far keys j of groups g, such as the distance from the
+        :math:`r_i \ge s|(q_i - \bar q)\cdot(k_j - \mu_g)|` for all far keys j of groups g, such as the distance
+        from the
         pilot times the largest radius of a group.
     far : array (n,)
         :math:`\hat\varphi_i \in [0, 1]`, the share of the groups in row i of Ŝ.
@@ -122,7 +124,8 @@ def tangent_rows(reach: Array, far: Array, /) -> Bound:
 
     Notes
     -----
-    Of the tangent without its correction :math:`r_j^2/2`.  Derived here: entries' ratios are :math:`e^{x_j}/\rho` far, with
+    Of the tangent without its correction :math:`r_j^2/2`.  Derived here: entries' ratios are :math:`e^{x_j}/\rho`
+    far, with
     :math:`|x_j| \le r` and mean 0 over each group, and 1/ρ near, ρ ≥ 1 by Jensen's inequality.  Their logarithms range
     over 2r, see :func:`softmax_range`; and :math:`\tfrac12E|f/\rho - 1| \le E|f - 1|/\rho` for f of mean ρ, where
     :math:`|e^x - 1| \le |x|(e^r - 1)/r`.  A uniform correction c in every group shifts the logarithm of a group's mass
@@ -152,9 +155,12 @@ def near_rows(far: Array, estimated: Array, /) -> Bound:
 
     Notes
     -----
-    For far entries that are not negative and rows of Ŝ that sum to one.  Near entries are those of S times one factor, and
-    so off by :math:`|\varphi - \hat\varphi|` together; far ones by :math:`\varphi + \hat\varphi` at most.  Attained by far
-    entries on other keys than those of S.  With negative far entries there is no such bound, and a near field can make a
+    For far entries that are not negative and rows of Ŝ that sum to one.  Near entries are those of S times one
+    factor, and
+    so off by :math:`|\varphi - \hat\varphi|` together; far ones by :math:`\varphi + \hat\varphi` at most.
+    Attained by far
+    entries on other keys than those of S.  With negative far entries there is no such bound, and a near field can
+    make a
     row worse: ``near_field_harm`` in ``proofs_check``.
     """
     phi, hat = _per_row("far", far, "estimated", estimated)

@@ -10,8 +10,10 @@ from proofs_check.exact import Instances, q, rows_of, search, show
 TRIALS = 400
 
 CLAIM = Claim(
-    text="For independent draws of any means μ_i, n of them, whose mean is m, the mean Π(1 + b(m − μ_i)) of the capital of a bet b "
-    "is at most $one, in any number: so with Markov's and Ville's inequality capital beyond 1/α refutes m in a share α of the "
+    text="For independent draws of any means μ_i, n of them, whose mean is m, the mean Π(1 + b(m − μ_i)) "
+    "of the capital of a bet b "
+    "is at most $one, in any number: so with Markov's and Ville's inequality capital beyond 1/α refutes m "
+    "in a share α of the "
     "samples at most.  It is $one where all means agree.",
     formula="Π_i (1 + b(m − μ_i)) ≤ $one,   Σ μ_i = n m",
     constants={"one": 1},

@@ -12,8 +12,10 @@ from proofs_check.contract import Claim, Method, Outcome, Verdict, failed
 LOW, SHARP = Fraction(1), Fraction(1, 10)
 
 CLAIM = Claim(
-    text="h(R) = ln((e^R − 1)/R) − 1 + R/(e^R − 1), the most by which the logarithm of a mean of exponentials of range R exceeds "
-    "that of its tangent, is below R²/$eight on [1, $far]: certified.  The constant is sharp as R → 0: at R = 1/10 the two "
+    text="h(R) = ln((e^R − 1)/R) − 1 + R/(e^R − 1), the most by which the logarithm of a mean of "
+    "exponentials of range R exceeds "
+    "that of its tangent, is below R²/$eight on [1, $far]: certified.  The constant is sharp as R → 0: at "
+    "R = 1/10 the two "
     "agree to a relative 10⁻³.",
     formula="h(R) < R²/$eight for R ∈ [1, $far],   8 h(1/10)·100 > 1 − 10⁻³",
     constants={"eight": 8, "far": 30},

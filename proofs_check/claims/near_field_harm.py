@@ -8,8 +8,10 @@ from proofs_check.claims import near_field_variation
 from proofs_check.contract import Claim, Method, Verdict, failed, refuted
 
 CLAIM = Claim(
-    text="An exact near field makes no row of Nyström attention worse.  False: a row that Nyström has exactly, as that of a "
-    "query that is a landmark, with exponentials 1 near and $large and 1 far.  The landmark, whose score is their mean, "
+    text="An exact near field makes no row of Nyström attention worse.  False: a row that Nyström has "
+    "exactly, as that of a "
+    "query that is a landmark, with exponentials 1 near and $large and 1 far.  The landmark, whose score "
+    "is their mean, "
     "gives the far keys 2·√$large = $far of Z in place of $large + 1: the near entry becomes $near in place of $true.  "
     "What holds is a bound by the far shares.",
     formula="S_i = (1, $large, 1)/6,  Ẑ_i = 1 + $far:  Ŝ_i1 = $near ≠ $true",
@@ -36,5 +38,9 @@ def check(claim: Claim = CLAIM) -> Verdict:
     as_said = row[0] == claim["near"] and nystrom[0] == claim["true"] and row[0] != nystrom[0]
     if not as_said:
         return failed("not a counterexample", f"near field {row}, Nyström {nystrom}")
-    detail = f"Nyström and exact: {', '.join(map(str, nystrom))}; with the near field: {', '.join(map(str, row))}"
-    return refuted(f"error {abs(row[0] - nystrom[0])} where Nyström has none", detail, near_field_variation.check())
+    detail = (
+        f"Nyström and exact: {', '.join(map(str, nystrom))}; with the near field: {', '.join(map(str, row))}"
+    )
+    return refuted(
+        f"error {abs(row[0] - nystrom[0])} where Nyström has none", detail, near_field_variation.check()
+    )

@@ -10,7 +10,8 @@ from proofs_check.exact import Instances, q, rows_of, search, show
 
 CLAIM = Claim(
     text="Where a row is that of S among near keys but for one factor, and not negative elsewhere, "
-    "Σ|p − q| ≤ $two max(φ, φ̂), with φ and φ̂ the shares of the far keys: the near field makes no row worse than its far "
+    "Σ|p − q| ≤ $two max(φ, φ̂), with φ and φ̂ the shares of the far keys: the near field makes no row "
+    "worse than its far "
     "mass allows.  Attained by far mass on other keys.",
     formula="Σ_j |S_ij − Ŝ_ij| ≤ $two max(φ_i, φ̂_i)",
     constants={"two": 2},

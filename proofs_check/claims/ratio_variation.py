@@ -11,7 +11,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, matrix, q, rows_of, search, show
 
 CLAIM = Claim(
-    text="If all ratios p_i/q_i of two probability vectors lie within a factor u² of each other, u > 1, their total variation "
+    text="If all ratios p_i/q_i of two probability vectors lie within a factor u² of each other, u > 1, "
+    "their total variation "
     "½Σ|p − q| is at most (u − 1)/(u + 1), which is tanh(R/4) for u² = e^R: so far is tangent attention off where its "
     "exponents range over R.  Attained by two entries, p = (u, 1)/(1 + u) and q = (1, u)/(1 + u).",
     formula="(u + 1) Σ|p_i − q_i| ≤ $two (u − 1),   a q_i ≤ p_i ≤ u² a q_i",

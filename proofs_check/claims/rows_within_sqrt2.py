@@ -7,7 +7,8 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, matrix, q, rows_of, search, show, sqnorm
 
 CLAIM = Claim(
-    text="Two probability vectors of any length have ‖p − q‖₂² ≤ $two, attained where each has all of its mass on a key of "
+    text="Two probability vectors of any length have ‖p − q‖₂² ≤ $two, attained where each has all of its "
+    "mass on a key of "
     "its own: what a certificate bets on where nothing else is known.",
     formula="Σ (p_i − q_i)² ≤ $two,   p, q ≥ 0,   Σ p = Σ q = 1",
     constants={"two": 2},

@@ -10,8 +10,10 @@ from proofs_check.coq import prove
 from proofs_check.exact import Instances, q, rows_of, search, show
 
 CLAIM = Claim(
-    text="For weights w ≥ 0 and scores x of weighted mean m, (Σw) e^m ≤ Σ w e^x, for any number of them and any function e above "
-    "its tangents e(s)(1 + t − s), as the exponential is: the far mass of tangent attention without its correction, and that "
+    text="For weights w ≥ 0 and scores x of weighted mean m, (Σw) e^m ≤ Σ w e^x, for any number of them "
+    "and any function e above "
+    "its tangents e(s)(1 + t − s), as the exponential is: the far mass of tangent attention without its "
+    "correction, and that "
     "from segment means, are lower bounds.",
     formula="(Σ_i w_i) e(m) ≤ Σ_i w_i e(x_i),   m = Σ w_i x_i / Σ w_i,   e(s)(1 + t − s) ≤ e(t)",
     hypotheses={
@@ -57,7 +59,7 @@ def trial(claim: Claim, instances: Instances) -> str | None:
     m = sum((a * b for a, b in zip(w, x, strict=True)), q(0)) / total
     m = m if claim.assumes("mean") else max(x) + 1
     with precision(128):
-        of = (lambda t: arb(t).exp()) if claim.assumes("above") else (lambda t: -arb(t) ** 2)
+        of = (lambda t: arb(t).exp()) if claim.assumes("above") else (lambda t: -(arb(t) ** 2))
         gap = sum((arb(a) * of(b) for a, b in zip(w, x, strict=True)), ball(0)) - arb(total) * of(m)
         return show(w=w, x=x, m=m, gap=gap.str(8)) if gap < 0 else None
 

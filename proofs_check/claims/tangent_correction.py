@@ -7,8 +7,10 @@ import sympy
 from proofs_check.contract import Claim, Method, Outcome, Verdict, failed
 
 CLAIM = Claim(
-    text="Over normal queries whose scores of a key miss those of its group's mean by a variance r², the mean of the missing factor "
-    "is e^{r²/$two}, which is the correction; and of a shift c of a logarithm that is in [0, h] without it the largest error "
+    text="Over normal queries whose scores of a key miss those of its group's mean by a variance r², the "
+    "mean of the missing factor "
+    "is e^{r²/$two}, which is the correction; and of a shift c of a logarithm that is in [0, h] without "
+    "it the largest error "
     "max(c, h − c) is least, h/$two, at c = h/$two.",
     formula="E e^x = e^{r²/$two}, x ~ N(0, r²);   min_c max(c, h − c) = h/$two",
     constants={"two": 2},

@@ -10,8 +10,10 @@ from proofs_check.balls import ball, interval, precision
 from proofs_check.contract import Claim, Method, Outcome, Verdict, failed
 
 CLAIM = Claim(
-    text="ψ(x) = (e^x − 1 − x)/x² and φ(x) = (e^x − 1)/x grow on [−$far, $far], so that e^x ≤ 1 + x + ψ(R)x² and |e^x − 1| ≤ "
-    "φ(max(R, 0))|x| for x ≤ R: certified through their series about cells of x; and ψ(0) = 1/$two, the second-order term itself.",
+    text="ψ(x) = (e^x − 1 − x)/x² and φ(x) = (e^x − 1)/x grow on [−$far, $far], so that e^x ≤ 1 + x + "
+    "ψ(R)x² and |e^x − 1| ≤ "
+    "φ(max(R, 0))|x| for x ≤ R: certified through their series about cells of x; and ψ(0) = 1/$two, the "
+    "second-order term itself.",
     formula="ψ′(x) > 0, φ′(x) > 0 on [−$far, $far],   ψ(0) = 1/$two",
     constants={"far": 2, "two": 2},
 )
@@ -49,7 +51,9 @@ def check(claim: Claim = CLAIM) -> Verdict:
         for shift in (1, 2):
             for low in edges:
                 if not slope(interval(Fraction(low), Fraction(low + width)), shift) > 0:
-                    return failed("contradicted", f"resists on [{float(low)}, {float(low + width)}], shift {shift}")
+                    return failed(
+                        "contradicted", f"resists on [{float(low)}, {float(low + width)}], shift {shift}"
+                    )
         near = (ball(Fraction(1, 10**6)).expm1() - ball(Fraction(1, 10**6))) * 10**12
         sharp = abs(near - 1 / ball(two)) < ball(Fraction(1, 10**6))
     if not sharp:

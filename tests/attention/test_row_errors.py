@@ -105,7 +105,11 @@ def test_a_heads_certificate_is_that_of_the_head_alone(name, masked):
 
 def test_grouped_heads_are_told_apart():
     rng = np.random.default_rng(4)
-    q, k, v = rng.standard_normal((4, 80, 4)), rng.standard_normal((2, 80, 4)), rng.standard_normal((4, 80, 4))
+    q, k, v = (
+        rng.standard_normal((4, 80, 4)),
+        rng.standard_normal((2, 80, 4)),
+        rng.standard_normal((4, 80, 4)),
+    )
     options = {"blocks": 6, "near": 8, "groups": 4}
     found = certify_heads(attention.tangent_operator(q, k, grouped=True, **options), v, rows=30)
     one = certify_operator(attention.tangent_operator(q[3], k[1], **options), v[3], rows=30)

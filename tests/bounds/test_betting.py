@@ -50,9 +50,7 @@ def test_heavy_tails_break_the_asymptotic_interval_alone():
             return x[None, some], np.zeros(0)
 
         for seed in range(many(400, 40)):
-            told = sampled(
-                200, 40, look, lambda *_: np.ones(200), 0.05, np.random.default_rng(seed), limits
-            )
+            told = sampled(200, 40, look, lambda *_: np.ones(200), 0.05, np.random.default_rng(seed), limits)
             reach = told.quantile * told.spread[0] / (2 * told.totals[0])
             held[0] += abs(np.log(x.sum() / told.totals[0])) / 2 <= reach
             low = lower_end(told.batches, 0, 0.025, told.known.sum())
@@ -68,9 +66,7 @@ def test_what_limits_say_narrows_what_is_guaranteed():
     """Limits that are twice the truth: from a quarter of the rows within a factor of two of the sum."""
     rng = np.random.default_rng(2)
     x = rng.random(400) + 0.1
-    told = sampled(
-        400, 100, lambda i: (x[None, i], np.zeros(0)), lambda *_: x, 0.01, rng, 2 * x[None]
-    )
+    told = sampled(400, 100, lambda i: (x[None, i], np.zeros(0)), lambda *_: x, 0.01, rng, 2 * x[None])
     low, high = (f(told.batches, 0, 0.005, m) for f, m in ((lower_end, 0.0), (upper_end, told.most[0])))
     assert x.sum() / 1.2 < low < x.sum() < high < 1.3 * x.sum()
     assert high < told.most[0]
