@@ -35,13 +35,7 @@ ASYMPTOTIC, GUARANTEED = 0.98, 0.99
 
 TEXTS = (11, 19)
 """Numbers of long reviews beyond those on which anything was tuned."""
-SETTINGS = {
-    "MiniLM": ("tangent", "near_field", "paper"),
-    "Whisper": ("tangent", "near_field", "paper"),
-    "SmolLM2": ("causal",),
-}
-TOKENS = 1024
-"""Of SmolLM2, on licences."""
+SETTINGS = dict.fromkeys(("MiniLM", "Whisper"), ("tangent", "near_field", "paper"))
 
 
 def grid(profile: str) -> tuple[Case, ...]:
@@ -57,10 +51,7 @@ def grid(profile: str) -> tuple[Case, ...]:
     whisper = [
         {"input": "Whisper", "heads": list(range(6)), "draws": 200, "layer": layer} for layer in range(4)
     ]
-    language = [
-        {"input": "SmolLM2", "heads": [0, 4, 8], "draws": 200, "layer": layer} for layer in (3, 12, 21, 27)
-    ]
-    return tuple(Case("certified_width", p) for p in [*minilm, *whisper, *language])
+    return tuple(Case("certified_width", p) for p in [*minilm, *whisper])
 
 
 def run(case: Case) -> list[Row]:
@@ -69,7 +60,7 @@ def run(case: Case) -> list[Row]:
     q, k, v, scale = _heads(p)
     rows = []
     for head in p["heads"]:
-        one = [x[head * len(x) // len(q)].astype(float) for x in (q, k, v)]
+        one = [x[head].astype(float) for x in (q, k, v)]
         for name in SETTINGS[p["input"]]:
             rows.append({"head": head, "estimator": name, **_judged(*one, scale, name, p["draws"])})
     return rows
@@ -77,12 +68,7 @@ def run(case: Case) -> list[Row]:
 
 def _heads(p: Any) -> tuple[Any, Any, Any, float]:
     """Of one layer."""
-    if p["input"] == "SmolLM2":
-        from experiments import language
-
-        model, tokenizer = language.smollm2()
-        found = language.captured(model, language.tokens(tokenizer, "legal", TOKENS)[0], [p["layer"]])
-    elif p["input"] == "Whisper":
+    if p["input"] == "Whisper":
         found = models.whisper_heads([p["layer"]], "channel names")
     else:
         found = inputs.captured_heads(text=inputs.long_reviews(p["text"] + 1)[-1], layers=[p["layer"]])
