@@ -38,6 +38,7 @@ from nystrom_numerics.backend import (
 from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
 from nystrom_numerics.bounds.betting import lower_end, upper_end
 from nystrom_numerics.bounds.result import bound
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import DTypeError, NonFiniteError, RangeError, ShapeError
 from nystrom_numerics.linalg import binary_scale, masked_softmax, transpose
 
@@ -150,6 +151,8 @@ class Guaranteed:
     output: Certificate
     relative: Certificate
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class AttentionCertificate:
@@ -180,6 +183,8 @@ class AttentionCertificate:
     entries: int
     guaranteed: Guaranteed
     reach: Reach
+
+    __repr__ = brief
 
 
 @status_tells

@@ -28,6 +28,7 @@ from nystrom_numerics.attention.rounding import UNIT, row_norms
 from nystrom_numerics.backend import Array, floating, from_numpy, generator, require_finite, still, to_numpy
 from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
 from nystrom_numerics.bounds.result import bound
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 
 __all__ = ["OutputCertificate", "certify_output"]
@@ -61,6 +62,8 @@ class OutputCertificate:
     guaranteed: Certificate
     guaranteed_relative: Certificate
     reach: Reach
+
+    __repr__ = brief
 
 
 def certify_output(

@@ -662,7 +662,7 @@ NAMED: dict[str, str | dict[str, str]] = {
         "factor": "tall",
         "triangle": "triangle",
         "residual": "vector",
-        **dict.fromkeys(("lengths", "rounding"), "vector"),
+        **dict.fromkeys(("lengths", "rounding", "largest", "spread"), "vector"),
     },
     "Tensor": {
         "x": "states",
