@@ -54,6 +54,7 @@ def run(case: Case) -> list[Row]:
         for m in p["ms"]:
             rows.append({"head": head, "m": m, "kind": "error", **_errors(q, k, s, sigma, m, captured.scale)})
         rows += [{"head": head, "m": M, "kind": "pinv", **row} for row in _propagation(q, k, captured.scale)]
+        rows.append({"head": head, "m": M, "kind": "tangent", **_tangents(q, k, s, sigma, captured.scale)})
     return rows
 
 
@@ -78,6 +79,19 @@ def _errors(q: Any, k: Any, s: Any, sigma: Any, m: int, scale: float) -> Row:
         "at landmarks": float(own),
         "covered": max(distances) == 0,
         "distance": float(np.mean(distances)),
+    }
+
+
+def _tangents(q: Any, k: Any, s: Any, sigma: Any, scale: float) -> Row:
+    """Of tangents with the entries of 64 landmarks: error, what bounds it, what predicts it."""
+    operator = attention.tangent_operator(q, k, scale=scale)
+    told = operator.row_errors()
+    return {
+        "error": float(np.linalg.norm(operator.rows(range(len(q))) - s)),
+        "best": bounds.eckart_young(sigma, M)[1].value,
+        "bound": float(np.linalg.norm(told.largest)),
+        "predicted": float(np.sqrt(told.predicted.sum())),
+        "trivial": float(np.sqrt(2 * len(q))),
     }
 
 
@@ -153,7 +167,34 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
         "heads and numbers of iterations",
         f"Median bound over error, backward and naive: {at}.",
     )
-    return explained, lifted, lemma, near, sharper, spread
+    return (explained, lifted, lemma, near, sharper, spread, *_of_tangents(data[data["kind"] == "tangent"]))
+
+
+def _of_tangents(data: pd.DataFrame) -> tuple[Verdict, ...]:
+    """Whether radii of groups explain the error of tangents, beside Eckart and Young, and the second order."""
+    if data.empty:
+        return ()
+    over, told = data["bound"] / data["error"], data["predicted"] / data["error"]
+    valid = (data["error"] <= data["bound"] * (1 + 1e-9)).all()
+    share = (1 / over).median()
+    certain = majority(
+        "The bound of tangents' rows from second moments and radii of far groups is within a factor of 10 "
+        "of their error",
+        (over <= 10).tolist() if valid else [False] * len(data),
+        "heads of MiniLM",
+        f"Bound over error: median {over.median():.1f}, from {over.min():.1f} to {over.max():.1f} (of ‖S_i "
+        f"− Ŝ_i‖ ≤ √2 alone "
+        f"{(data['trivial'] / data['error']).median():.0f}): it explains {share:.1%} in the median; the "
+        f"best matrix of rank {M} "
+        f"is {(data['best'] / data['error']).median():.2g} times as far off.",
+    )
+    second = majority(
+        "To second order, without any exact entry, the error of tangents is known within a factor of 2",
+        ((told >= 0.5) & (told <= 2)).tolist(),
+        "heads of MiniLM",
+        f"Predicted over true: median {told.median():.2f}, from {told.min():.2f} to {told.max():.2f}.",
+    )
+    return certain, second
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:

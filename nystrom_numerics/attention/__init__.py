@@ -4,11 +4,14 @@ from nystrom_numerics.attention.causal import causal
 from nystrom_numerics.attention.causal_operator import causal_operator
 from nystrom_numerics.attention.certificate import (
     AttentionCertificate,
+    Guaranteed,
+    Reach,
     certify_rows,
 )
 from nystrom_numerics.attention.choosing import Choices, approximate, choose
 from nystrom_numerics.attention.estimators import ESTIMATORS
 from nystrom_numerics.attention.exact import exact, exact_operator
+from nystrom_numerics.attention.heads import certify_heads
 from nystrom_numerics.attention.lift import LiftBounds, psd_lift
 from nystrom_numerics.attention.near_field import near_field
 from nystrom_numerics.attention.near_field_operator import near_field_operator
@@ -26,14 +29,17 @@ __all__ = [
     "AttentionCertificate",
     "AttentionOperator",
     "Choices",
+    "Guaranteed",
     "LiftBounds",
     "NystromOperator",
     "OutputCertificate",
     "Pinv",
+    "Reach",
     "TransposedOperator",
     "approximate",
     "causal",
     "causal_operator",
+    "certify_heads",
     "certify_operator",
     "certify_output",
     "certify_rows",

@@ -3,6 +3,7 @@ r"""Attention with an exact near field as an operator: its rows are those of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from nystrom_numerics.attention.arguments import product_form, tokens_of
 from nystrom_numerics.attention.near_field import Fields, fields_of, near_keys, share_of_far
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.ridge import ridge
-from nystrom_numerics.backend import Array, device_of
+from nystrom_numerics.attention.row_errors import RowErrors
+from nystrom_numerics.backend import Array, compute_dtype, device_of, to_numpy
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import rank_of
@@ -82,6 +84,31 @@ class _NearFieldOperator(OperatorBase):
             entries = xp.take_along_axis(near, own, axis=-1)
             parts.append(self._ungrouped(self._masked(entries, at))[..., 0])
         return xp.concat(parts, axis=-1)
+
+    def row_errors(self) -> RowErrors | None:
+        r"""Rows are off by ‖Ŝ_i‖ + 1 at most; nothing better is predicted.
+
+        By the Gram matrix of A⁺B: ‖Ŝ_i‖² is that of the near entries and of ``left`` (A⁺B), less what the latter has
+        in near columns, with an allowance for rounding.  Cost: n (w + m) kernel entries, read again, n m² products.
+        """
+        return None if self.grouped else self._row_errors
+
+    @cached_property
+    def _row_errors(self) -> RowErrors:
+        xp, far, parts = tokens_of(q=self.q), self.fields.far, []
+        eps = float(xp.finfo(compute_dtype(xp, self.q.dtype)).eps)
+        gram = transpose(far) @ far
+        size = xp.sqrt(xp.linalg.diagonal(gram))[..., None]
+        for part in blocks(self.q.shape[-2], SEEN):
+            at = xp.arange(part.start, part.stop, dtype=xp.int64, device=device_of(self.q))
+            seen = self._seen(xp, self._ranks(xp, at))
+            squares = xp.sum((seen.left @ gram) * seen.left, axis=-1)
+            squares = squares + xp.sum(seen.near**2, axis=-1) - xp.sum(seen.beside**2, axis=-1)
+            moduli = (xp.abs(seen.left) @ size)[..., 0] ** 2
+            rounding = 4 * eps * far.shape[-2] * (moduli + xp.sum(seen.near**2, axis=-1) + 1)
+            parts.append(to_numpy(xp.clip(squares, min=0.0) + rounding))
+        squares = np.asarray(np.concatenate(parts, axis=-1), dtype=np.float64)
+        return RowErrors(squares, np.sqrt(squares) + 1, squares, np.full_like(squares, np.inf))
 
     def _give_back(self, xp: Any, u: Array) -> Array:
         """Cost: n (w + m) kernel entries, n (w + 2m) multiplications a column; memory O(n) and 256 w a column."""

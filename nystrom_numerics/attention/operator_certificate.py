@@ -17,6 +17,8 @@ from nystrom_numerics.attention.operator_rows import (
     without_padding,
 )
 from nystrom_numerics.attention.operators import AttentionOperator
+from nystrom_numerics.attention.rounding import row_norms
+from nystrom_numerics.attention.row_errors import KnowsItsErrors
 from nystrom_numerics.backend import Array, compute_dtype, require_finite, status_tells
 from nystrom_numerics.errors import NonFiniteError, RangeError, ShapeError
 
@@ -33,6 +35,8 @@ def certify_operator(
     /,
     *,
     rows: int | None = None,
+    within: float | None = None,
+    most: int | None = None,
     failure: float = 0.01,
     rng: np.random.Generator | int = 0,
 ) -> AttentionCertificate:
@@ -52,8 +56,8 @@ def certify_operator(
     v : array (n_k, d_v)
     rows : int, optional
         Exact rows, 8 at least; by default as many as have the entries of the approximation itself, of the paper's
-        estimator with the hints: 2m less a few.
-    failure, rng
+        estimator with the hints: 2m less a few.  With ``within`` those of the first look.
+    within, most, failure, rng
         As in :func:`certify_rows`, whose result, errors and statements these are too.
 
     Raises
@@ -70,8 +74,9 @@ def certify_operator(
     sums and their entries there; O(nm² + n·rows·(d + m)) multiplications; memory O(nm) and 256 exact rows.
 
     For any other: the exact rows, and as many of the operator, whose entries are counted once, not again where rows
-    are read.  Of a causal operator exact rows are causal.  ``certain`` has an upper end where rows are ``stochastic``,
-    and so of length one at most, and where all rows are exact.
+    are read.  Of a causal operator exact rows are causal.  ``certain`` and ``guaranteed`` have an upper end where rows
+    are ``stochastic``, for two such rows are within √2 of each other, where the operator has ``row_errors()``, as those
+    of tangents and of near fields do, and where all rows are exact.  What ``row_errors`` predicts aims the sample.
     """
     require_instance(
         "operator", operator, AttentionOperator, "an operator, as `nystrom_operator` or another makes it"
@@ -83,8 +88,8 @@ def certify_operator(
     if v.ndim != 2:
         raise ShapeError("v", f"of shape {tuple(v.shape)}", "one head, (n_k, d_v)")
     if isinstance(operator, NystromOperator):
-        return _certify_nystrom(xp, operator, v, rows, failure, rng)
-    return _certify_any(xp, operator, v, rows, failure, rng)
+        return _certify_nystrom(xp, operator, v, rows, within, most, failure, rng)
+    return _certify_any(xp, operator, v, rows, within, most, failure, rng)
 
 
 def _real_tokens(xp: Any, operator: AttentionOperator) -> tuple[Array, Array]:
@@ -107,20 +112,30 @@ def _certify_any(
     operator: AttentionOperator,
     v: Array,
     rows: int | None,
+    within: float | None,
+    most: int | None,
     failure: float,
     rng: np.random.Generator | int,
 ) -> AttentionCertificate:
     q, k = _real_tokens(xp, operator)
     n_q, n_k = q.shape[0], k.shape[0]
-    most = operator.q.shape[0]
+    queries = operator.q.shape[0]
     if rows is None:
         rows = max(8, int(operator.entries / ((n_k + 1) / 2 if operator.causal else n_k)))
     else:
-        rows = _checked_rows(rows, n_q, most)
-    lengths = None
+        rows = _checked_rows(rows, n_q, queries)
+    lengths = largest = spread = hints = None
     if operator.stochastic:  # in length no more than in sum, which is one but for rounding
         rounding = operator.k.shape[0] * float(xp.finfo(compute_dtype(xp, operator.q.dtype)).eps)
-        lengths = np.full(most, (1 + rounding) ** 2)
+        lengths = np.full(queries, (1 + rounding) ** 2)
+        largest = np.full(queries, np.sqrt(2) * (1 + rounding))
+        spread = np.full(queries, _spread(xp, take_real(xp, v, operator.key_mask)) * (1 + rounding))
+    told = operator.row_errors() if isinstance(operator, KnowsItsErrors) else None
+    if told is not None:
+        predicted, cap = told.predicted, told.largest
+        hints = Hints(lambda columns: (predicted, cap**2), suspicion=told.suspicion)
+        largest = cap if largest is None else np.minimum(largest, cap)
+        spread = None if spread is None else spread * np.minimum(told.variation, 1.0)
 
     def finite_rows(indices: Array) -> Array:
         made = operator.rows(indices)
@@ -134,7 +149,12 @@ def _certify_any(
         v,
         finite_rows,
         rows=min(rows, n_q),
+        within=within,
+        most=most,
         lengths=lengths,
+        largest=largest,
+        spread=spread,
+        hints=hints,
         key_mask=operator.key_mask,
         query_mask=operator.query_mask,
         causal=operator.causal,
@@ -145,11 +165,20 @@ def _certify_any(
     )
 
 
+def _spread(xp: Any, v: Array) -> float:
+    """How far from each other two means of values may be that weights of sum one at most give: zero is one of them."""
+    v = xp.astype(v, xp.float64)
+    centre = xp.mean(v, axis=0)[None, :]
+    return 2 * float(max(row_norms(xp, v - centre).max(), row_norms(xp, centre)[0])) * (1 + 1e-12)
+
+
 def _certify_nystrom(
     xp: Any,
     operator: NystromOperator,
     v: Array,
     rows: int | None,
+    within: float | None,
+    most: int | None,
     failure: float,
     rng: np.random.Generator | int,
 ) -> AttentionCertificate:
@@ -159,11 +188,13 @@ def _certify_nystrom(
     if operator.bias is not None:
         raise ShapeError("operator", "masked additively", "no mask but of keys and queries")
     _real_tokens(xp, operator)
-    most = operator.q.shape[0]
+    queries = operator.q.shape[0]
     v, operator = take_real(xp, v, operator.key_mask), without_padding(xp, operator)
     n_q, n_k = operator.q.shape[0], operator.k.shape[0]
     if rows is not None:
-        rows = _checked_rows(rows, n_q, most)
+        rows = _checked_rows(rows, n_q, queries)
+    if most is not None:
+        most = min(require_count("most", most, min(8, n_q), queries, of="the number of queries"), n_q)
     made = OperatorRows(xp, operator)
     m_k, m_q = made.z.shape
     budget = n_q * m_k + n_k * m_q + m_q * m_k
@@ -188,6 +219,8 @@ def _certify_nystrom(
         v,
         made,
         rows=rows,
+        within=within,
+        most=most,
         lengths=lengths,
         rounding=rounding,
         hints=hints,

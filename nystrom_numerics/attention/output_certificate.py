@@ -9,21 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_numerics.arguments import require_count, require_flag, require_instance, require_probability
+from nystrom_numerics.arguments import require_flag, require_instance, require_probability
 from nystrom_numerics.attention.arguments import check_arguments, tokens_of
-from nystrom_numerics.attention.certificate import HELD, Allowance, Head, features, interval_of
+from nystrom_numerics.attention.certificate import (
+    HELD,
+    Allowance,
+    Head,
+    Reach,
+    features,
+    first_rows,
+    guaranteed_of,
+    interval_of,
+    looked_at,
+    reach_of,
+)
 from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.rounding import UNIT, row_norms
-from nystrom_numerics.attention.row_sampling import sampled, sizes_of
 from nystrom_numerics.backend import Array, floating, from_numpy, generator, require_finite, still, to_numpy
 from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
 from nystrom_numerics.bounds.result import bound
+from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 
 __all__ = ["OutputCertificate", "certify_output"]
-
-LEAST, SHARE = 64, 32
-"""Exact rows by default: one in ``SHARE``, and ``LEAST`` where that is fewer."""
 
 MOST = 2.0**500
 """Largest entry of an output, in units of the values: sums of its squares are numbers."""
@@ -41,12 +49,21 @@ class OutputCertificate:
         Of :math:`\|O - SV\|_F/\|SV\|_F`; its upper end is infinite where the error may be as large as O.
     rows, exact_entries : int
         Exact rows that were computed, and their kernel entries.
+    guaranteed, guaranteed_relative : Certificate
+        The same two at the confidence asked for and for any head, not in a limit.
+    reach : Reach
+        How narrow ``error`` is, and whether that is what was asked.
     """
 
     error: Certificate
     relative: Certificate
     rows: int
     exact_entries: int
+    guaranteed: Certificate
+    guaranteed_relative: Certificate
+    reach: Reach
+
+    __repr__ = brief
 
 
 def certify_output(
@@ -57,6 +74,8 @@ def certify_output(
     /,
     *,
     rows: int | None = None,
+    within: float | None = None,
+    most: int | None = None,
     key_mask: Array | None = None,
     query_mask: Array | None = None,
     causal: bool = False,
@@ -76,8 +95,9 @@ def certify_output(
     v : array (n_k, d_v)
     out : array (n_q, d_v)
         What stands for SV.
-    rows : int, optional
-        Exact rows, from 8 to n_q; by default one in 32, and 64 where that is fewer.
+    rows, within, most : int, float, int, optional
+        Exact rows, from 8 to n_q; or how narrow the interval of the error is to be, and rows for that at most: as in
+        :func:`certify_rows`.
     beside : sequence of array (n_q, d_v)
         Other outputs, such as the same estimator's at twice the budget: where they differ from ``out`` rows are looked
         at first.  None of it is trusted, and without it errors that sit in few rows are missed.
@@ -137,9 +157,7 @@ def certify_output(
     n = len(real)
     if n == 0:
         raise RangeError("query_mask", "false everywhere", "a real query")
-    if rows is not None:
-        require_count("rows", rows, min(8, n), q.shape[0], of="the number of queries")
-    rows = min(n, max(LEAST, n // SHARE) if rows is None else rows)
+    rows, within, most = first_rows(rows, within, most, n, q.shape[0])
     q, k, v = (still(x) for x in (q, k, v))
     head = Head.of(a, q, k, v, lambda _: q, real, causal)
     xp = head.xp
@@ -150,17 +168,46 @@ def certify_output(
     def look(some: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         return _squares(head, made, some), np.zeros(0)
 
-    def sizes(pilot: np.ndarray[Any, Any], first: np.ndarray[Any, Any], _: np.ndarray[Any, Any]) -> Any:
-        return sizes_of(features(head, hints), pilot, first[:1])
+    def predictions(_: np.ndarray[Any, Any], __: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return features(head, hints)
 
-    sample = sampled(n, rows, look, sizes, failure, source)
+    suspicion = None if len(hints) == 1 else np.sum(hints[1:], axis=0)
+    limits = _limits(head, made)
+    sample = looked_at(
+        n, rows, within, most, 1, look, predictions, failure, source, limits=limits, suspicion=suspicion
+    )
     allowance = head.allowance(np.zeros(n))
     product = (k.shape[0] + 2) * UNIT * sqrt(n)
     absolute = float(np.linalg.norm(row_norms(xp, head.values))) * (allowance.absolute + product)
-    error = interval_of(sample, 0, Allowance(allowance.relative, absolute), trivial=inf, unit=head.unit)
+    rounded = Allowance(allowance.relative, absolute)
+    error = interval_of(sample, 0, rounded, trivial=inf, unit=head.unit)
+    sure = guaranteed_of(sample, 0, rounded, failure, trivial=inf, unit=head.unit)
     of_out, of_exact = (sqrt(float(x)) * head.unit for x in (lengths.sum(), sample.totals[1]))
-    relative = _relative(error, of_out, of_exact)
-    return OutputCertificate(error, relative, len(sample.seen), head.entries(sample.seen))
+    relative, surely = (_relative(x, of_out, of_exact) for x in (error, sure))
+    reach = reach_of(sample, within, n, slice(1))
+    return OutputCertificate(
+        error, relative, len(sample.seen), head.entries(sample.seen), sure, surely, reach
+    )
+
+
+def _limits(head: Head, made: Array) -> np.ndarray[Any, Any]:
+    r"""What ‖O_i − S_iV‖² and ‖S_iV‖² can be at most, (2, n), rounding included.
+
+    S_iV is in the ball about the mean of the values that holds all of them and, for rows without a key, zero.
+    """
+    xp, values = head.xp, head.values
+    if head.key_mask is not None:
+        values = xp.take(values, from_numpy(xp, np.flatnonzero(to_numpy(head.key_mask)[0]), values), axis=0)
+    if not values.shape[0]:
+        squares = to_numpy(xp.sum(made * made, axis=1))
+        return np.stack([squares, np.zeros_like(squares)])
+    centre = xp.mean(values, axis=0)[None, :]
+    radius = max(row_norms(xp, values - centre).max(), row_norms(xp, centre)[0])
+    longest = np.full(made.shape[0], row_norms(xp, values).max())
+    off = (
+        row_norms(xp, made - centre) + radius + head.of_exact() * float(np.linalg.norm(row_norms(xp, values)))
+    )
+    return (np.stack([off, longest]) * (1 + 1e-9)) ** 2
 
 
 def _distances(

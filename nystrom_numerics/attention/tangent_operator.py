@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -13,9 +14,11 @@ from nystrom_numerics.attention.arguments import product_form, tokens_of
 from nystrom_numerics.attention.faced import Part, Values
 from nystrom_numerics.attention.operators import SEEN, AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import equal_lengths, hide, put_back, real_first
+from nystrom_numerics.attention.row_errors import RowErrors
 from nystrom_numerics.attention.tangent import checked_sizes
+from nystrom_numerics.attention.tangent_errors import part_errors
 from nystrom_numerics.attention.tangents import Level, parts_of
-from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
+from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy, to_numpy
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of
 from nystrom_numerics.linalg import masked_softmax, transpose
@@ -133,6 +136,31 @@ class _TangentOperator(OperatorBase):
             )
             parts.append(self._ungrouped(entries)[..., 0])
         return xp.concat(parts, axis=-1)
+
+    def row_errors(self) -> RowErrors:
+        """How far rows are from exact ones, predicted and at most: see :mod:`~.tangent_errors`, which says the cost."""
+        return self._row_errors
+
+    @cached_property
+    def _row_errors(self) -> RowErrors:
+        xp, batch, n_q = tokens_of(q=self.q), self._batch, self.q.shape[-2]
+        keys = xp.reshape(xp.broadcast_to(self.k, (*batch, *self.k.shape[-2:])), (-1, *self.k.shape[-2:]))
+        mask = self._flat(xp, self.key_mask)
+        keys = keys if mask is None else real_first(xp, keys, mask)
+        eps = float(xp.finfo(compute_dtype(xp, self.q.dtype)).eps)
+        of_q = self._flat(xp, self.query_mask)
+        found = np.zeros((4, prod(batch), n_q))
+        for built in self.built:
+            some = self._of(xp, built, keys)[:, : built.keys, :]
+            for of, part in built.parts:
+                told = part_errors(part, some[of, ...], self.scale, eps)
+                for i, item in enumerate(built.items[of]):
+                    real = slice(None) if of_q is None else np.flatnonzero(to_numpy(of_q[int(item), ...]))
+                    found[:, int(item), real] = [getattr(told.of((i,)), x) for x in told.__dataclass_fields__]
+        shape = batch
+        if self.grouped:
+            shape = (*batch[:-2], batch[-2] * batch[-1])
+        return RowErrors(*np.reshape(found, (4, *shape, n_q)))
 
     def _key_mask_at(self, xp: Any, at: Array) -> Array | None:
         return None if self.key_mask is None else xp.take(self.key_mask, at, axis=-1)

@@ -39,6 +39,8 @@ from nystrom_numerics.bounds.cross import (
 )
 from nystrom_numerics.bounds.problems import (
     CrossProblem,
+    GroupsProblem,
+    NearProblem,
     NystromProblem,
     OperatorProblem,
     PerturbationProblem,
@@ -46,6 +48,7 @@ from nystrom_numerics.bounds.problems import (
     ScoresProblem,
     SketchProblem,
     Subject,
+    TangentProblem,
 )
 from nystrom_numerics.bounds.propagation import (
     PinvError,
@@ -57,6 +60,7 @@ from nystrom_numerics.bounds.propagation import (
 from nystrom_numerics.bounds.quantisation import gaussian_quantisation, kernel_quantisation, zhang_tsang_kwok
 from nystrom_numerics.bounds.registry import BOUNDS, Law, Registered
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Hypothesis, Norm, Side
+from nystrom_numerics.bounds.rows import group_sums, near_rows, softmax_range, tangent_rows
 from nystrom_numerics.bounds.spectrum import Spectrum, psd_spectrum
 from nystrom_numerics.bounds.traces import hutchpp, trace_within, xnystrace, xtrace
 
@@ -67,9 +71,11 @@ __all__ = [
     "Certificate",
     "CrossProblem",
     "Estimate",
+    "GroupsProblem",
     "Hypothesis",
     "Law",
     "Line",
+    "NearProblem",
     "Norm",
     "NystromProblem",
     "Operator",
@@ -83,6 +89,7 @@ __all__ = [
     "SketchProblem",
     "Spectrum",
     "Subject",
+    "TangentProblem",
     "additive_uniform",
     "additive_weighted",
     "audit",
@@ -99,11 +106,13 @@ __all__ = [
     "generalised_nystrom",
     "gittens_mahoney",
     "goreinov_tyrtyshnikov",
+    "group_sums",
     "hutchpp",
     "kernel_quantisation",
     "lanczos_norm",
     "leave_one_out",
     "musco_musco",
+    "near_rows",
     "oversampled_cross",
     "pinv_error",
     "psd_sandwich",
@@ -111,8 +120,10 @@ __all__ = [
     "row_normalisation",
     "rpcholesky_expectation",
     "softmax_lipschitz",
+    "softmax_range",
     "sorensen_embree",
     "structural",
+    "tangent_rows",
     "trace_within",
     "wedin",
     "xnystrace",

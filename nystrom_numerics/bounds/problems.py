@@ -14,6 +14,8 @@ from nystrom_numerics.kernels import Kernel
 __all__ = [
     "PROBLEMS",
     "CrossProblem",
+    "GroupsProblem",
+    "NearProblem",
     "NystromProblem",
     "OperatorProblem",
     "PerturbationProblem",
@@ -21,6 +23,7 @@ __all__ = [
     "ScoresProblem",
     "SketchProblem",
     "Subject",
+    "TangentProblem",
 ]
 
 
@@ -36,6 +39,9 @@ class Subject(Enum):
     PINV = "C (W⁺ − Z) B"
     INVERSES = "B⁺ − A⁺"
     SOFTMAX = "softmax(X) − softmax(Y), row by row"
+    SUMS = "Σ_j exp(x_ij), a row each"
+    TANGENT = "S − Ŝ, far groups by the tangents of their log-sum-exp"
+    NEAR_FIELD = "S − Ŝ, near keys exactly but for a factor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +144,37 @@ class ScoresProblem:
     __repr__ = brief
 
 
+@dataclass(frozen=True, eq=False)
+class GroupsProblem:
+    """Means (n, g) and ranges (n, g) of the scores of groups, and how many there are in each (g,)."""
+
+    means: Array
+    counts: Array
+    ranges: Array
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True, eq=False)
+class TangentProblem:
+    """How far the scores of far keys are from their tangent at most (n,), and the share of far keys in Ŝ (n,)."""
+
+    reach: Array
+    far: Array
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True, eq=False)
+class NearProblem:
+    """Shares of far keys in the rows of S and of Ŝ (n,)."""
+
+    far: Array
+    estimated: Array
+
+    __repr__ = brief
+
+
 PROBLEMS: dict[Subject, type] = {
     Subject.NYSTROM: NystromProblem,
     Subject.SKETCHED_NYSTROM: NystromProblem,
@@ -148,5 +185,8 @@ PROBLEMS: dict[Subject, type] = {
     Subject.PINV: PinvProblem,
     Subject.INVERSES: PerturbationProblem,
     Subject.SOFTMAX: ScoresProblem,
+    Subject.SUMS: GroupsProblem,
+    Subject.TANGENT: TangentProblem,
+    Subject.NEAR_FIELD: NearProblem,
 }
 """What is known of each subject."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_flag, require_instance
-from nystrom_numerics.bounds import aposteriori, apriori, cross, propagation, quantisation
+from nystrom_numerics.bounds import aposteriori, apriori, cross, propagation, quantisation, rows
 from nystrom_numerics.bounds.problems import PROBLEMS, NystromProblem, Subject
 from nystrom_numerics.bounds.result import Bound, Certificate, Norm
 from nystrom_numerics.bounds.spectrum import Spectrum
@@ -364,6 +364,46 @@ BOUNDS: tuple[Registered, ...] = (
         False,
         "two sets of scores",
         lambda p: (propagation.softmax_lipschitz(p.scores, p.other),),
+    ),
+    Registered(
+        "softmax, range of the difference",
+        rows.softmax_range,
+        Subject.SOFTMAX,
+        Law.THESE,
+        "none",
+        False,
+        "two sets of scores",
+        lambda p: rows.softmax_range(p.scores, p.other),
+    ),
+    Registered(
+        "Jensen and Hoeffding, sums of groups",
+        rows.group_sums,
+        Subject.SUMS,
+        Law.THESE,
+        "n g, for the means of groups",
+        False,
+        "means and ranges of scores",
+        lambda p: rows.group_sums(p.means, p.counts, p.ranges),
+    ),
+    Registered(
+        "tangents, distance from the pilot",
+        rows.tangent_rows,
+        Subject.TANGENT,
+        Law.THESE,
+        "none",
+        False,
+        "distances from pilots, radii of groups, far shares",
+        lambda p: (rows.tangent_rows(p.reach, p.far),),
+    ),
+    Registered(
+        "near field, far shares",
+        rows.near_rows,
+        Subject.NEAR_FIELD,
+        Law.THESE,
+        "none",
+        False,
+        "far shares of rows",
+        lambda p: (rows.near_rows(p.far, p.estimated),),
     ),
 )
 """All of them, in the order in which an audit comes to them."""

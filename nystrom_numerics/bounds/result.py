@@ -166,6 +166,20 @@ class Certificate:
         return max(0.0, sum(0.0 if p is None else p for p in sides) - 1)
 
     @property
+    def certainty(self) -> str:
+        """Both sides' together, in words: certain, for any input at least so often, or asymptotic; never one for
+        another."""
+        sides = (self.lower, self.upper)
+        if any(side.probability is None for side in sides):
+            return "in the mean over the draws"
+        if self.probability == 1:
+            return "with certainty"
+        share = f"{100 * self.probability:.4g} %"
+        if any(side.asymptotic for side in sides):
+            return f"asymptotic: {share} of the draws in the limit of many rows"
+        return f"at least {share} of the draws, for any input"
+
+    @property
     def ratio(self) -> float:
         """Upper over lower: 1 is exact, infinity says nothing."""
         low, high = self.lower.value, self.upper.value

@@ -344,8 +344,11 @@ def test_the_interval_is_its_formula(failure):
     assert len(drawn) == found.rows - len(pilot) == 30
     assert not set(pilot) & set(drawn)
     chance = len(drawn) / (n - len(pilot))
+    place = np.searchsorted(np.setdiff1d(np.arange(n), pilot), drawn)
+    carried = np.r_[0, np.maximum((place[:-1] + 1) * chance - np.arange(1, 30), 0)]
     for got, true in zip((found.matrix, found.output), head.true, strict=True):
-        weighed = true[drawn] / chance
+        rows_ = true[drawn] / chance
+        weighed = rows_ + carried * (np.r_[0, rows_[:-1]] - rows_)
         total = true[pilot].sum() + weighed.sum()
         variance = 30 / 29 * (1 - chance) * ((weighed - weighed.mean()) ** 2).sum()
         value = np.sqrt(total)
@@ -467,8 +470,10 @@ def test_chances_are_those_of_what_is_left():
     """Two rows are sure; of the others, however small, one is drawn."""
     seen = set()
     for seed in range(20):
-        chosen, chance = proportional(np.array([0.2, 5.0, 0.2, 5.0]), 3, np.random.default_rng(seed))
-        np.testing.assert_allclose(chance, np.where(np.isin(chosen, [1, 3]), 1, 0.5))
+        drawn = proportional(np.array([0.2, 5.0, 0.2, 5.0]), 3, np.random.default_rng(seed))
+        chosen = drawn.chosen
+        np.testing.assert_allclose(drawn.chance, np.where(np.isin(chosen, [1, 3]), 1, 0.5))
+        assert not drawn.carried.any()
         assert {1, 3} < set(chosen)
         seen |= set(chosen)
     assert seen == {0, 1, 2, 3}

@@ -246,6 +246,61 @@ def _softmaxes() -> Groups:
     return groups
 
 
+def _sums() -> Groups:
+    """Groups of scores at the ends of their range, and anywhere."""
+    rng, groups = np.random.default_rng(12), []
+    for index in range(200):
+        n, g = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        counts = rng.integers(1, 9, g)
+        parts = [rng.random((n, c)) * 10.0 ** rng.uniform(-1, 0.7) for c in counts]
+        parts = [np.round(x / x.max()) * x.max() if index % 2 else x for x in parts]
+        means, ranges = (np.stack([f(x, axis=1) for x in parts], axis=1) for f in (np.mean, np.ptp))
+        sums = np.exp(np.concatenate(parts, axis=1)).sum(axis=1, keepdims=True)
+        p = bounds.GroupsProblem(means, counts.astype(float), ranges)
+        groups.append([Outcome(1.0, p, sums, 1e-9 * float(sums.max()))])
+    return groups
+
+
+def _tangents() -> Groups:
+    """Rows of S and of its tangents, for queries about a pilot; far keys in groups, near ones exactly."""
+    rng, groups = np.random.default_rng(13), []
+    for _ in range(200):
+        n, near = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        label = rng.integers(0, 3, int(rng.integers(2, 8)))
+        pilot = rng.standard_normal(near + len(label))
+        beside = rng.standard_normal((n, near + len(label))) * 10.0 ** rng.uniform(-2, 0.5)
+        tangent, reach = pilot + beside, np.zeros(n)
+        for g in set(label.tolist()):
+            at = near + np.flatnonzero(label == g)
+            mean = beside[:, at] @ (w := np.exp(pilot[at]) / np.exp(pilot[at]).sum())
+            tangent[:, at] = pilot[at] + mean[:, None]
+            reach = np.maximum(reach, np.abs(beside[:, at] - mean[:, None]).max(axis=1))
+            assert np.isclose(w.sum(), 1)
+        s, hat = (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (pilot + beside, tangent))
+        p = bounds.TangentProblem(reach, hat[:, near:].sum(axis=1))
+        groups.append([Outcome(1.0, p, s - hat, 1e-12)])
+    return groups
+
+
+def _near_fields() -> Groups:
+    rng, groups = np.random.default_rng(14), []
+    for _ in range(200):
+        n, near, far = (int(x) for x in rng.integers(1, 5, 3))
+        s, t = (rng.dirichlet(np.full(near + far, 0.3), n) for _ in range(2))
+        share = rng.random((n, 1))
+        hat = np.concatenate(
+            [
+                share * s[:, :near] / s[:, :near].sum(axis=1, keepdims=True),
+                (1 - share) * t[:, near:] / t[:, near:].sum(axis=1, keepdims=True),
+            ],
+            axis=1,
+        )
+        p = bounds.NearProblem(s[:, near:].sum(axis=1), hat[:, near:].sum(axis=1))
+        if np.isfinite(hat).all():
+            groups.append([Outcome(1.0, p, s - hat, 1e-12)])
+    return groups
+
+
 @cache
 def groups(subject: Subject, law: Law) -> Groups:
     """The groups of a subject, over the law.
@@ -266,6 +321,9 @@ def groups(subject: Subject, law: Law) -> Groups:
         (Subject.PINV, Law.THESE): _inexact,
         (Subject.INVERSES, Law.THESE): _inverses,
         (Subject.SOFTMAX, Law.THESE): _softmaxes,
+        (Subject.SUMS, Law.THESE): _sums,
+        (Subject.TANGENT, Law.THESE): _tangents,
+        (Subject.NEAR_FIELD, Law.THESE): _near_fields,
     }
     if (subject, law) not in made:
         raise LookupError(f"no instances of {subject} over {law}")

@@ -64,6 +64,10 @@ MADE: dict[type, Callable[[], Any]] = {
     attention.AttentionCertificate: lambda: attention.certify_operator(
         attention.nystrom_operator(tokens(), tokens(), 30), tokens()
     ),
+    attention.Guaranteed: lambda: (
+        attention.certify_operator(attention.nystrom_operator(tokens(), tokens(), 30), tokens()).guaranteed
+    ),
+    attention.Reach: lambda: attention.certify_output(tokens(), tokens(), tokens(), tokens()).reach,
     attention.Choices: lambda: attention.choose(tokens(), tokens(), tokens()),
     attention.OutputCertificate: lambda: attention.certify_output(tokens(), tokens(), tokens(), tokens()),
     attention.LiftBounds: lambda: attention.psd_lift(tokens(), tokens(), tokens()[:30]),
@@ -80,6 +84,9 @@ MADE: dict[type, Callable[[], Any]] = {
     bounds.Estimate: lambda: bounds.certify(kernel(), factor(), ratio=1.2).estimate,
     bounds.Hypothesis: lambda: bounds.gittens_mahoney(spectrum(), [0, 3, 9], 2)[0].holds_under[0],
     bounds.Line: lambda: bounds.audit(kernel(), landmarks.rpcholesky(kernel(), 30)).lines[0],
+    bounds.GroupsProblem: lambda: bounds.GroupsProblem(tokens(), tokens()[0], tokens()),
+    bounds.NearProblem: lambda: bounds.NearProblem(np.ones(MANY), np.ones(MANY)),
+    bounds.TangentProblem: lambda: bounds.TangentProblem(np.ones(MANY), np.ones(MANY)),
     bounds.NystromProblem: nystrom_problem,
     bounds.OperatorProblem: lambda: bounds.OperatorProblem(lambda v: v, np.zeros(MANY), 0.1, 0),
     bounds.PerturbationProblem: lambda: bounds.PerturbationProblem(1.0, 1.0, 0.1, 0.2),

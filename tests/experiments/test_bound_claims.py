@@ -149,3 +149,58 @@ def test_attention_bounds_verdicts_follow_the_numbers():
     assert outcomes("attention_bounds", heads(2.0, up, up, False, True, 0.0, 3.0)) == [SUPPORTED] * 6
     assert outcomes("attention_bounds", heads(9.0, up, down, True, False, 1.0, 0.3)) == [REFUTED] * 6
     assert outcomes("attention_bounds", []) == [UNDECIDED]
+
+
+def widths(asymptotic, guaranteed, reached, upper):
+    row = {
+        "n": 512,
+        "truth": 1.0,
+        "relative": 0.1,
+        "draws": 100,
+        "asymptotic S": asymptotic,
+        "asymptotic O": 1.0,
+        "guaranteed S": guaranteed,
+        "guaranteed O": 1.0,
+        "reached": reached,
+        "width": 0.2,
+        "rows": 128.0,
+        "exact entries": 0.25,
+        "entries": 0.5,
+        "sure upper": upper,
+        "sure lower": 0.9,
+        "sure relative": upper,
+        "certain upper": 30.0,
+    }
+    params = {"input": "MiniLM", "text": 11, "heads": [1], "draws": 100}
+    rows = [{"head": 1, "estimator": "tangent", **row}]
+    return [record("certified_width", {**params, "layer": i}, rows) for i in range(2)]
+
+
+def test_certified_width_verdicts_follow_the_numbers():
+    name = "certified_width"
+    assert outcomes(name, widths(0.99, 1.0, 1.0, 1.5)) == [SUPPORTED] * 4
+    assert outcomes(name, widths(0.97, 0.98, 0.5, 9.0)) == [REFUTED] * 4
+    assert outcomes(name, widths(0.99, 1.0, 1.0, None)) == [SUPPORTED] * 3 + [REFUTED]
+    assert outcomes(name, []) == [UNDECIDED]
+    records = widths(0.99, 1.0, 1.0, 1.5)
+    assert len(claims.load(name).table(records)) == 1
+    assert len(claims.load(name).plot(records).axes) == 3
+
+
+@needs_model
+def test_certified_width_on_a_head():
+    params = {"input": "MiniLM", "text": 11, "layer": 1, "heads": [1], "draws": 3}
+    (made,) = [record("certified_width", params)]
+    for row in made.rows:
+        assert row["asymptotic S"] == row["guaranteed S"] == 1
+        assert row["sure lower"] < 1
+        assert row["reached"] == 1
+
+
+@needs_model
+def test_bounds_of_tangents_on_a_head():
+    made = record("attention_bounds", {"layer": 4, "heads": [4], "ms": [64]})
+    (row,) = [row for row in made.rows if row["kind"] == "tangent"]
+    assert row["error"] <= row["bound"] < row["trivial"]
+    verdicts = claims.load("attention_bounds").verdicts([made])
+    assert len(verdicts) == 8
