@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,13 @@ from experiments.store import Damage
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markupsafe import Markup
 
 _PER_CASE = ("profile", "fingerprint", "recorded")
+# after a norm's bars or a lone letter, an index or power in braces, or a short one
+_INDEX = re.compile(
+    r"(?:(?<=‖)|(?<=(?<![^\W_])[^\W\d_])|(?<=\)))(?P<kind>[_^])(?:\{(?P<braced>[^{}<>]{1,20})\}|(?P<bare>[\w∞−+*]{1,3})(?!\w))"
+)
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"number": number, "duration": duration, "is_number": _is_number}
+    templates.filters |= {
+        "number": number,
+        "duration": duration,
+        "is_number": _is_number,
+        "typeset": typeset,
+        "csv": csv_address,
+    }
     return templates.get_template("report.html").render(
         sections=sections,
         profiles=list(dict.fromkeys(item.profile for item in sections)),
@@ -242,6 +255,26 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return "∞" if value == math.inf else "−∞" if value == -math.inf else f"{value:.4g}".replace("-", "−")
     return str(value)
+
+
+def typeset(text: str) -> Markup:
+    """The text, escaped, with indices and powers of symbols set as such: ‖S‖_F, Z_{j+1}, σ^2; other words stay."""
+    from markupsafe import Markup, escape
+
+    def one(found: re.Match[str]) -> str:
+        tag = "sub" if found["kind"] == "_" else "sup"
+        return f"<{tag}>{found['braced'] or found['bare']}</{tag}>"
+
+    return Markup(_INDEX.sub(one, str(escape(text))))
+
+
+def csv_address(section: Section) -> str:
+    """The table as the address of a CSV file, in UTF-8, its numbers unrounded."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(section.columns)
+    writer.writerows(section.table)
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(written.getvalue().encode()).decode()}"
 
 
 def duration(seconds: float) -> str:

@@ -57,12 +57,15 @@ def test_text_from_data_is_escaped():
     assert page.count("&lt;script&gt;") > 15
 
 
+DATA = ("data:image/svg+xml;base64,", "data:text/csv;charset=utf-8;base64,")
+
+
 def outside(page):
     """What a page would fetch from elsewhere, or run."""
     found = re.findall(r"<(?:script|link|iframe|object|embed|base)\b|@import|\burl\(", page)
     addresses = re.findall(r"""(?:src|href|srcset|action|poster)\s*=\s*["']?([^"'\s>]+)""", page)
     return found + [
-        address for address in addresses if not address.startswith(("#", "data:image/svg+xml;base64,"))
+        address for address in addresses if not address.startswith(("#", *DATA))
     ]
 
 
@@ -231,3 +234,41 @@ def test_number(value, text):
 )
 def test_duration(seconds, text):
     assert report.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("‖Ŝ − S‖_F/‖S‖_F", "‖Ŝ − S‖<sub>F</sub>/‖S‖<sub>F</sub>"),
+        ("Z_{j+1} = Z_j", "Z<sub>j+1</sub> = Z<sub>j</sub>"),
+        ("κ^2 and (AZ)^k", "κ<sup>2</sup> and (AZ)<sup>k</sup>"),
+        ("near_field, gpu_2, a_longer", "near_field, gpu_2, a_longer"),
+        ("x_<b>", "x_&lt;b&gt;"),
+    ],
+)
+def test_indices_are_set_and_words_are_left(text, shown):
+    assert report.typeset(text) == shown
+
+
+def test_figure_and_table_can_be_taken_away():
+    section = report.section(squares, [record(x, square=x / 3) for x in range(6)], "quick")
+    page = report.render([section])
+    (name, table) = re.findall(r'href="data:text/csv[^,]*,([^"]+)" download="([^"]+)"', page)[0][::-1]
+    assert name == "squares.csv"
+    lines = base64.b64decode(table).decode().splitlines()
+    assert len(lines) == 1 + len(section.table)
+    assert lines[0].split(",") == list(section.columns)
+    assert str(1 / 3) in lines[2], "not rounded"
+    assert f'href="{section.figure}" download="squares.svg"' in page
+
+
+def test_verdicts_are_grouped_and_can_be_filtered():
+    section = report.section(squares, [record(x) for x in range(6)], "quick")
+    page = report.render([section])
+    shown = set(re.findall(r'id="show-([a-z]+)"', page))
+    assert shown == {"all", "lacking", *(outcome.value.lower() for outcome in Outcome)}
+    for name in shown - {"all"}:
+        assert f"section:has(#show-{name}:checked)" in page
+    assert page.count('scope="rowgroup"') - 2 == 1  # two in the style
+    verdicts = len(section.verdicts)
+    assert len(re.findall(r'<tr class="one is-\w+">', page)) == verdicts > 0
