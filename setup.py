@@ -27,6 +27,15 @@ EXPERIMENTS = [
 ]
 MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
 PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "sympy>=1.12"]
+DOCS = [
+    "matplotlib>=3.8",
+    "myst-parser>=4",
+    "numpydoc>=1.8",
+    "pydata-sphinx-theme>=0.16",
+    "sphinx>=8.1",
+    "sphinx-design>=0.6",
+    "sphinx-gallery>=0.18",
+]
 DEV = [
     "array-api-strict>=2.3",
     "mpmath>=1.3",
@@ -67,8 +76,9 @@ setup(
         "experiments": EXPERIMENTS,
         "models": [*TORCH, *MODELS],
         "proofs": PROOFS,
+        "docs": DOCS,
         "dev": DEV,
-        "all": [*EXPERIMENTS, *MODELS, *DEV],
+        "all": [*EXPERIMENTS, *MODELS, *DEV, *DOCS],
     },
     entry_points={"console_scripts": ["nystrom = nystrom_numerics.cli:main"]},
 )

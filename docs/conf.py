@@ -23,7 +23,11 @@ def lacking(example: Path) -> list[str]:
     return [name for line in needs for name in line.split() if find_spec(name) is None]
 
 
-RUNS = [path.name for path in EXAMPLES.glob("*.py") if not lacking(path)] if os.environ.get("GALLERY") != "0" else []
+RUNS = (
+    [path.name for path in EXAMPLES.glob("*.py") if not lacking(path)]
+    if os.environ.get("GALLERY") != "0"
+    else []
+)
 
 project = "nystrom_numerics"
 author = "the nystrom_numerics developers"
@@ -62,6 +66,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"nystrom_numerics {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -70,7 +75,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 5,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
@@ -92,4 +97,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 0,
 }
 warnings.filterwarnings("ignore", message=".*non-interactive.*")
-linkcheck_ignore = [r"https?://.*"]  # no network where this is built: links within the site are checked
+if RUNS and find_spec("transformers"):
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -27,12 +27,12 @@ tokens = tokenizer(review, truncation=True, max_length=512, return_tensors="pt")
 # Landmarks as in the paper, and tangents at the same kernel entries:
 
 found = compare(model, tokens, [("nystrom", 64), ("tangent", 64)])
-print(found)
+print(*str(found).split("; "), sep="\n")
 
 # %%
-# Each dot is a head; the bar is its interval at 95 % confidence, wide where few sampled rows hold most of the error. The
-# hollow mark is what the best matrix of that rank leaves of the attention matrix S itself; tangents, which are not of low
-# rank, can be nearer than that.
+# Each dot is a head; the bar is its interval at 95 % confidence, wide where few sampled rows hold most of the error.
+# The hollow mark is what the best matrix of that rank leaves of the attention matrix S itself; tangents, which are not
+# of low rank, can be nearer than that.
 
 figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
 layers = list(dict.fromkeys(head.layer for head in found.heads))
@@ -43,7 +43,9 @@ for name, colour, shift in (("nystrom", "#9a3a00", -0.2), ("tangent", "#1a56b0",
     spread = [[100 * (h.error - h.lower) for h in heads], [100 * (h.upper - h.error) for h in heads]]
     axes.errorbar(x, y, spread, fmt="o", markersize=4, color=colour, label=f"{name}, 64", elinewidth=1)
     if name == "tangent":
-        axes.plot(x, [100 * h.best for h in heads], "o", mfc="none", color="0.45", label="best of rank 64, of S")
+        axes.plot(
+            x, [100 * h.best for h in heads], "o", mfc="none", color="0.45", label="best of rank 64, of S"
+        )
 axes.set(
     xlabel="layer of MiniLM",
     ylabel="error of the head's output, % of its norm",

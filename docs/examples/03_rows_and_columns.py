@@ -46,8 +46,8 @@ at = next(i for i, word in enumerate(words) if i > 40 and word.isalpha() and len
 place = torch.tensor([at])
 
 # %%
-# Blue: the approximation; grey: the truth. A row is what attention is made of and is kept well. Of a column, made of small
-# entries of many rows, what is under a tenth of a percent is not.
+# Blue: the approximation; grey: the truth. A row is what attention is made of and is kept well. Of a column, made of
+# small entries of many rows, what is under a tenth of a percent is not.
 
 figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True, layout="constrained")
 both = (

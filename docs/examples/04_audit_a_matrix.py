@@ -2,8 +2,9 @@
 Audit my matrix
 ===============
 
-How good is a Nyström approximation of *this* matrix, and which bound would have said so? :func:`~nystrom_numerics.bounds.audit`
-forms the truth, for matrices small enough, and holds every registered bound against it.
+How good is a Nyström approximation of *this* matrix, and which bound would have said so?
+:func:`~nystrom_numerics.bounds.audit` forms the truth, for matrices small enough, and holds every registered
+bound against it.
 """
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,9 @@ for y, line in enumerate(lines):
     axes.plot([1, line.tightness], [y, y], color=colour, alpha=0.35)
     axes.plot(line.tightness, y, "o", color=colour, markersize=5)
 axes.axvline(1, color="0.3", linewidth=1)
-axes.set(xscale="log", xlabel="bound over truth (from below: truth over bound)", ylim=(-0.7, len(lines) - 0.3))
+axes.set(
+    xscale="log", xlabel="bound over truth (from below: truth over bound)", ylim=(-0.7, len(lines) - 0.3)
+)
 axes.set_yticks(range(len(lines)), [f"{line.name}, {line.bound.norm.value}" for line in lines], fontsize=9)
 axes.grid(axis="x", alpha=0.3)
 plt.show()

@@ -27,7 +27,9 @@ exact = np.linalg.solve(whole + ridge * np.eye(len(x)), y)
 
 ranks, lost, off, steps = (10, 20, 50, 100, 200, 400), [], [], []
 for rank in ranks:
-    factor = lowrank.nystrom_factor(kernel, landmarks.accelerated_rpcholesky(kernel, rank, rng=0), diagonal=True)
+    factor = lowrank.nystrom_factor(
+        kernel, landmarks.accelerated_rpcholesky(kernel, rank, rng=0), diagonal=True
+    )
     lost.append(float(factor.trace_residual) / len(x))
     fitted = factor.apply(factor.solve(y, ridge))
     off.append(np.linalg.norm(fitted - whole @ exact) / np.linalg.norm(whole @ exact))

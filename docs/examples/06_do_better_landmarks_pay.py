@@ -2,8 +2,8 @@
 Do better landmarks pay?
 ========================
 
-Scikit-learn draws the landmarks of its ``Nystroem`` uniformly; its users have asked for the evidence since 2012. Here is
-the same class with other rules on two of its data sets: the trace error of the kernel, beside what each rule costs.
+Scikit-learn draws the landmarks of its ``Nystroem`` uniformly; its users have asked for the evidence since 2012. Here
+is the same class with other rules on two of its data sets: the trace error of the kernel.
 """
 
 import matplotlib.pyplot as plt

@@ -2,8 +2,8 @@
 Convergence of pseudoinverses on my matrices
 ============================================
 
-Iterations for A⁺ cost matrix products, and which is cheapest depends on the matrix. Every iterate can be looked at, with
-the products that it took, and a schedule planned for a condition number says beforehand what it will reach.
+Iterations for A⁺ cost matrix products, and which is cheapest depends on the matrix. Every iterate can be looked at,
+with the products that it took, and a schedule planned for a condition number says beforehand what it will reach.
 """
 
 from itertools import islice
@@ -43,11 +43,15 @@ for panel, (name, a) in zip(panels, matrices.items(), strict=True):
     for label, (step, colour) in methods.items():
         history = [residual(a, z) for z in islice(pinv.iterates(a, step), 40)]
         panel.semilogy(step.matmuls * np.arange(40), history, ".-", color=colour, label=label)
-    least = np.linalg.svd(a, compute_uv=False)[-1] / float(pinv.one_sup_bound(a))  # relative to the start's bound
+    least = np.linalg.svd(a, compute_uv=False)[-1] / float(
+        pinv.one_sup_bound(a)
+    )  # relative to the start's bound
     schedule = pinv.plan(sigma_min=least, tol=1e-10)
     planned = pinv.iterate(a, schedule.steps)
     history = [residual(a, z) for z in pinv.iterates(a, schedule.steps)]
-    panel.semilogy((0, *schedule.products), history, "*-", color="#1a56b0", markersize=9, label="planned for κ")
+    panel.semilogy(
+        (0, *schedule.products), history, "*-", color="#1a56b0", markersize=9, label="planned for κ"
+    )
     panel.set(title=f"{name}\nκ = {np.linalg.cond(a):,.0f}", xlabel="matrix products", xlim=(0, 120))
     panel.grid(alpha=0.3)
 panels[0].set_ylabel("relative residual")

@@ -2,9 +2,9 @@
 Inducing points of a Gaussian process
 =====================================
 
-A sparse Gaussian process stands or falls with its inducing points. Randomly pivoted Cholesky picks them from the data for
-(m + 1) n kernel entries, and what they leave out, the trace of the residual, is the very term by which the variational
-bound falls short. Here in GPyTorch, against a uniform draw.
+A sparse Gaussian process stands or falls with its inducing points. Randomly pivoted Cholesky picks them from the data
+for (m + 1) n kernel entries, and what they leave out, the trace of the residual, is the very term by which the
+variational bound falls short. Here in GPyTorch, against a uniform draw.
 """
 
 # needs: gpytorch linear_operator jaxtyping
@@ -49,8 +49,8 @@ def bound(indices):
 
 
 # %%
-# Five draws of each rule, medians with the range. The choice matters while points are few, and what pivoting brings then is
-# that no draw is bad; with 40 points of 442 these data are covered either way.
+# Five draws of each rule, medians with the range. The choice matters while points are few, and what pivoting brings
+# then is that no draw is bad; with 40 points of 442 these data are covered either way.
 
 sizes = (5, 10, 20, 40, 80, 160)
 figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")

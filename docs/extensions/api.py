@@ -16,6 +16,7 @@ from typing import Any
 
 from mathematics import claims_of, tests_of
 from sphinx.application import Sphinx
+
 from tests.contracts.surface import rooms
 
 FOLDER = "api"
@@ -92,7 +93,9 @@ def _room(room: ModuleType, own: list[Name]) -> str:
         some = [name for name in own if name.kind == kind]
         if some:
             listed = "\n".join(f"   {name.name}" for name in some)
-            parts.append(f"{heading}\n{'-' * len(heading)}\n\n.. autosummary::\n   :nosignatures:\n\n{listed}\n\n")
+            parts.append(
+                f"{heading}\n{'-' * len(heading)}\n\n.. autosummary::\n   :nosignatures:\n\n{listed}\n\n"
+            )
     pages = "\n".join(f"   {name.full}" for name in own)
     return "".join(parts) + f".. toctree::\n   :hidden:\n\n{pages}\n"
 

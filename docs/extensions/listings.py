@@ -33,9 +33,9 @@ def bounds() -> Rows:
 def rules() -> Rows:
     from nystrom_numerics.integrations.scikit_learn import RULES
 
-    yield "name in Nystroem(landmarks=…)",
+    yield ("name in Nystroem(landmarks=…)",)
     for name in ("uniform", *RULES):
-        yield name,
+        yield (name,)
 
 
 def faults() -> Rows:

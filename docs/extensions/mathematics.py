@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import proofs_check
 from sphinx.application import Sphinx
+
+import proofs_check
 
 try:
     import tomllib
@@ -37,17 +39,21 @@ def claims_of(name: str) -> list[str]:
 
 
 @cache
-def _texts() -> dict[str, str]:
+def _words() -> dict[str, Counter[str]]:
+    """Every dotted word of each test file, counted."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    return {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in files}
+    dotted = re.compile(r"\w+(?:\.\w+)*")
+    return {str(path.relative_to(ROOT)): Counter(dotted.findall(path.read_text("utf-8"))) for path in files}
 
 
 @cache
 def tests_of(name: str) -> tuple[str, ...]:
-    """The test files that name it most often, three at most; by ``room.name``, or imported from the package."""
-    room, _, own = name.partition(".")
-    there = re.compile(rf"\b{room}\.{own}\b|^from nystrom_numerics.* import .*\b{own}\b", re.MULTILINE)
-    counts = {path: len(there.findall(text)) for path, text in _texts().items()}
+    """The test files that name it most often, three at most; by ``room.name``, or by its own name if they import it."""
+    room, _, own = name.rpartition(".")
+    counts = {
+        path: words[name] + (words[own] if f"nystrom_numerics.{room}" in words else 0)
+        for path, words in _words().items()
+    }
     return tuple(path for path in sorted(counts, key=lambda p: (-counts[p], p))[:3] if counts[path])
 
 
@@ -99,7 +105,8 @@ def page() -> str:
     return (
         f"# Claims, theorems and functions\n\n{len(found)} statements are checked by machine, each with a false "
         "variant that the same check must refute. The verdict is what a check may say at the best; `nystrom prove` "
-        f"runs them all, and so do the tests.\n\n{meanings}\n\n| claim | verdict | source | functions |\n|---|---|---|---|\n"
+        f"runs them all, and so do the tests.\n\n{meanings}\n\n"
+        "| claim | verdict | source | functions |\n|---|---|---|---|\n"
         f"{rows}\n\n" + "\n".join(_section(name, claim) for name, claim in found.items())
     )
 

@@ -11,7 +11,12 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
-SPELT = {r"\\dots\b": r"\\ldots", r"\\tfrac\b": r"\\frac", r"\\big[lr]?\b": ""}
+SPELT = {
+    r"\\dots\b": r"\\ldots",
+    r"\\tfrac\b": r"\\frac",
+    r"\\frac\s*([^\s{\\])\s*([^\s{\\])": r"\\frac{\1}{\2}",
+    r"\\big[lr]?\b": "",
+}
 """What the converter does not know, by what it does (regular expressions)."""
 
 

@@ -161,9 +161,9 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
 
     Notes
     -----
-    Cost: :math:`np + n|J| + |I|p` kernel entries in strips, memory :math:`n|J| + |I|p`.  With Q and P orthonormal bases of C
-    and Rᵀ it is :math:`QQ^TAPP^T`, so :math:`\|A - CUR\|_F^2 = \|A\|_F^2 - \|Q^TAP\|_F^2` comes free, to some
-    :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
+    Cost: :math:`np + n|J| + |I|p` kernel entries in strips, memory :math:`n|J| + |I|p`.  With Q and P orthonormal
+    bases of C and Rᵀ it is :math:`QQ^TAPP^T`, so :math:`\|A - CUR\|_F^2 = \|A\|_F^2 - \|Q^TAP\|_F^2` comes free,
+    to some :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
     :math:`(\eta_p + \eta_q)\sigma_{k+1}` (Sorensen and Embree 2016, Theorem 4.1).
     """
     require_kernel(kernel, symmetric=False)

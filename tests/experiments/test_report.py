@@ -64,9 +64,7 @@ def outside(page):
     """What a page would fetch from elsewhere, or run."""
     found = re.findall(r"<(?:script|link|iframe|object|embed|base)\b|@import|\burl\(", page)
     addresses = re.findall(r"""(?:src|href|srcset|action|poster)\s*=\s*["']?([^"'\s>]+)""", page)
-    return found + [
-        address for address in addresses if not address.startswith(("#", *DATA))
-    ]
+    return found + [address for address in addresses if not address.startswith(("#", *DATA))]
 
 
 def test_the_page_refers_to_nothing_outside_itself(tmp_path):
