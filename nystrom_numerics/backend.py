@@ -39,6 +39,7 @@ __all__ = [
     "least_squares",
     "namespace",
     "real_or_complex",
+    "recomputed",
     "require_finite",
     "require_held",
     "require_mask",
@@ -384,6 +385,35 @@ def with_vjp(
     from nystrom_numerics.torch_vjp import WithVjp
 
     return tuple(WithVjp.apply(forward, vjp, *inputs))  # type: ignore[no-untyped-call]
+
+
+def recomputed(function: Callable[..., Array], *inputs: Array) -> Array:
+    """``function(*inputs)``, of which Torch keeps the inputs alone: its derivative runs it once more.
+
+    For what is small to compute and keeps much, such as an iteration.  A second derivative is refused.  A compiler
+    chooses by itself what to keep: in its graph the function stands as it is.
+    """
+    if compiling(*inputs):
+        return function(*inputs)
+
+    def forward(*given: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        return (function(*given),), given
+
+    def vjp(cotangent: Array, *given: Array) -> tuple[Array, ...]:
+        from nystrom_numerics.torch_vjp import pulled_back
+
+        return pulled_back(function, cotangent, given)
+
+    return with_vjp(forward, vjp, *inputs)[0]
+
+
+def compiling(*inputs: Array) -> bool:
+    """Whether Torch makes a graph of what is done with these."""
+    if not any(array_api_compat.is_torch_array(x) for x in inputs):
+        return False
+    import torch
+
+    return bool(torch.compiler.is_compiling())
 
 
 def _recorded(*tensors: Array) -> bool:

@@ -45,6 +45,8 @@ def fused_attention(
     if mask is not None:
         alone = ~mask.any(dim=-1)
         mask = mask | alone[..., None]
+        if k.shape[-2] < q.shape[-2]:  # zeros among the values, and not in the output: that is larger
+            v, alone = torch.where(alone[..., None, None], torch.zeros_like(v[..., :1]), v), None
     if bias is not None:
         bias = bias[..., 0, :]
         mask = bias if mask is None else torch.where(mask, bias, torch.full_like(bias[..., :1], -torch.inf))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,18 @@ from torch import Tensor
 
 from nystrom_numerics.errors import DerivativeError
 
-__all__ = ["WithVjp"]
+__all__ = ["WithVjp", "pulled_back"]
+
+
+def pulled_back(
+    function: Callable[..., Tensor], cotangent: Tensor, inputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Cotangents of the inputs of a function that is run once more, and recorded, for them."""
+    with torch.enable_grad():
+        fresh = [x.detach().requires_grad_() for x in inputs]
+        output = function(*fresh)
+        found = torch.autograd.grad(output, fresh, cotangent, allow_unused=True)
+    return tuple(torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True))
 
 
 class WithVjp(torch.autograd.Function):

@@ -98,7 +98,7 @@ def _of_torch(q: Any, k: Any, v: Any, exact: bool) -> dict[str, Callable[[], Any
 
 
 def _of_the_peer(q: Any, k: Any, v: Any, _: bool) -> dict[str, Callable[[], Any]]:
-    packages.needs_peer()
+    packages.needs_rival(packages.PEER)
     return {PEER: _peer(q, k, v)}
 
 

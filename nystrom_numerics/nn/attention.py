@@ -16,6 +16,7 @@ from nystrom_numerics.nn.arguments import (
     require_states,
     require_token_mask,
 )
+from nystrom_numerics.nn.convolution import convolve
 from nystrom_numerics.pinv import Solver
 
 __all__ = ["NystromAttention"]
@@ -232,7 +233,7 @@ class NystromAttention(nn.Module):
                 key_mask=keys,
             )
         if self.conv is not None:
-            y = y + self.conv(v)
+            y = y + convolve(v, self.conv)
         projected: Tensor = self.out(y.transpose(1, 2).flatten(2))
         dropped: Tensor = self.dropout(projected)
         return dropped

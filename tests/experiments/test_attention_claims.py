@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 
-import numpy as np
 import pytest
 
-from experiments import claims, models, packages, rivals, tasks
+from experiments import claims, models, packages, rivals
 from experiments.contract import Case, Outcome, Record
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
@@ -161,80 +159,3 @@ def test_real_models_go_either_way(real_models):
 )
 def test_word_errors(got, expected, errors):
     assert models.word_errors(got, expected) == errors
-
-
-# ---------------------------------------------------------------- training
-
-
-@pytest.fixture(scope="module")
-def training():
-    return claims.load("training")
-
-
-@needs_text
-def test_training_runs(training):
-    made = []
-    for method in training.METHODS:
-        params = {"task": "IMDB, words, 512 tokens", "method": method, "device": "cpu"}
-        params |= {"steps": 3, "batch": 4, "examples": 12, "tested": 8}
-        made += [(params, seed, training.run(Case("training", params, seed))) for seed in (0, 1)]
-    records = records_of("training", *made)
-    assert {v.outcome for v in training.verdicts(records)} <= set(Outcome)
-    assert len(training.table(records)) == 3
-    assert len(training.plot(records).axes) == 3
-
-
-def test_training_goes_either_way(training):
-    def made(of_nystrom, without, milliseconds=50.0):
-        accuracy = {"exact": 0.8, "Nyström": of_nystrom, training.NONE: without}
-        return records_of(
-            "training",
-            *(
-                (
-                    {"task": "t", "method": method, "steps": 1},
-                    seed,
-                    [
-                        {
-                            "accuracy": a + seed / 1e4,
-                            "chance": 0.5,
-                            "milliseconds": milliseconds if method == "Nyström" else 100.0,
-                            "peak_bytes": 1,
-                        }
-                    ],
-                )
-                for method, a in accuracy.items()
-                for seed in range(3)
-            ),
-        )
-
-    assert outcomes(training, made(0.8, 0.6)) == [SUPPORTED, SUPPORTED]
-    assert outcomes(training, made(0.7, 0.6, 200.0)) == [REFUTED, REFUTED]
-    assert outcomes(training, made(0.8, 0.8)) == [UNDECIDED, SUPPORTED]  # attention gained nothing to lose
-    assert outcomes(training, []) == [UNDECIDED]
-
-
-def value_of(text):
-    """The value of an expression in the usual notation, by substitution from the inside."""
-    inner = re.compile(r"\[(MIN|MAX|MED|SM)((?: \d)+) \]")
-    rules = {"MIN": min, "MAX": max, "MED": lambda v: int(np.median(v)), "SM": lambda v: sum(v) % 10}
-    while found := inner.search(text):
-        value = rules[found[1]]([int(x) for x in found[2].split()])
-        text = f"{text[: found.start()]}{value}{text[found.end() :]}"
-    return int(text)
-
-
-def test_listops_labels_are_the_values_of_their_expressions():
-    data = tasks.listops(20, 512)
-    assert ((data.lengths >= 128) & (data.lengths <= 512)).all()
-    for ids, length, label in zip(data.ids, data.lengths, data.labels, strict=True):
-        assert not ids[length:].any()
-        assert value_of(tasks.spell(ids[:length])) == label
-
-
-@needs_text
-def test_imdb_tasks():
-    words, text = tasks.imdb_words(50, 64), tasks.imdb_bytes(50, 256)
-    assert words.ids.shape == (50, 64)
-    assert words.ids.max() < words.vocabulary
-    np.testing.assert_array_equal(words.labels, text.labels)
-    assert 0 < text.labels.mean() < 1

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import inputs, language, models, packages, points, tasks
+from experiments import inputs, language, models, packages, points
 from experiments.errors import NotAvailableError
+from experiments.tasks import imdb, retrieval
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,7 @@ READERS = {
     packages.WHISPER: [models.whisper, lambda: models.whisper_heads([0])],
     packages.REVIEWS: [
         lambda: inputs.review_texts(1),
-        lambda: tasks.imdb_words(2, 8),
+        lambda: imdb.words((2, 0, 0), 8),
         inputs.captured_heads,
         language.TEXTS["reviews"],
     ],
@@ -26,6 +27,7 @@ READERS = {
     packages.KEEL: [lambda: points.labelled("letters", 10), lambda: points.labelled("spam", 10)],
     packages.SMOLLM2: [language.smollm2],
     packages.GGUF: [language.smollm2],
+    packages.NEWSGROUPS: [lambda: retrieval.load((2, 2, 2), 8)],
 }
 
 
@@ -41,7 +43,7 @@ def without(monkeypatch, tmp_path):
         find = packages.find_spec
         monkeypatch.setattr(packages, "find_spec", lambda name: None if name == module else find(name))
         monkeypatch.setenv("NYSTROM_INPUTS", str(tmp_path))
-        for kept in (points.loaded, tasks.imdb_words, tasks._reviews, language.smollm2):
+        for kept in (points.loaded, imdb.words, imdb._reviews, retrieval.load, language.smollm2):
             kept.cache_clear()
 
     return hide
