@@ -243,13 +243,21 @@ def prove(
 
 
 @app.command()
-def export(results: Results = Path("results")) -> None:
-    """Write the rows of each claim to a Parquet file beside the store."""
+def export(
+    results: Results = Path("results"),
+    kind: Annotated[
+        str, typer.Option("--format", metavar="csv|json|parquet", help="What each file is.")
+    ] = "parquet",
+) -> None:
+    """Write the rows of each claim to a file of its own beside the store."""
     from experiments import store
+    from experiments.export import FORMATS
     from experiments.export import export as exported
 
+    if kind not in FORMATS:
+        raise UnknownNameError(f"no format {kind}; the formats are {', '.join(sorted(FORMATS))}")
     records, _ = store.read(results / _STORE)
-    for path in exported(records, results):
+    for path in exported(records, results, kind):
         out.print(str(path), highlight=False, soft_wrap=True)
 
 

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _PER_CASE = ("profile", "fingerprint", "recorded")
-# after a norm's bars or a lone letter, an index or power in braces, or a short one
+# an index or power in braces after any symbol, or a short one after a norm's bars, a bracket, a lone letter, a capital
 _INDEX = re.compile(
-    r"(?:(?<=‖)|(?<=(?<![^\W_])[^\W\d_])|(?<=\)))(?P<kind>[_^])(?:\{(?P<braced>[^{}<>]{1,20})\}|(?P<bare>[\w∞−+*]{1,3})(?!\w))"
+    r"(?<=[^\W\d_]|[‖)])(?P<kind>[_^])\{(?P<braced>[^{}<>]{1,20})\}"
+    r"|(?:(?<=[‖)])|(?<=(?<![^\W_])[^\W\d_]))(?P<sign>[_^])(?P<bare>[\w∞−+*]{1,3})(?!\w)"
+    r"|(?<=[A-Z])(?P<mark>[_^])(?P<one>\w)(?!\w)"
 )
+_POWER_OF_TEN = re.compile(r"\b(?:1|(?P<digits>\d(?:\.\d+)?))e(?P<minus>[+−-])0*(?P<power>\d+)\b")
 
 
 @dataclass(frozen=True)
@@ -258,14 +261,18 @@ def number(value: Any) -> str:
 
 
 def typeset(text: str) -> Markup:
-    """The text, escaped, with indices and powers of symbols set as such: ‖S‖_F, Z_{j+1}, σ^2; other words stay."""
+    """The text, escaped, with indices and powers set as such: ‖S‖_F, AZ_{j+1}, σ^2, 1e-6; other words stay."""
     from markupsafe import Markup, escape
 
     def one(found: re.Match[str]) -> str:
-        tag = "sub" if found["kind"] == "_" else "sup"
-        return f"<{tag}>{found['braced'] or found['bare']}</{tag}>"
+        tag = "sub" if "_" in found[0] else "sup"
+        return f"<{tag}>{found['braced'] or found['bare'] or found['one']}</{tag}>"
 
-    return Markup(_INDEX.sub(one, str(escape(text))))
+    def ten(found: re.Match[str]) -> str:
+        before = f"{found['digits']}·" if found["digits"] else ""
+        return f"{before}10<sup>{'' if found['minus'] == '+' else '−'}{found['power']}</sup>"
+
+    return Markup(_POWER_OF_TEN.sub(ten, _INDEX.sub(one, str(escape(text)))))
 
 
 def csv_address(section: Section) -> str:

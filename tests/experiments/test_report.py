@@ -241,6 +241,8 @@ def test_duration(seconds, text):
         ("Z_{j+1} = Z_j", "Z<sub>j+1</sub> = Z<sub>j</sub>"),
         ("κ^2 and (AZ)^k", "κ<sup>2</sup> and (AZ)<sup>k</sup>"),
         ("near_field, gpu_2, a_longer", "near_field, gpu_2, a_longer"),
+        ("AZ_{j+1} to AZ_j", "AZ<sub>j+1</sub> to AZ<sub>j</sub>"),
+        ("1e-06, 4.5e+03, a1e+02", "10<sup>−6</sup>, 4.5·10<sup>3</sup>, a1e+02"),
         ("x_<b>", "x_&lt;b&gt;"),
     ],
 )
