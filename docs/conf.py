@@ -48,7 +48,7 @@ extensions = [
     "api",
 ]
 root_doc = "index"
-exclude_patterns = ["_build", "examples", "**/README.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "examples", "**/README.rst"]
 nitpicky = False
 suppress_warnings = ["config.cache"]
 
@@ -94,7 +94,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "plot_gallery": "True",
     "image_srcset": ["2x"],
-    "min_reported_time": 0,
+    "write_computation_times": False,  # that page would load scripts from elsewhere
 }
 warnings.filterwarnings("ignore", message=".*non-interactive.*")
 if RUNS and find_spec("transformers"):

@@ -129,6 +129,15 @@ def write(folder: Path) -> None:
             path.write_text(text, "utf-8")
 
 
+def _own_sources_only(app: Sphinx) -> list[None]:
+    """Keep modules of others, which no page shows, out of the index of sources, where their links would be dead."""
+    shown = getattr(app.env, "_viewcode_modules", {})
+    for module in [module for module in shown if not module.startswith("nystrom_numerics")]:
+        del shown[module]
+    return []
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("html-collect-pages", _own_sources_only, priority=100)
     app.connect("builder-inited", lambda app: write(Path(app.srcdir) / FOLDER), priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
