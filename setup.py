@@ -37,10 +37,12 @@ DOCS = [
     "sphinx-gallery>=0.18",
 ]
 DEV = [
+    "axe-playwright-python>=0.1.4",  # tests of pages in a browser, which is found and not brought
     "array-api-strict>=2.3",
     "mpmath>=1.3",
     "mutmut>=3.8.1,<3.9",  # tests/mutants replaces two of its classes
     "mypy>=1.11",
+    "playwright>=1.45",
     "pre-commit>=3.7",
     "pytest>=8.2",
     "pytest-benchmark>=4.0",
