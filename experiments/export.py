@@ -1,15 +1,19 @@
-"""Records as Parquet: a file a claim, a line a row, for any tool that reads tables.
+"""Records as Parquet, CSV or JSON: a file a claim, a line a row, for any tool that reads tables.
 
 A column whose values are all booleans, all integers, all floats or all text has that type, and so has a column of
 lists of one of them; integers beside floats are floats if they are exact as such. A column of anything else, such as
 lists of words and numbers, is text: each value as JSON, a float that is not finite as in the store. The schema's
 metadata names these columns under ``json``. A row that has no such value is null there, which NaN is not.
+
+As JSON a file is a list of rows as they are in the store. CSV has no types: what is null is empty, NaN is ``nan``, and
+lists are JSON.
 """
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +24,59 @@ from experiments.store import plain
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["export"]
+__all__ = ["FORMATS", "export"]
 
 _EXACT = 1 << 53
 _FACTS = ("fingerprint", "recorded")
 
 
-def export(records: Iterable[Record], folder: Path) -> list[Path]:
-    """Write each claim's rows, with parameters, seed, code and time, to ``<claim>.parquet``; give the paths.
+def export(records: Iterable[Record], folder: Path, kind: str = "parquet") -> list[Path]:
+    """Write each claim's rows, with parameters, seed, code and time, to ``<claim>.<kind>``; give the paths.
+
+    ``kind`` is one of ``FORMATS``.
 
     A column of parameters, seed, code or time whose name some row has too is called ``case.<name>``.
     """
-    import pyarrow.parquet
-
     by_claim: dict[str, list[Record]] = {}
     for record in records:
         if record.ok:
             by_claim.setdefault(record.case.claim, []).append(record)
     paths = []
     for claim, mine in by_claim.items():
-        path = folder / f"{claim}.parquet"
-        with whole(path) as part, part.open("wb") as file:
-            pyarrow.parquet.write_table(_table(_rows(mine)), file)
+        path = folder / f"{claim}.{kind}"
+        with whole(path) as part:
+            FORMATS[kind](_rows(mine), part)
         paths.append(path)
     return paths
+
+
+def _parquet(rows: Sequence[Row], path: Path) -> None:
+    import pyarrow.parquet
+
+    with path.open("wb") as file:
+        pyarrow.parquet.write_table(_table(rows), file)
+
+
+def _csv(rows: Sequence[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(
+            file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
+
+
+def _csv_cell(value: Any) -> Any:
+    return json.dumps(plain(value)) if isinstance(value, list | tuple | dict | bool) else value
+
+
+def _json(rows: Sequence[Row], path: Path) -> None:
+    lines = ",\n".join(json.dumps(plain(row), ensure_ascii=False) for row in rows)
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+FORMATS: dict[str, Callable[[Sequence[Row], Path], None]] = {"parquet": _parquet, "csv": _csv, "json": _json}
+"""What a file can be, by the ending of its name."""
 
 
 def _rows(records: Sequence[Record]) -> list[Row]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,16 @@ from experiments.store import Damage
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markupsafe import Markup
 
 _PER_CASE = ("profile", "fingerprint", "recorded")
+# an index or power in braces after any symbol, or a short one after a norm's bars, a bracket, a lone letter, a capital
+_INDEX = re.compile(
+    r"(?<=[^\W\d_]|[‖)])(?P<kind>[_^])\{(?P<braced>[^{}<>]{1,20})\}"
+    r"|(?:(?<=[‖)])|(?<=(?<![^\W_])[^\W\d_]))(?P<sign>[_^])(?P<bare>[\w∞−+*]{1,3})(?!\w)"
+    r"|(?<=[A-Z])(?P<mark>[_^])(?P<one>\w)(?!\w)"
+)
+_POWER_OF_TEN = re.compile(r"\b(?:1|(?P<digits>\d(?:\.\d+)?))e(?P<minus>[+−-])0*(?P<power>\d+)\b")
 
 
 @dataclass(frozen=True)
@@ -197,7 +207,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"number": number, "duration": duration, "is_number": _is_number}
+    templates.filters |= {
+        "number": number,
+        "duration": duration,
+        "is_number": _is_number,
+        "typeset": typeset,
+        "csv": csv_address,
+    }
     return templates.get_template("report.html").render(
         sections=sections,
         profiles=list(dict.fromkeys(item.profile for item in sections)),
@@ -242,6 +258,30 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return "∞" if value == math.inf else "−∞" if value == -math.inf else f"{value:.4g}".replace("-", "−")
     return str(value)
+
+
+def typeset(text: str) -> Markup:
+    """The text, escaped, with indices and powers set as such: ‖S‖_F, AZ_{j+1}, σ^2, 1e-6; other words stay."""
+    from markupsafe import Markup, escape
+
+    def one(found: re.Match[str]) -> str:
+        tag = "sub" if "_" in found[0] else "sup"
+        return f"<{tag}>{found['braced'] or found['bare'] or found['one']}</{tag}>"
+
+    def ten(found: re.Match[str]) -> str:
+        before = f"{found['digits']}·" if found["digits"] else ""
+        return f"{before}10<sup>{'' if found['minus'] == '+' else '−'}{found['power']}</sup>"
+
+    return Markup(_POWER_OF_TEN.sub(ten, _INDEX.sub(one, str(escape(text)))))
+
+
+def csv_address(section: Section) -> str:
+    """The table as the address of a CSV file, in UTF-8, its numbers unrounded."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(section.columns)
+    writer.writerows(section.table)
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(written.getvalue().encode()).decode()}"
 
 
 def duration(seconds: float) -> str:

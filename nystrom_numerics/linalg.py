@@ -131,7 +131,7 @@ def binary_scale(a: Array) -> Array:
 
 
 def frobenius(a: Array) -> Array:
-    r"""The Frobenius norm \(\|A\|_F\), real, shape (...), scaled against overflow."""
+    r"""The Frobenius norm :math:`\|A\|_F`, real, shape (...), scaled against overflow."""
     xp = namespace(a=a)
     scale = binary_scale(a)
     return scale[..., 0, 0] * xp.sqrt(xp.sum(_square(xp, a / scale), axis=(-2, -1)))
@@ -146,21 +146,21 @@ def _square(xp: Any, a: Array) -> Array:
 
 
 def one_norm(a: Array) -> Array:
-    r"""The operator norm \(\|A\|_1\) (largest column sum of moduli), real, shape (...)."""
+    r"""The operator norm :math:`\|A\|_1` (largest column sum of moduli), real, shape (...)."""
     xp = namespace(a=a)
     _matrices(xp, a=a)
     return xp.max(xp.sum(xp.abs(a), axis=-2), axis=-1)
 
 
 def sup_norm(a: Array) -> Array:
-    r"""The operator norm \(\|A\|_\infty\) (largest row sum of moduli), real, shape (...)."""
+    r"""The operator norm :math:`\|A\|_\infty` (largest row sum of moduli), real, shape (...)."""
     xp = namespace(a=a)
     _matrices(xp, a=a)
     return xp.max(xp.sum(xp.abs(a), axis=-1), axis=-1)
 
 
 def backward_residual(a: Array, z: Array, az: Array | None = None) -> Array:
-    r"""The relative backward residual \(\|AZA - A\|_F / \|A\|_F\) of \(Z \approx A^+\), real, shape (...).
+    r"""The relative backward residual :math:`\|AZA - A\|_F / \|A\|_F` of :math:`Z \approx A^+`, real, shape (...).
 
     Zero for a zero matrix, and the same for A/2ⁿ with 2ⁿZ.  Costs two products, or one where ``az`` = AZ is at hand.
     """

@@ -262,6 +262,10 @@ def test_claims_export_and_version(nystrom):
     assert "Euclid" in listed
     put(1, 2)
     assert "results/squares.parquet" in nystrom("export").output
+    assert "results/squares.csv" in nystrom("export", "--format", "csv").output
+    refused = nystrom("export", "--format", "xlsx")
+    assert refused.exit_code == 1
+    assert "no format xlsx; the formats are csv, json, parquet" in refused.output
     from nystrom_numerics import __version__
 
     assert nystrom("--version").output.strip() == f"nystrom_numerics {__version__}"

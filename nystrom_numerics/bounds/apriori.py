@@ -346,7 +346,7 @@ def additive_uniform(spectrum: Spectrum, m: int, /, *, failure: float | None = N
 
 
 def dpp_expectation(spectrum: Spectrum, m: int, /) -> Bound:
-    r"""The exact mean for landmarks of a determinantal process, :math:`P(J) \propto \det A_{JJ}`, |J| = m.
+    r"""The exact mean for landmarks of a determinantal process, :math:`P(J) \propto \det A_{JJ}`, :math:`|J| = m`.
 
     .. math:: E\,\mathrm{tr}R = (m + 1)\,e_{m+1}(\lambda)/e_m(\lambda)
 

@@ -109,7 +109,7 @@ def oversampled_cross(a: Array, rows: Sequence[int], columns: Sequence[int], k: 
     r"""The cross approximation with :math:`|I| \ge |J|`:
     :math:`\|A - CW^+R\|_2 \le \|Q_C(I,:)^+\|_2\|V_k(J,:)^+\|_2\,\sigma_{k+1}`.
 
-    :math:`C = Q_CT` with orthonormal :math:`Q_C`; |J| at least k.
+    :math:`C = Q_CT` with orthonormal :math:`Q_C`; :math:`|J|` at least k.
 
     Hypotheses: C has full column rank, and so have :math:`Q_C(I,:)` and :math:`V_k(J,:)`.  Cost: an SVD of A.
     Source: derived here; :math:`CW^+R = PA` with the oblique projector :math:`P = Q_CQ_C(I,:)^+S_I^T`, and

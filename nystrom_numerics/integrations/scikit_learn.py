@@ -116,8 +116,7 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
 
         * ``"uniform"``: the draw of scikit-learn; another name of :data:`RULES`.
         * A rule of :mod:`nystrom_numerics.landmarks`, its options bound by ``functools.partial``: over a
-        kernel,
-          ``rule(kernel, m, rng=...)``, or on points, ``rule(x, m, mask=...)``.
+          kernel, ``rule(kernel, m, rng=...)``, or on points, ``rule(x, m, mask=...)``.
         * The indices of the landmarks, in place of ``n_components``.
 
     Attributes

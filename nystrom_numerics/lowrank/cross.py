@@ -40,7 +40,8 @@ class CrossFactor:
     Attributes
     ----------
     left, right : array (n, r), (r, p)
-    rows, columns : array (|I|,), (|J|,) of int64
+    rows, columns : arrays of int64
+        I and J.
     frobenius_residual : float or None
         Of the approximation, where the core was made from all entries.
     entries : int
@@ -128,7 +129,7 @@ def cross_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float 
 
     Notes
     -----
-    Cost: n|J| + |I|p kernel entries.  With :math:`C = Q_CT` orthonormal, and J so that :math:`V_k(J,:)` is
+    Cost: :math:`n|J| + |I|p` kernel entries.  With :math:`C = Q_CT` orthonormal, and J so that :math:`V_k(J,:)` is
     regular, :math:`\|A - CW^+R\|_2 \le \|Q_C(I,:)^+\|_2\|A - CC^+A\|_2`; exact where rank A = rank W.
 
     Examples
@@ -160,9 +161,9 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
 
     Notes
     -----
-    Cost: np + n|J| + |I|p kernel entries in strips, memory n|J| + |I|p.  With Q and P orthonormal bases of C
-    and Rᵀ it is :math:`QQ^TAPP^T`, so :math:`\|A - CUR\|_F^2 = \|A\|_F^2 - \|Q^TAP\|_F^2` comes free, to some
-    :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
+    Cost: :math:`np + n|J| + |I|p` kernel entries in strips, memory :math:`n|J| + |I|p`.  With Q and P orthonormal
+    bases of C and Rᵀ it is :math:`QQ^TAPP^T`, so :math:`\|A - CUR\|_F^2 = \|A\|_F^2 - \|Q^TAP\|_F^2` comes free,
+    to some :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
     :math:`(\eta_p + \eta_q)\sigma_{k+1}` (Sorensen and Embree 2016, Theorem 4.1).
     """
     require_kernel(kernel, symmetric=False)

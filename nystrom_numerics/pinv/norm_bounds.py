@@ -29,7 +29,7 @@ def one_sup_bound(a: Array, /) -> Array:
 
 
 def perron_bound(a: Array, /, *, iterations: int = 8) -> Array:
-    r"""The Collatz–Wielandt bound on the norm of |A|, by products with vectors alone.
+    r"""The Collatz–Wielandt bound on the norm of :math:`|A|`, by products with vectors alone.
 
     .. math:: \beta^2 = \min_t \max_i \frac{(M x_t)_i}{(x_t)_i},\qquad
               M = |A|^T|A|,\quad x_{t+1} = Mx_t,\quad x_0 = 1.

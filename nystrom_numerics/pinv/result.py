@@ -13,14 +13,14 @@ __all__ = ["PinvResult"]
 
 @dataclass(frozen=True)
 class PinvResult:
-    r"""An approximate pseudoinverse \(Z \approx A^+\) with its story, per matrix of the stack.
+    r"""An approximate pseudoinverse :math:`Z \approx A^+` with its story, per matrix of the stack.
 
     Attributes
     ----------
     value : array (..., n, m)
         Z, in the dtype of A, real or complex; NaN where the status is ``NON_FINITE``.
     residual : array (...), real
-        The relative backward residual \(\|AZA - A\|_F/\|A\|_F\).
+        The relative backward residual :math:`\|AZA - A\|_F/\|A\|_F`.
     iterations : array (...) of int
         Steps taken; 0 for direct methods.
     matmuls : array (...) of int

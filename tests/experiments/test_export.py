@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 
@@ -130,3 +131,29 @@ def test_records_of_every_claim_are_exported_faithfully(tmp_path):
     for path in export(records, tmp_path):
         mine = [one for one in records if one.case.claim == path.stem]
         assert same(restored(pyarrow.parquet.read_table(path)), wanted(mine))
+
+
+def test_as_csv_and_json_every_value_is_there(tmp_path):
+    rows = (
+        {"m": 4, "error": 0.1 + 0.2, "which": "ä,b", "sizes": [1, 2]},
+        {"m": 8, "error": math.nan, "right": True},
+    )
+    (path,) = export([record({"head": 2}, *rows)], tmp_path, "csv")
+    assert path == tmp_path / "toy.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["head"], first["seed"], first["which"], json.loads(first["sizes"])) == (
+        "2",
+        "3",
+        "ä,b",
+        [1, 2],
+    )
+    assert float(first["error"]) == 0.1 + 0.2
+    assert (second["which"], second["error"], second["right"]) == ("", "nan", "true")
+    (path,) = export([record({"head": 2}, *rows)], tmp_path, "json")
+    found = [
+        json.loads(json.dumps(row), object_pairs_hook=store._object)
+        for row in json.loads(path.read_text("utf-8"))
+    ]
+    assert {name: found[0][name] for name in rows[0]} == rows[0]
+    assert math.isnan(found[1]["error"])

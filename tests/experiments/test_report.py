@@ -57,13 +57,14 @@ def test_text_from_data_is_escaped():
     assert page.count("&lt;script&gt;") > 15
 
 
+DATA = ("data:image/svg+xml;base64,", "data:text/csv;charset=utf-8;base64,")
+
+
 def outside(page):
     """What a page would fetch from elsewhere, or run."""
     found = re.findall(r"<(?:script|link|iframe|object|embed|base)\b|@import|\burl\(", page)
     addresses = re.findall(r"""(?:src|href|srcset|action|poster)\s*=\s*["']?([^"'\s>]+)""", page)
-    return found + [
-        address for address in addresses if not address.startswith(("#", "data:image/svg+xml;base64,"))
-    ]
+    return found + [address for address in addresses if not address.startswith(("#", *DATA))]
 
 
 def test_the_page_refers_to_nothing_outside_itself(tmp_path):
@@ -231,3 +232,43 @@ def test_number(value, text):
 )
 def test_duration(seconds, text):
     assert report.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("‖Ŝ − S‖_F/‖S‖_F", "‖Ŝ − S‖<sub>F</sub>/‖S‖<sub>F</sub>"),
+        ("Z_{j+1} = Z_j", "Z<sub>j+1</sub> = Z<sub>j</sub>"),
+        ("κ^2 and (AZ)^k", "κ<sup>2</sup> and (AZ)<sup>k</sup>"),
+        ("near_field, gpu_2, a_longer", "near_field, gpu_2, a_longer"),
+        ("AZ_{j+1} to AZ_j", "AZ<sub>j+1</sub> to AZ<sub>j</sub>"),
+        ("1e-06, 4.5e+03, a1e+02", "10<sup>−6</sup>, 4.5·10<sup>3</sup>, a1e+02"),
+        ("x_<b>", "x_&lt;b&gt;"),
+    ],
+)
+def test_indices_are_set_and_words_are_left(text, shown):
+    assert report.typeset(text) == shown
+
+
+def test_figure_and_table_can_be_taken_away():
+    section = report.section(squares, [record(x, square=x / 3) for x in range(6)], "quick")
+    page = report.render([section])
+    (name, table) = re.findall(r'href="data:text/csv[^,]*,([^"]+)" download="([^"]+)"', page)[0][::-1]
+    assert name == "squares.csv"
+    lines = base64.b64decode(table).decode().splitlines()
+    assert len(lines) == 1 + len(section.table)
+    assert lines[0].split(",") == list(section.columns)
+    assert str(1 / 3) in lines[2], "not rounded"
+    assert f'href="{section.figure}" download="squares.svg"' in page
+
+
+def test_verdicts_are_grouped_and_can_be_filtered():
+    section = report.section(squares, [record(x) for x in range(6)], "quick")
+    page = report.render([section])
+    shown = set(re.findall(r'id="show-([a-z]+)"', page))
+    assert shown == {"all", "lacking", *(outcome.value.lower() for outcome in Outcome)}
+    for name in shown - {"all"}:
+        assert f"section:has(#show-{name}:checked)" in page
+    assert page.count('scope="rowgroup"') - 2 == 1  # two in the style
+    verdicts = len(section.verdicts)
+    assert len(re.findall(r'<tr class="one is-\w+">', page)) == verdicts > 0

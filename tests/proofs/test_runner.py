@@ -183,7 +183,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.fetched += [
-            v or "" for k, v in attrs if k == "src" or (k == "href" and not (v or "").startswith("#"))
+            v or ""
+            for k, v in attrs
+            if k == "src" or (k == "href" and not (v or "").startswith(("#", "index.html")))
         ]
         if tag in ("script", "link", "img"):
             self.fetched.append(tag)
