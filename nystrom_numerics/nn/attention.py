@@ -216,6 +216,8 @@ class NystromAttention(nn.Module):
         queries, keys = (None if given is None else given[:, None, :] for given in (mask, context_mask))
         if keys is not None:
             v = torch.where(keys[..., None], v, torch.zeros_like(v[..., :1]))
+        # before attention, whose derivative so comes first: what the convolution's gives is not yet there beside it
+        convolved = None if self.conv is None else convolve(v, self.conv)
         if self._runs_exactly(q.shape[-2], k.shape[-2]):
             y = self._exact(q, k, v, keys)
         elif self.near is not None and oneself:
@@ -232,8 +234,8 @@ class NystromAttention(nn.Module):
                 query_mask=queries,
                 key_mask=keys,
             )
-        if self.conv is not None:
-            y = y + convolve(v, self.conv)
+        if convolved is not None:
+            y = y + convolved
         projected: Tensor = self.out(y.transpose(1, 2).flatten(2))
         dropped: Tensor = self.dropout(projected)
         return dropped
