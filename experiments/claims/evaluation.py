@@ -111,7 +111,7 @@ TASKS = {
 FIRST, SECOND = "ListOps", "IMDB, words"
 """Tasks that ``full`` tries all methods on."""
 
-QUICK = {"ListOps": Setting(64, 4, 12, 16, (192, 64, 64), (EXACT, NONE, NYSTROM))}
+QUICK = {"ListOps": Setting(64, 4, 8, 8, (64, 16, 32), (EXACT, NONE, NYSTROM))}
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,12 @@ PAPER = {512: (54 / 35, 0.8 / 0.7), 8192: (10233 / 450, 155.4 / 12.3)}
 def grid(profile: str) -> tuple[Case, ...]:
     """A case a method, length and kind of batch; rivals at the lengths that are judged, ``gpu`` has them at all.
 
+    ``quick`` has one length and three methods.
     A step takes as many sequences as make ``tokens`` tokens.
     """
     quick = profile == "quick"
     three = (EXACT, NYSTROM, ALONE)
-    lengths = {n: three if quick else (*three, NONE) for n in ((512, 2048) if quick else LENGTHS)}
+    lengths = dict.fromkeys(JUDGED[:1] if quick else LENGTHS, three if quick else (*three, NONE))
     if not quick:
         lengths |= {n: tuple(MIXERS) for n in (LENGTHS if profile == "gpu" else JUDGED)}
     whole = [{"method": name, "n": n, "padded": False} for n, names in lengths.items() for name in names]
@@ -116,11 +117,11 @@ def _memory(data: pd.DataFrame, n: int, name: str, padded: bool) -> Verdict | No
     if pair is None:
         return None
     exact, own = pair["mebibytes"]
-    kind = "of unequal lengths" if padded else f"of {n:,} tokens"
+    kind = ", sequences of unequal lengths" if padded else ""
     return Verdict(
-        f"{n:,} tokens, sequences {kind}: {name} takes at most the memory of exact attention's fused kernel",
+        f"{n:,} tokens{kind}: {name} takes at most the memory of exact attention's fused kernel",
         Outcome.SUPPORTED if own <= exact else Outcome.REFUTED,
-        f"{own:.1f} and {exact:.1f} MiB a sequence at the peak of a step, {own / exact:.2f} times.",
+        f"{own:.2f} and {exact:.2f} MiB a sequence at the peak of a step, {own / exact:.3f} times.",
     )
 
 

@@ -195,5 +195,6 @@ def show(seed: int = 0) -> Figure:
     for row, (difficulty, contour) in zip(axes, CONTOUR.items(), strict=True):
         for ax, label in zip(row, (0, 0, 1, 1), strict=True):
             ax.imshow(draw(contour, label, rng), cmap="gray", vmin=0, vmax=255)
-            ax.set(title=f"{difficulty}, {('two curves', 'one curve')[label]}", xticks=[], yticks=[])
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(f"{difficulty}, {('two curves', 'one curve')[label]}", fontsize=8)
     return figure
