@@ -62,6 +62,7 @@ def connected(scheduler: str | None, workers: int | None, results: Path) -> Iter
     variables = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
     variables["NYSTROM_INPUTS"] = str((results / "inputs").resolve())
     variables["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the terminal belongs to the bars of the run
+    variables |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # and not to torch's profiler
     with dask.config.set(_OPTIONS), _environment(variables), ExitStack() as closing:
         with _interrupts_held():
             cluster = LocalCluster(

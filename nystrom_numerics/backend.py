@@ -31,6 +31,7 @@ __all__ = [
     "compute_dtype",
     "default_block",
     "device_of",
+    "differentiated_on_cpu",
     "dtype_name",
     "floating",
     "from_numpy",
@@ -400,11 +401,8 @@ def with_vjp(
 def recomputed(function: Callable[..., Array], *inputs: Array) -> Array:
     """``function(*inputs)``, of which Torch keeps the inputs alone: its derivative runs it once more.
 
-    For what is small to compute and keeps much, such as an iteration.  A second derivative is refused.  A compiler
-    chooses by itself what to keep: in its graph the function stands as it is.
+    The function gives the same each time.  A second derivative is refused.
     """
-    if compiling(*inputs):
-        return function(*inputs)
 
     def forward(*given: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         return (function(*given),), given
@@ -417,13 +415,15 @@ def recomputed(function: Callable[..., Array], *inputs: Array) -> Array:
     return with_vjp(forward, vjp, *inputs)[0]
 
 
-def compiling(*inputs: Array) -> bool:
-    """Whether Torch makes a graph of what is done with these."""
-    if not any(array_api_compat.is_torch_array(x) for x in inputs):
+def differentiated_on_cpu(*inputs: Array) -> bool:
+    """Whether these are CPU tensors of which Torch takes a derivative step by step: a compiler chooses what to keep."""
+    if not all(array_api_compat.is_torch_array(x) and x.device.type == "cpu" for x in inputs):
         return False
     import torch
 
-    return bool(torch.compiler.is_compiling())
+    return (
+        not torch.compiler.is_compiling() and torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    )
 
 
 def _recorded(*tensors: Array) -> bool:

@@ -41,7 +41,7 @@ ALL = (*GATE, *(name for name in MIXERS if name not in GATE))
 OURS = tuple(name for name in ALL if name != "nystrom-attention")  # that one is the paper's form once more
 LEAST, CLEAR = 0.01, 0.02  # accuracy that may be lost; what counts as clearly better
 LIMIT = 64  # tokens, the paper's landmarks
-RATES, PUBLISHED, TUNING = (1e-3,), (1e-4, 5e-4), (5e-5,)
+RATES, PUBLISHED, TUNING = (2e-3,), (1e-4, 5e-4), (5e-5,)
 SEEDS = 3
 
 
@@ -69,17 +69,17 @@ class Task:
 TASKS = {
     "ListOps": Task(
         listops.load,
-        Setting(128, 8, 400, 32, (6400, 100, 1500), OURS),
+        Setting(128, 8, 300, 32, (9600, 100, 2000), OURS),
         Setting(2000, 64, 5000, 32, (96000, 2000, 2000), ALL),
     ),
     "IMDB, words": Task(
         imdb.words,
-        Setting(128, 8, 250, 32, (8000, 100, 3000), OURS),
+        Setting(128, 8, 200, 32, (6400, 100, 3000), OURS),
         Setting(512, 64, 5000, 32, (20000, 2000, 3000), ALL),
     ),
     "Text (IMDB, bytes)": Task(
         imdb.octets,
-        Setting(512, 16, 100, 16, (1600, 100, 1000)),
+        Setting(512, 16, 80, 16, (1280, 100, 500)),
         Setting(4000, 64, 20000, 32, (20000, 2000, 3000), ALL),
     ),
     "Image (CIFAR-10, grey)": Task(
@@ -89,12 +89,12 @@ TASKS = {
     ),
     "Retrieval surrogate (20 newsgroups)": Task(
         retrieval.load,
-        Setting(256, 16, 100, 16, (1600, 100, 1000)),
+        Setting(256, 16, 80, 16, (1280, 100, 500)),
         Setting(4000, 64, 30000, 32, (100000, 4000, 8000), ALL),
     ),
     "Pathfinder, easy": Task(
         pathfinder.load,
-        Setting(1024, 32, 40, 16, (640, 100, 400)),
+        Setting(1024, 32, 20, 16, (320, 100, 200)),
         Setting(1024, 64, 62400, 256, (80000, 10000, 10000), ALL),
     ),
     "Pathfinder, intermediate": Task(
@@ -111,7 +111,7 @@ TASKS = {
 FIRST, SECOND = "ListOps", "IMDB, words"
 """Tasks that ``full`` tries all methods on."""
 
-QUICK = {"ListOps": Setting(64, 4, 12, 16, (192, 64, 64), (EXACT, NONE, NYSTROM))}
+QUICK = {"ListOps": Setting(64, 4, 8, 8, (64, 16, 32), (EXACT, NONE, NYSTROM))}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ TEXTS = {
         {"full": 128, "gpu": 128},
         (("Nyström", 16),),
         (("Nyström", LIMIT), ("Nyström", 16)),
-        (60, 16, (1000, 32, 872)),
+        (100, 16, (1600, 32, 872)),
         (5000, 32, (60000, 872, 872)),
     ),
     "IMDB": Tuned(
@@ -289,14 +289,24 @@ def _best(table: pd.DataFrame, statement: str, told: str) -> Verdict:
 
 
 def _on_tuned(data: pd.DataFrame, task: str) -> list[Verdict]:
-    """Each replacement beside exact attention."""
-    table = by_seed(data, task)
+    """Each replacement beside exact attention, where that has learned something."""
+    table, chance = by_seed(data, task), float(data[data["task"] == task]["chance"].iloc[0])
     found = []
     for method in (name for name in table if name != EXACT):
         statement = f"{task}, MiniLM: {method} training, attention is within one point of exact attention"
         lost = difference(table, EXACT, method)
-        if lost is None:
+        above = None if lost is None else interval((table[EXACT] - chance).dropna())
+        if lost is None or above is None:
             found.append(Verdict(statement, Outcome.UNDECIDED, "Fewer than two seeds of both."))
+            continue
+        if above.low <= CLEAR:
+            found.append(
+                Verdict(
+                    statement,
+                    Outcome.UNDECIDED,
+                    f"Exact attention is not clearly better than chance: {above}.",
+                )
+            )
             continue
         told = f"Exact less replaced: {lost}; mean accuracy {table[EXACT].mean():.1%} and {table[method].mean():.1%}."
         found.append(bounded(statement, lost.low, lost.high, LEAST, told))

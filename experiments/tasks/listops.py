@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -49,23 +49,30 @@ def _read(path: Path, size: int, length: int) -> Examples:
 
 
 def _expressions(rng: np.random.Generator, length: int) -> Iterator[tuple[list[int], int]]:
+    uniform = _uniform(rng).__next__
     while True:
         tokens: list[int] = []
-        value = _grow(rng, tokens, 1, length)
+        value = _grow(uniform, tokens, 1, length)
         if length // 4 <= len(tokens) <= length:
             yield tokens, value
 
 
-def _grow(rng: np.random.Generator, tokens: list[int], depth: int, length: int) -> int:
+def _uniform(rng: np.random.Generator) -> Iterator[float]:
+    """Numbers in [0, 1), drawn by the thousand: one at a time takes ten times as long."""
+    while True:
+        yield from rng.random(4096).tolist()
+
+
+def _grow(uniform: Callable[[], float], tokens: list[int], depth: int, length: int) -> int:
     """Append one expression and give its value; one that is too long is cut short and thrown away later."""
-    if len(tokens) > length or depth > _DEPTH or (depth > 1 and rng.random() > _NESTED):
-        value = int(10 * rng.random())
+    if len(tokens) > length or depth > _DEPTH or (depth > 1 and uniform() > _NESTED):
+        value = int(10 * uniform())
         tokens.append(value + 1)
         return value
-    operation = int(len(_OPERATIONS) * rng.random())
+    operation = int(len(_OPERATIONS) * uniform())
     tokens.append(11 + operation)
-    arguments = 2 + int((_ARGUMENTS - 1) * rng.random())  # `integers` takes ten times as long
-    values = [_grow(rng, tokens, depth + 1, length) for _ in range(arguments)]
+    arguments = 2 + int((_ARGUMENTS - 1) * uniform())
+    values = [_grow(uniform, tokens, depth + 1, length) for _ in range(arguments)]
     tokens.append(len(_SYMBOLS) - 1)
     return apply(operation, values)
 

@@ -86,7 +86,14 @@ def _read(folder: Path, count: int) -> tuple[Array, Array]:
     chosen = [lines[i].split(" ") for i in labelled_order(len(lines))[:count]]
     if len(chosen) < count:
         raise UnfitInputError(f"{folder} has {len(chosen)} images, {count} are asked for")
-    shades = [np.rint(255 * imread(folder / part / name)).astype(np.uint8) for part, name, *_ in chosen]
+    shades = []
+    for part, name, *_ in chosen:
+        image = imread(folder / part / name)
+        if image.shape != (SIDE, SIDE):
+            raise UnfitInputError(
+                f"{folder / part / name} is no grey image of {SIDE} × {SIDE} pixels: {image.shape}"
+            )
+        shades.append(np.rint(255 * image).astype(np.uint8))
     return np.stack(shades), np.array([int(words[3]) for words in chosen])
 
 
@@ -195,5 +202,6 @@ def show(seed: int = 0) -> Figure:
     for row, (difficulty, contour) in zip(axes, CONTOUR.items(), strict=True):
         for ax, label in zip(row, (0, 0, 1, 1), strict=True):
             ax.imshow(draw(contour, label, rng), cmap="gray", vmin=0, vmax=255)
-            ax.set(title=f"{difficulty}, {('two curves', 'one curve')[label]}", xticks=[], yticks=[])
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(f"{difficulty}, {('two curves', 'one curve')[label]}", fontsize=8)
     return figure

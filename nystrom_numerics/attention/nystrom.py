@@ -8,7 +8,7 @@ key landmarks, with W as their values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +21,6 @@ from nystrom_numerics.attention.arguments import (
     ungroup,
 )
 from nystrom_numerics.attention.operators import OperatorBase, blocks
-from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.placing import (
     Placed,
     core_scores,
@@ -31,7 +30,7 @@ from nystrom_numerics.attention.placing import (
 )
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import attend
-from nystrom_numerics.backend import Array, device_of, namespace, recomputed
+from nystrom_numerics.backend import Array, device_of, differentiated_on_cpu, namespace, recomputed
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks import Strategy, segment_means
@@ -100,19 +99,15 @@ class NystromOperator(OperatorBase):
             ``v`` is no floating array of as many tokens as the keys, or its leading axes do not broadcast.
         """
         xp, v = self._values(v)
-        return _passes(
-            xp,
-            (self.q, self.k, v),
-            (self.query_landmarks, self.key_landmarks),
-            lambda p: _solved(xp, self.core, p, self.solver, self.pinv),
-            key_mask=self.key_mask,
-            row_mask=self.row_mask,
-            bias=self.bias,
-            key_valid=self.key_valid,
-            key_bias=self.key_bias,
-            scale=self.scale,
-            grouped=self.grouped,
-        )
+        storage = v.dtype
+        p = attend(xp, self.query_landmarks, self.k, v, self.key_mask, self.bias, self.scale)
+        w = _solved(xp, self.core, p, self.solver, self.pinv)
+        bias = None if self.key_bias is None else self.key_bias[..., None, :]
+        out = attend(xp, self.q, self.key_landmarks, w, self.key_valid, bias, self.scale)
+        if self.row_mask is not None:
+            out = xp.where(self.row_mask[..., None], out, xp.zeros_like(out))
+        out = xp.astype(out, storage, copy=False)
+        return ungroup(out) if self.grouped else out
 
     @property
     def entries(self) -> int:
@@ -257,41 +252,9 @@ def _solved(xp: Any, core: Array, p: Array, solver: Solver, pinv: PinvResult | N
 def solved_between(
     xp: Any, placed: Placed, p: Array, scale: float, solver: Solver, pinv: Pinv | None
 ) -> Array:
-    """What stands for A⁺P between the passes, made once more where a derivative is taken."""
-    biased = () if placed.key_bias is None else (placed.key_bias,)
-
-    def between(queries: Array, keys: Array, p: Array, *key_bias: Array) -> Array:
-        given = replace(placed, queries=queries, keys=keys, key_bias=key_bias[0] if key_bias else None)
-        core = _core(given, scale)
-        return _solved(xp, core, p, solver, None if pinv is None else _inverted(core, pinv))
-
-    return recomputed(between, placed.queries, placed.keys, p, *biased)
-
-
-def _passes(
-    xp: Any,
-    tokens: tuple[Array, Array, Array],
-    landmarks: tuple[Array, Array],
-    solved: Callable[[Array], Array],
-    *,
-    key_mask: Array | None,
-    row_mask: Array | None,
-    bias: Array | None,
-    key_valid: Array | None,
-    key_bias: Array | None,
-    scale: float,
-    grouped: bool,
-) -> Array:
-    """F · ``solved(B v)``, in the dtype of v."""
-    q, k, v = tokens
-    queries, keys = landmarks
-    w = solved(attend(xp, queries, k, v, key_mask, bias, scale))
-    of_landmarks = None if key_bias is None else key_bias[..., None, :]
-    out = attend(xp, q, keys, w, key_valid, of_landmarks, scale)
-    if row_mask is not None:
-        out = xp.where(row_mask[..., None], out, xp.zeros_like(out))
-    out = xp.astype(out, v.dtype, copy=False)
-    return ungroup(out) if grouped else out
+    """What stands for A⁺P, of landmarks that are placed."""
+    core = _core(placed, scale)
+    return _solved(xp, core, p, solver, None if pinv is None else _inverted(core, pinv))
 
 
 def _inverted(core: Array, pinv: Pinv) -> PinvResult:
@@ -380,8 +343,10 @@ def nystrom(
     Cost: (n_q + n_k + m) m kernel entries, (n_q + n_k) m (d + d_v) multiplications, and the core; memory
     O((n_q + n_k) d + m²) and one block.  In Torch both passes are calls of the fused kernel (see
     :func:`~nystrom_numerics.fused.fused_attention`): beyond inputs and output no more than one array of n × d, and
-    a copy of each of q, k and v that is masked.  A derivative in Torch keeps q, k, v, the output and what has m rows,
-    and makes the core and what is solved with it once more; it can be taken once.
+    a copy of each of q, k and v that is masked.
+
+    With segment means and without an additive mask, a derivative in Torch on a CPU keeps q, k and v alone and attends
+    once more, a third of its time on top; it can be taken once.  Elsewhere Torch keeps what it sees.
 
     Source: Xiong et al. 2021, eq. (13).  Departures: segments are
     balanced and means leave padding out, so no length is padded or refused; the core is solved with, and filtered
@@ -396,7 +361,7 @@ def nystrom(
     >>> bool(np.allclose(full, attention.exact(q, k, v)))  # Lemma 2: all tokens are landmarks
     True
     """
-    a, q, k, v = product_form(
+    a, q, k, _ = product_form(
         q,
         k,
         v,
@@ -407,18 +372,10 @@ def nystrom(
         grouped=grouped,
         check_finite=check_finite,
     )
-    require_core(solver, pinv)
-    xp, placed = a.xp, place_landmarks(a, q, k, m, landmarks)
-    return _passes(
-        xp,
-        (q, k, hide(xp, v, a.key_mask)),
-        (placed.queries, placed.keys),
-        lambda p: solved_between(xp, placed, p, a.scale, solver, pinv),
-        key_mask=a.key_mask,
-        row_mask=a.row_mask,
-        bias=a.bias,
-        key_valid=placed.key_valid,
-        key_bias=placed.key_bias,
-        scale=a.scale,
-        grouped=grouped,
-    )
+
+    def whole(q: Array, k: Array, v: Array) -> Array:
+        return _build(a, q, k, m, landmarks, solver, pinv, grouped).apply(v)
+
+    if landmarks is segment_means and a.bias is None and differentiated_on_cpu(q, k, v):
+        return recomputed(whole, q, k, v)
+    return whole(q, k, v)

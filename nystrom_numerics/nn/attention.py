@@ -228,6 +228,8 @@ class NystromAttention(nn.Module):
             v = torch.where(keys[..., None], v, torch.zeros_like(v[..., :1]))
         if self.group is not None:
             return self._finished(self._over_ranks(q, k, v, queries, keys, oneself))
+        # before attention, whose derivative so comes first: what the convolution's gives is not yet there beside it
+        convolved = None if self.conv is None else convolve(v, self.conv)
         if self._runs_exactly(q.shape[-2], k.shape[-2]):
             y = self._exact(q, k, v, keys)
         elif self.near is not None and oneself:
@@ -244,8 +246,8 @@ class NystromAttention(nn.Module):
                 query_mask=queries,
                 key_mask=keys,
             )
-        if self.conv is not None:
-            y = y + convolve(v, self.conv)
+        if convolved is not None:
+            y = y + convolved
         return self._finished(y)
 
     def _finished(self, y: Tensor) -> Tensor:

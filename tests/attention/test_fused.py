@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from nystrom_numerics import fused
 from nystrom_numerics.attention import nystrom, ridge
 from nystrom_numerics.attention.streaming import stream
 from nystrom_numerics.backend import namespace
-from nystrom_numerics.errors import RangeError
+from nystrom_numerics.errors import DerivativeError, RangeError
 from nystrom_numerics.fused import attention_vjp, attention_with_lse, fused_attention
 from tests import naive
 
@@ -463,3 +464,36 @@ def test_heads_in_the_middle_are_not_copied(monkeypatch, rng):
     arrays = [torch.tensor(rng.standard_normal((2, 9, 3, 8))).transpose(1, 2) for _ in range(3)]
     fused_attention(*arrays, None, None, 0.3)
     assert given == [x.data_ptr() for x in arrays]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_derivative_that_attends_once_more_is_the_recorded_one(padded, monkeypatch):
+    """Items without a key included; with a rule of one's own, and where nothing is differentiated, Torch records."""
+    of_nystrom = importlib.import_module("nystrom_numerics.attention.nystrom")
+    torch.manual_seed(0)
+    arrays = [torch.randn(2, 3, 50, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    mask = torch.arange(50) < torch.tensor([31, 0])[:, None, None] if padded else None
+    g = torch.randn(2, 3, 50, 8, dtype=torch.float64)
+
+    def found():
+        out = nystrom(*arrays, 7, key_mask=mask, query_mask=mask)
+        return out, torch.autograd.grad(out, arrays, g)
+
+    out, own = found()
+    assert type(out.grad_fn).__name__ == "WithVjpBackward"
+    monkeypatch.setattr(of_nystrom, "differentiated_on_cpu", lambda *_: False)
+    recorded, expected = found()
+    assert type(recorded.grad_fn).__name__ != "WithVjpBackward"
+    torch.testing.assert_close(out, recorded)
+    for one, other in zip(own, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_derivative_that_attends_once_more_keeps_three_arrays_and_is_taken_once():
+    arrays = [torch.randn(1, 2, 300, 8, requires_grad=True) for _ in range(3)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        out = nystrom(*arrays, 16)
+    assert kept == [(1, 2, 300, 8)] * 3
+    with pytest.raises(DerivativeError, match="only once"):
+        torch.autograd.grad(out.sum(), arrays, create_graph=True)

@@ -180,6 +180,13 @@ def test_each_claim_keeps_its_own_profile():
     assert "<strong>full, gpu</strong>" in report.render(sections)
 
 
+def test_records_of_a_claim_that_is_no_more_are_passed_over():
+    gone = Record(Case("training", {"x": 0}), ({"accuracy": 1.0},), None, 1.0, {"profile": "gpu"})
+    (section,) = report.sections_of([squares], [gone, *(record(x) for x in range(6))], {})
+    assert (section.name, section.done, section.lacking, section.stale) == ("squares", 6, "", False)
+    assert "training" not in report.render([section])
+
+
 def test_a_claim_that_cannot_be_judged_is_reported(monkeypatch):
     monkeypatch.setattr(squares, "verdicts", lambda records: 1 / 0)
     section = report.section(squares, [record(0)], "quick")

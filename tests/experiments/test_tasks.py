@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 
 from experiments.errors import NotAvailableError, UnfitInputError
-from experiments.tasks import image, listops, pathfinder, retrieval, sst2
+from experiments.tasks import image, imdb, listops, pathfinder, retrieval, sst2
 
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("NYSTROM_DATA", str(tmp_path))
-    for module in (image, listops, pathfinder, retrieval):
-        module.load.cache_clear()
+    kept = [module.load for module in (image, listops, pathfinder, retrieval)]
+    kept += [imdb.words, imdb.octets, imdb._reviews]
+    for load in kept:
+        load.cache_clear()
     yield tmp_path
-    for module in (image, listops, pathfinder, retrieval):
-        module.load.cache_clear()
+    for load in kept:
+        load.cache_clear()
 
 
 def value_of(text):
@@ -128,3 +130,49 @@ def test_retrieval_of_the_arena(folder):
     assert data.train.lengths.tolist() == [[8, 7]]
     assert data.train.labels.tolist() == [1]
     assert "surrogate" not in data.source
+
+
+def test_listops_of_the_arena(folder):
+    (folder / "listops").mkdir()
+    line = "( ( ( [MAX 3 ) ( ( ( [SM 4 ) 9 ) ] ) ) ] )"
+    for name in listops._FILES:
+        (folder / "listops" / name).write_text(f"Source\tTarget\n{line}\t3\n")
+    data = listops.load((1, 1, 1), 2000)
+    assert listops.spell(data.test.ids[0, 0]) == "[MAX 3 [SM 4 9 ] ]"
+    assert value_of(listops.spell(data.test.ids[0, 0])) == data.test.labels[0] == 3
+    assert data.source == "ListOps, the arena's files"
+    assert listops.load((1, 1, 1), 64).source != data.source  # shorter than they are: drawn
+
+
+def test_imdb_of_its_own_folder(folder):
+    for part in ("train", "test"):
+        for label in ("neg", "pos"):
+            (folder / "aclImdb" / part / label).mkdir(parents=True)
+            (folder / "aclImdb" / part / label / "0_1.txt").write_text(f"{label}<br />{part}", "utf-8")
+    data = imdb.texts((2, 1, 1))
+    found = {text: label for part in (data.train, data.validation, data.test) for text, label in part}
+    assert found == {"neg train": 0, "pos train": 1, "neg test": 0, "pos test": 1}
+    assert data.source == "IMDB reviews (Maas et al. 2011)"
+    as_bytes = imdb.octets((2, 1, 1), 5)
+    assert bytes(as_bytes.test.ids[0, 0].astype(np.uint8) - 1).decode() in ("neg t", "pos t")
+    assert imdb.words((2, 1, 1), 5).test.lengths.tolist() == [[2]]
+
+
+def test_pathfinder_of_the_arena(folder):
+    from PIL import Image
+
+    own = folder / "pathfinder32" / "curv_contour_length_9"
+    (own / "metadata").mkdir(parents=True)
+    (own / "imgs" / "0").mkdir(parents=True)
+    for i, shade in enumerate((0, 255, 51)):
+        Image.fromarray(np.full((32, 32), shade, np.uint8)).save(own / "imgs" / "0" / f"sample_{i}.png")
+    lines = "".join(f"imgs/0 sample_{i}.png {i} {i % 2} 1.8 9\n" for i in range(3))
+    (own / "metadata" / "0.npy").write_text(lines)
+    data = pathfinder.load((1, 1, 1), difficulty="intermediate")
+    parts = (data.train, data.validation, data.test)
+    assert data.train.ids.shape == (1, 1, 1024)
+    assert {(int(part.ids[0, 0, 0]), int(part.labels[0])) for part in parts} == {(1, 0), (256, 1), (52, 0)}
+    Image.fromarray(np.zeros((8, 32), np.uint8)).save(own / "imgs" / "0" / "sample_0.png")
+    pathfinder.load.cache_clear()
+    with pytest.raises(UnfitInputError, match=r"sample_0.png .*\(8, 32\)"):
+        pathfinder.load((1, 1, 1), difficulty="intermediate")
