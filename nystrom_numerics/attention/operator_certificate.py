@@ -124,7 +124,10 @@ def _certify_any(
         rows = max(8, int(operator.entries / ((n_k + 1) / 2 if operator.causal else n_k)))
     else:
         rows = _checked_rows(rows, n_q, queries)
-    lengths = largest = spread = hints = None
+    lengths: np.ndarray[Any, Any] | None = None
+    largest: np.ndarray[Any, Any] | None = None
+    spread: np.ndarray[Any, Any] | None = None
+    hints: Hints | None = None
     if operator.stochastic:  # in length no more than in sum, which is one but for rounding
         rounding = operator.k.shape[0] * float(xp.finfo(compute_dtype(xp, operator.q.dtype)).eps)
         lengths = np.full(queries, (1 + rounding) ** 2)
