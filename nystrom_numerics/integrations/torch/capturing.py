@@ -63,7 +63,7 @@ def captured(
             raise DeviceError(name, f"a tensor on {x.device}", "one on a CUDA device, which has graphs")
         if x.device != q.device:
             raise DeviceError(name, f"a tensor on {x.device}", f"one on {q.device}, as `q` is")
-    held = tuple(x.detach().clone() for x in given.values())
+    held = q.detach().clone(), k.detach().clone(), v.detach().clone()
     graph, out = _recorded(attend, held)
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ def _recorded(
 ) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     device = held[0].device
     with torch.cuda.device(device):
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM):
