@@ -740,11 +740,9 @@ NAMED: dict[str, str | dict[str, str]] = {
         "conv_kernel": "odd",
         "rows": "count",
         "columns": "count",
-        "pad_id": "place",
+        **dict.fromkeys(("head", "pad_id", "text"), "place"),
         **dict.fromkeys(
             (
-                "head",
-                "text",
                 "entries",
                 "seed",
                 "iterations",

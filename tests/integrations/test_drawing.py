@@ -91,7 +91,7 @@ def test_a_head_of_a_model_is_read_without_its_padding():
     [
         ({"layer": "encoder"}, "layer"),
         ({"head": 4}, "head"),
-        ({"text": 1}, "head"),
+        ({"text": 1}, "text"),
         ({"estimator": "causal"}, "estimator"),
         ({"estimator": "best"}, "estimator"),
     ],

@@ -299,23 +299,22 @@ def head_operator(
     name, m = _checked_estimator(estimator, m)
     require_count("head", head, 0)
     require_count("text", text, 0)
-    met: dict[str, None] = {}
+    met: dict[str, set[int]] = {}
     found: list[Tokens] = []
 
     def keep(place: Place, tokens: Tokens) -> None:
-        met[place.title] = None
+        met.setdefault(place.title, set()).add(place.head)
         if (place.title, place.head, place.text) == (layer, head, text):
             found.append(tokens)
 
     visited(model, inputs, keep)
     if layer not in met:
-        raise RangeError(
-            "layer", repr(layer)[:60], f"attention that is met, such as {', '.join(list(met)[:3])}"
-        )
+        some = ", ".join(list(met)[:3])
+        raise RangeError("layer", repr(layer)[:60], f"attention that is met, such as {some}")
+    if head not in met[layer]:
+        raise RangeError("head", f"{head}", f"0 to {max(met[layer])}")
     if not found:
-        raise RangeError(
-            "head", f"{head} of text {text}", "a head and a text that there are, of more than 8 tokens"
-        )
+        raise RangeError("text", f"{text}", "one of the batch, of more than 8 tokens")
     one = found[0]
     if ESTIMATORS[name].causal != one.causal:
         kind = "causal" if one.causal else "full"
