@@ -12,10 +12,10 @@ from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 SPELT = {
-    r"\\dots\b": r"\\ldots",
-    r"\\tfrac\b": r"\\frac",
-    r"\\frac\s*([^\s{\\])\s*([^\s{\\])": r"\\frac{\1}{\2}",
-    r"\\big[lr]?\b": "",
+    r"\\dots(?![A-Za-z])": r"\\ldots",
+    r"\\[td]?frac\s*([^\s{\\A-Za-z]|(?<=\s)[A-Za-z])\s*([^\s{\\])": r"\\frac{\1}{\2}",
+    r"\\[td]frac(?![A-Za-z])": r"\\frac",
+    r"\\big[lr]?(?![A-Za-z])": "",
 }
 """What the converter does not know, by what it does (regular expressions)."""
 
