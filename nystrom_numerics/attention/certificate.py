@@ -532,7 +532,8 @@ class Head:
         if spread is not None:
             more = (self.of_exact() + rounding) * size + n_k * UNIT * size * off
             of_output = np.fmin(of_output, spread / self.unit + more)
-        return np.stack([off, of_output, np.ones_like(off)]) ** 2 * relative**2
+        found: np.ndarray[Any, Any] = np.stack([off, of_output, np.ones_like(off)]) ** 2 * relative**2
+        return found
 
     def of_exact(self) -> np.ndarray[Any, Any]:
         """By how much, in length, rows of S are off."""

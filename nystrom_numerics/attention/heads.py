@@ -107,9 +107,16 @@ def _head(xp: Any, operator: AttentionOperator, place: tuple[int, ...], told: Ro
 
     if isinstance(operator, NystromOperator):
         return _nystrom(operator, of)
-    parts = [of(x, tail) for x, tail in ((operator.q, 2), (operator.k, 2))]
-    masks = [of(x, 1) for x in (operator.key_mask, operator.query_mask)]
-    return _Head(*parts, *masks, operator.scale, operator, place, None if told is None else told.of(place))
+    return _Head(
+        of(operator.q, 2),
+        of(operator.k, 2),
+        of(operator.key_mask, 1),
+        of(operator.query_mask, 1),
+        operator.scale,
+        operator,
+        place,
+        None if told is None else told.of(place),
+    )
 
 
 def _nystrom(operator: NystromOperator, of: Any) -> NystromOperator:

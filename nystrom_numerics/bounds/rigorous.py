@@ -100,4 +100,4 @@ def _not_psd(kernel: Kernel, factor: NystromFactor, f: Array, triangle: Array, e
     in_factor = float(accurate(weights, triangle, minus=f, split=True).size)
     in_columns += sqrt(n * r) * entry
     in_core += r * entry
-    return UP * (2 * g * in_columns + in_factor * in_factor + g * g * in_core)
+    return float(UP * (2 * g * in_columns + in_factor * in_factor + g * g * in_core))
