@@ -416,14 +416,21 @@ def recomputed(function: Callable[..., Array], *inputs: Array) -> Array:
 
 
 def differentiated_on_cpu(*inputs: Array) -> bool:
-    """Whether these are CPU tensors of which Torch takes a derivative step by step: a compiler chooses what to keep."""
+    """Whether these are CPU tensors of which Torch takes a derivative step by step, and in their own dtype.
+
+    A compiler chooses what to keep, a transform of ``torch.func`` goes through what is done, and autocast, which
+    computes in another dtype, is over when the derivative comes.
+    """
     if not all(array_api_compat.is_torch_array(x) and x.device.type == "cpu" for x in inputs):
         return False
     import torch
 
-    return (
-        not torch.compiler.is_compiling() and torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    elsewhere = (
+        torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._are_functorch_transforms_active()
     )
+    return not elsewhere and torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 
 def _recorded(*tensors: Array) -> bool:

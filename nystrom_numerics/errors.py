@@ -217,7 +217,10 @@ _TO_VERIFY = {
         "The singular values σ_r and σ_{r+1} could not be told apart, so that the nearest matrix of rank r is not "
         "known to be one: state the rank at a larger gap."
     ),
-    Verified.NON_FINITE: "NaN or infinity in the matrices, or a bound beyond all floats: scale the matrix.",
+    Verified.NON_FINITE: (
+        "NaN or infinity in the matrices, entries 2¹⁰²² times as large as others, or a bound beyond all floats: scale "
+        "the matrix."
+    ),
     Verified.FLUSHED: (
         "The device takes subnormal numbers for zeros, so that entries are not what is stored: switch that off "
         "(`torch.set_flush_denormal(False)`), or verify on the host."

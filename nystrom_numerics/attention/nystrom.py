@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType, NoneType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -226,6 +228,14 @@ def _build(
     )
 
 
+def _ours(f: Callable[..., Any] | None) -> bool:
+    """Whether what this computes depends on its argument alone: another's callable may hold what is learnt, or draw."""
+    if isinstance(f, partial):
+        held = (*f.args, *f.keywords.values())
+        return _ours(f.func) and all(isinstance(x, int | float | str | bool | NoneType) for x in held)
+    return f is None or (isinstance(f, FunctionType) and f.__module__.split(".")[0] == __name__.split(".")[0])
+
+
 def require_core(solver: Solver, pinv: Pinv | None) -> None:
     """What the core is solved with can be called; raises KindError."""
     require_callable("solver", solver)
@@ -345,8 +355,9 @@ def nystrom(
     :func:`~nystrom_numerics.fused.fused_attention`): beyond inputs and output no more than one array of n × d, and
     a copy of each of q, k and v that is masked.
 
-    With segment means and without an additive mask, a derivative in Torch on a CPU keeps q, k and v alone and attends
-    once more, a third of its time on top; it can be taken once.  Elsewhere Torch keeps what it sees.
+    With segment means, this package's solvers and pseudoinverses and without an additive mask, a derivative in Torch
+    on a CPU keeps q, k and v alone and attends once more, a third of its time on top; it can be taken once.  Elsewhere,
+    and under autocast, Torch keeps what it sees.
 
     Source: Xiong et al. 2021, eq. (13).  Departures: segments are
     balanced and means leave padding out, so no length is padded or refused; the core is solved with, and filtered
@@ -376,6 +387,7 @@ def nystrom(
     def whole(q: Array, k: Array, v: Array) -> Array:
         return _build(a, q, k, m, landmarks, solver, pinv, grouped).apply(v)
 
-    if landmarks is segment_means and a.bias is None and differentiated_on_cpu(q, k, v):
+    of_inputs_alone = a.bias is None and landmarks is segment_means and _ours(solver) and _ours(pinv)
+    if of_inputs_alone and differentiated_on_cpu(q, k, v):
         return recomputed(whole, q, k, v)
     return whole(q, k, v)

@@ -147,13 +147,14 @@ class _TangentOperator(OperatorBase):
         keys = xp.reshape(xp.broadcast_to(self.k, (*batch, *self.k.shape[-2:])), (-1, *self.k.shape[-2:]))
         mask = self._flat(xp, self.key_mask)
         keys = keys if mask is None else real_first(xp, keys, mask)
-        eps = float(xp.finfo(compute_dtype(xp, self.q.dtype)).eps)
+        info = xp.finfo(compute_dtype(xp, self.q.dtype))
+        eps, least = float(info.eps), float(info.smallest_normal)
         of_q = self._flat(xp, self.query_mask)
         found = np.zeros((4, prod(batch), n_q))
         for built in self.built:
             some = self._of(xp, built, keys)[:, : built.keys, :]
             for of, part in built.parts:
-                told = part_errors(part, some[of, ...], self.scale, eps)
+                told = part_errors(part, some[of, ...], self.scale, eps, least)
                 for i, item in enumerate(built.items[of]):
                     real = slice(None) if of_q is None else np.flatnonzero(to_numpy(of_q[int(item), ...]))
                     found[:, int(item), real] = [getattr(told.of((i,)), x) for x in told.__dataclass_fields__]

@@ -20,7 +20,7 @@ def convolve(v: Tensor, conv: nn.Conv2d) -> Tensor:
     product of a band matrix with the rows around it, and its derivative two of them, which takes one array and less
     time.  Elsewhere, and in a graph that is compiled or exported, it is ``conv``.  The derivative can be taken once.
     """
-    if v.device.type != "cpu" or torch.compiler.is_compiling():
+    if v.device.type != "cpu" or torch.compiler.is_compiling() or not _plain(conv):
         of_library: Tensor = conv(v)
         return of_library
     weight = conv.weight[:, 0, :, 0].to(v.dtype)
@@ -65,3 +65,9 @@ def convolve(v: Tensor, conv: nn.Conv2d) -> Tensor:
 
     y: Tensor = with_vjp(forward, vjp, v, weight)[0]
     return y
+
+
+def _plain(conv: nn.Conv2d) -> bool:
+    """Whether calling the module is no more than its convolution, and nobody goes through it with ``torch.func``."""
+    hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
+    return type(conv) is nn.Conv2d and not any(hooks) and not torch._C._are_functorch_transforms_active()

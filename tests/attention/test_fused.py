@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nystrom_numerics import fused
+from nystrom_numerics import attention, fused, pinv
 from nystrom_numerics.attention import nystrom, ridge
 from nystrom_numerics.attention.streaming import stream
 from nystrom_numerics.backend import namespace
@@ -497,3 +498,33 @@ def test_a_derivative_that_attends_once_more_keeps_three_arrays_and_is_taken_onc
     assert kept == [(1, 2, 300, 8)] * 3
     with pytest.raises(DerivativeError, match="only once"):
         torch.autograd.grad(out.sum(), arrays, create_graph=True)
+
+
+def test_what_a_pseudoinverse_learns_has_its_derivative():
+    """Another's callable may hold what is learnt: nothing is made once more behind its back."""
+    q, k, v = torch.randn(3, 40, 4, dtype=torch.float64).unbind()
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def learnt(core):
+        found = pinv.razavi(core)
+        return replace(found, value=found.value * weight)
+
+    nystrom(q, k, v, 4, pinv=learnt).sum().backward()
+    alone, weight.grad = weight.grad, None
+    nystrom(q.requires_grad_(), k, v, 4, pinv=learnt).sum().backward()
+    torch.testing.assert_close(weight.grad, alone)
+
+
+def test_a_derivative_under_autocast_is_that_of_what_was_computed():
+    torch.manual_seed(0)
+    inputs = [x.requires_grad_() for x in torch.randn(3, 60, 8).unbind()]
+
+    def derivative(attend):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = attend()
+        return torch.autograd.grad(out.float().square().sum(), inputs)
+
+    whole = derivative(lambda: nystrom(*inputs, 6))
+    recorded = derivative(lambda: attention.nystrom_operator(*inputs[:2], 6).apply(inputs[2]))
+    for got, expected in zip(whole, recorded, strict=True):
+        torch.testing.assert_close(got, expected)

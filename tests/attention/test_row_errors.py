@@ -39,6 +39,43 @@ def test_rows_are_off_by_what_is_said_at_most(name, spread, dtype):
     assert (variation <= told.variation + 1e-7).all()
 
 
+def vanishing(n, dtype, size):
+    """A key that the pilot gives no weight, to the dtype, and one query gives all."""
+    q, k = np.zeros((2, n, 2), dtype)
+    q[:, 1], q[n // 2, 1], k[5, 1] = 1, -1, -size
+    return q, k
+
+
+def cancelling(n, dtype, size):
+    """Scores of which all leading digits cancel."""
+    rng = np.random.default_rng(0)
+    a = size * (1 + rng.random(n))
+    k = np.stack([a, rng.standard_normal(n) / size - a], axis=1).astype(dtype)
+    return (size * (1 + rng.random((n, 1))) * np.ones((1, 2))).astype(dtype), k
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", [vanishing, cancelling])
+def test_rows_that_rounding_spoils_are_off_by_what_is_said_at_most(kind, dtype):
+    sizes = {vanishing: {"float32": 240, "float64": 1600}, cancelling: {"float32": 1e3, "float64": 1e7}}
+    q, k = kind(64, dtype, sizes[kind][dtype])
+    operator = attention.tangent_operator(q, k, blocks=1, near=4, groups=2, scale=1.0)
+    told, (off, variation) = operator.row_errors(), lengths(operator, q.astype(float), k.astype(float))
+    assert off.max() > 1e-3
+    assert (off <= told.largest).all()
+    assert (variation <= told.variation).all()
+    assert told.largest.max() < 1.415
+
+
+def test_rows_of_which_nothing_is_a_number_are_within_what_any_are():
+    rng = np.random.default_rng(0)
+    q, k = rng.standard_normal((40, 3)), 1e160 * rng.standard_normal((40, 3))
+    with np.errstate(over="ignore"):
+        told = attention.tangent_operator(q, k, blocks=2, near=4, groups=2, scale=1e-160).row_errors()
+    assert np.isfinite([told.predicted, told.largest, told.suspicion, told.variation]).all()
+    assert told.largest.max() < 1.415
+
+
 def test_near_their_pilots_rows_are_off_by_about_what_is_said():
     """To second order the prediction is the error itself, and the bound a few times that."""
     q, k, _ = head(300, spread=0.5)

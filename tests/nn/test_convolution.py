@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.utils.prune
 
 from experiments.timing import allocated_peak
 from nystrom_numerics.nn import NystromAttention
@@ -39,3 +40,17 @@ def test_training_takes_no_more_memory_than_the_fused_exact_kernel(padded, conv_
 
     slack = 4 * m / n if padded else 0
     assert peak(conv_kernel=conv_kernel) <= peak(exact=True, conv_kernel=None) + slack
+
+
+def test_what_hooks_change_is_convolved():
+    """As pruning does, which sets the weight anew before each call."""
+    layer = NystromAttention(8, heads=2, landmarks=4, conv_kernel=3)
+    x = torch.randn(1, 20, 8)
+    torch.nn.utils.prune.l1_unstructured(layer.conv, "weight", amount=1)
+    for _ in range(2):
+        layer(x).sum().backward()
+        with torch.no_grad():
+            layer.conv.weight_orig += 1.0
+    seen = layer.conv(torch.ones(1, 2, 20, 4))
+    assert torch.equal(layer.conv.weight, layer.conv.weight_orig * layer.conv.weight_mask)
+    assert torch.equal(convolve(torch.ones(1, 2, 20, 4), layer.conv), seen)

@@ -110,6 +110,14 @@ def test_what_cannot_be_verified_says_why(a, z, rank, code):
     assert found.status.remedy
 
 
+def test_digits_that_scaling_loses_are_no_bound():
+    """The least entry is subnormal once the largest is one: as it is stored no more."""
+    a = np.diag([2.0**483, 2.0**-539 * (1 - 2.0**-53)])
+    found = pinv.verify(a, np.diag([2.0**-483, 2.0**539]))
+    assert found.status is Verified.NON_FINITE
+    assert found.error == np.inf
+
+
 def test_a_device_that_flushes_subnormal_numbers_is_seen():
     if not torch.set_flush_denormal(True):
         pytest.skip("this machine has no such mode")
