@@ -61,7 +61,7 @@ def upper_end(batches: Sequence[Batch], place: int, failure: float, most: float)
             y, u = batch.drawn[place], float(batch.most[place])
             m = (total - float(batch.before[place])) / len(y)
             if u > 0:
-                room = max(u - m, 1e-300 + 1e-15 * u)
+                room = max(u * (1 + 1e-9) - m, 1e-300)  # rounding of m and y is no gain
                 with np.errstate(over="ignore"):
                     bets = np.clip(BETS[:, None] * ((m - y) / room), -BETS[:, None], None)
                 logs = logs + np.log1p(bets).sum(axis=1)
