@@ -238,7 +238,7 @@ def prove(
     status = main([*(names or ()), *(["--html", str(page)] if page else [])])
     index = None if page is None else page.with_name(_REPORT.name)
     if page is not None and page.name == _PROOFS.name and index is not None and index.exists():
-        _write_page(results, index, (), None)
+        _write_page(index, *_sections(results, (), None))
     raise typer.Exit(status)
 
 
@@ -266,17 +266,18 @@ def _tell(names: Collection[str], results: Path, page: Path, profile: str | None
 
     The profile is that of these claims. The others keep what was last recorded of them, by its own profile.
     """
-    sections, damage = _write_page(results, page, names, profile)
+    sections, damage = _sections(results, names, profile)
     chosen = [section for section, name in zip(sections, claims.names(), strict=True) if name in names]
     _print(chosen, damage, results / _STORE)
+    _write_page(page, sections, damage)
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)
     return not any(section.lacking for section in chosen)
 
 
-def _write_page(
-    results: Path, page: Path, names: Collection[str], profile: str | None
+def _sections(
+    results: Path, names: Collection[str], profile: str | None
 ) -> tuple[list[Section], Collection[Damage]]:
-    """The page of all claims, those named in this profile; what it is made of."""
+    """What the page of all claims is made of, those named in this profile, and what the store has lost."""
     from experiments import report as reporting
     from experiments import store
 
@@ -284,10 +285,14 @@ def _write_page(
     modules = {name: claims.load(name) for name in claims.names()}
     asked = {modules[name].__name__: profile for name in names if profile is not None}
     usual = profile or reporting.last_profile(records)
-    sections = reporting.sections_of(modules.values(), records, asked, usual)
+    return reporting.sections_of(modules.values(), records, asked, usual), damage
+
+
+def _write_page(page: Path, sections: Collection[Section], damage: Collection[Damage]) -> None:
+    from experiments import report as reporting
+
     proofs = [("Proofs", _PROOFS_NOTE)] if page.with_name(_PROOFS.name).exists() else []
     reporting.write(page, sections, damage=damage, extra_sections=proofs)
-    return sections, damage
 
 
 def _print(sections: Collection[Section], damage: Collection[Damage], path: Path) -> None:

@@ -67,8 +67,10 @@ def _title(text: str) -> str:
 
 def _member(name: Name) -> str:
     directive = f".. auto{name.kind}:: {name.full}\n"
-    if name.kind in ("class", "exception"):
-        directive += "   :members:\n" if name.kind == "class" else ""
+    if name.kind == "class":  # what scikit-learn writes into estimators it documents itself
+        directive += (
+            "   :members:\n   :exclude-members: set_fit_request, set_score_request, set_predict_request\n"
+        )
     if name.kind == "data":
         directive += "   :no-value:\n"
     return directive

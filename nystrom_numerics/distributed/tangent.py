@@ -302,9 +302,10 @@ def _attend(queries: _Shard, tokens: _Shard, d: int, o: _Options) -> Tensor:
     both = take_rows(tokens.x, line)
     k = both[..., :d]
     with torch.no_grad():
-        missed = _missed(ranks, k @ (axes * o.scale), of, _edges(n_k, o.groups, like).diff(), o.groups)
-        worth = torch.log(missed + torch.finfo(missed.dtype).smallest_normal)
-        correction = (missed / 2).clamp(max=CAP)
+        missed = _missed(ranks, k @ axes, of, _edges(n_k, o.groups, like).diff(), o.groups)
+        exponent = missed * (o.scale**2 / 2)
+        correction = exponent.clamp(max=CAP)
+        worth = torch.log(exponent + torch.finfo(exponent.dtype).smallest_normal) + correction
     scores = (pilot * o.scale) @ transpose(k)  # (items, blocks, n)
     with torch.no_grad():
         merit = torch.floor((scores + worth[..., None, :]) / STEP).double() * n_k - at[..., None, :]

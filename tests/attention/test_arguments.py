@@ -134,7 +134,7 @@ CASES = {
                 lambda i: np.full((len(i), N), NAN),
                 lambda i: torch.zeros(len(i), N),
             ],
-            "rows": [*COUNT, 7, N + 1],
+            "rows": [*COUNT[1:], 7, N + 1],
             "lengths": [[1.0] * N, "x", X, X[0], ONE_OFF[0], ONE_OFF[1], np.ones(N, int)],
             "rounding": [[1.0] * N, "x", X, X[0], ONE_OFF[2], ONE_OFF[1], np.ones(N, bool)],
             "hints": [

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, nn, pinv
+from nystrom_numerics.integrations import dask as chunked
 from nystrom_numerics.integrations import transformers
 from tests.contracts import models
 from tests.contracts.surface import exported
@@ -28,6 +30,10 @@ def kernel() -> kernels.Kernel:
 
 
 @cache
+def in_chunks() -> chunked.ChunkedKernel:
+    return chunked.chunked_kernel(partial(kernels.gaussian, gamma=1.0), da.from_array(tokens(), chunks=100))
+
+
 def factor() -> lowrank.NystromFactor:
     return lowrank.nystrom_factor(kernel(), landmarks.rpcholesky(kernel(), 30), diagonal=True)
 
@@ -97,6 +103,8 @@ MADE: dict[type, Callable[[], Any]] = {
     bounds.SketchProblem: lambda: bounds.SketchProblem(np.ones(MANY), 30, 60),
     bounds.Spectrum: spectrum,
     kernels.EntryCounter: lambda: kernel().counter,
+    chunked.ChunkedFactor: lambda: chunked.nystrom_factor(in_chunks(), chunked.uniform(tokens(), 30)),
+    chunked.ChunkedKernel: in_chunks,
     kernels.MatrixKernel: lambda: kernels.precomputed(np.ones((31, 32))),
     kernels.PointFunction: lambda: kernel().function,
     kernels.PointKernel: kernel,

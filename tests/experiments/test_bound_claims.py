@@ -115,7 +115,7 @@ def test_attention_bounds_on_a_head():
         for row in records[0].rows
         if row["kind"] == "pinv"
     )
-    assert len(claim.verdicts(records)) == 6
+    assert len(claim.verdicts(records)) == 8
     assert len(claim.table(records)) == 1
     assert len(claim.plot(records).axes) == 3
 

