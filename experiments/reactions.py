@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import metadata
+from importlib.metadata import distribution
 from itertools import product
 from types import ModuleType
 from typing import Any
@@ -122,7 +122,8 @@ def documented() -> tuple[Reaction, ...]:
     """The reactions that the package's documentation maps."""
     packages.RXNMAPPER.path()
     packages.needs_chemistry()
-    text = str(metadata("rxnmapper").get_payload())
+    # as it lies on disk: where the backport `importlib_metadata` is imported too, a parsed message has no payload
+    text = distribution("rxnmapper").read_text("METADATA") or ""
     return tuple(Reaction.of("documentation", x) for x in re.findall(r"'mapped_rxn': '([^']+)'", text))
 
 
