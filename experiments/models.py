@@ -165,9 +165,11 @@ def _clip(path: Path, name: str, words: str) -> Clip:
     return Clip(name, resample_poly(mono, _RATE, rate).astype(np.float32), words)
 
 
+CHANNELS = "channel names"
+
 RECORDINGS: dict[str, tuple[Callable[[], tuple[Clip, ...]], str]] = {
     "Beckett": (_beckett, "ten seconds of Beckett in moonshine-voice"),
-    "channel names": (_channel_names, f"the channel names of Debian's {_ALSA_PACKAGE}"),
+    CHANNELS: (_channel_names, f"the channel names of Debian's {_ALSA_PACKAGE}"),
 }
 """Loaders of recorded speech, and their sources, by name."""
 
@@ -176,10 +178,20 @@ def _endgame() -> tuple[Clip, ...]:
     return (_clip(packages.BECKETT.path("assets", "endgame_nagg_nell.wav"), "Endgame", ""),)
 
 
-CONTINUOUS = "Endgame"
-"""Speech that fills Whisper's thirty seconds, of which the words are not given: attention alone is judged on it."""
+def _two_cities() -> tuple[Clip, ...]:
+    return (_clip(packages.BECKETT.path("assets", "two_cities.wav"), DICKENS, ""),)
 
-_CLIPS = {**RECORDINGS, CONTINUOUS: (_endgame, "28 seconds of Beckett's Endgame in moonshine-voice")}
+
+CONTINUOUS, DICKENS = "Endgame", "Dickens"
+"""Speech of which the words are not given: attention alone is judged on it.  The first fills Whisper's thirty seconds;
+on the second nothing is ever tuned.
+"""
+
+_CLIPS = {
+    **RECORDINGS,
+    CONTINUOUS: (_endgame, "28 seconds of Beckett's Endgame in moonshine-voice"),
+    DICKENS: (_two_cities, "A Tale of Two Cities in moonshine-voice"),
+}
 
 
 def speech(name: str) -> tuple[Clip, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import distribution
@@ -21,9 +21,20 @@ import numpy as np
 
 from experiments import packages
 from experiments.errors import UnfitInputError
+from experiments.inputs import Heads
 from nystrom_numerics.attention import ESTIMATORS
 
-__all__ = ["EXACT", "Mapping", "Reaction", "documented", "longest", "mapped", "rxnmapper", "written"]
+__all__ = [
+    "EXACT",
+    "Mapping",
+    "Reaction",
+    "captured",
+    "documented",
+    "longest",
+    "mapped",
+    "rxnmapper",
+    "written",
+]
 
 EXACT = "exact"
 _FOLDER = ("models", "transformers", "albert_heads_8_uspto_all_1310k")
@@ -257,6 +268,24 @@ def longest() -> dict[str, Any]:
     _, words = rxnmapper()
     texts = [["[CLS]", *_part("smiles_utils").tokenize(x.text), "[SEP]"] for x in written()]
     return {"input_ids": torch.tensor([[words[token] for token in max(texts, key=len)]])}
+
+
+def captured(layers: Sequence[int]) -> Heads:
+    """Queries, keys and values (layers, 8, n, 32) of some layers on :func:`longest`, under exact attention."""
+    import torch
+
+    found: list[tuple[np.ndarray, ...]] = []
+
+    def keeping(q: Any, k: Any, v: Any, scale: float) -> Any:
+        found.append(tuple(x[0].numpy().copy() for x in (q, k, v)))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
+
+    model, _ = rxnmapper()
+    _put_in(model, keeping)
+    with torch.inference_mode():
+        model(**longest())
+    q, k, v = (np.stack([found[layer][role] for layer in layers]) for role in range(3))
+    return Heads(q, k, v, q.shape[-1] ** -0.5, f"RXNMapper ({packages.RXNMAPPER.name}), its longest reaction")
 
 
 def _put_in(model: Any, attend: Callable[[Any, Any, Any, float], Any]) -> None:

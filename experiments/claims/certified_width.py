@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, models
+from experiments import figures, inputs, language, models, reactions
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from nystrom_numerics.attention import ESTIMATORS, certify_operator
+from experiments.tasks import retrieval
+from nystrom_numerics.attention import ESTIMATORS, certify_draws, certify_operator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,61 +34,89 @@ WITHIN, FAILURE, M = 0.2, 0.01, 64
 ASYMPTOTIC, GUARANTEED = 0.98, 0.99
 """The least share of draws, by head, that is asked of the two kinds of interval."""
 
-TEXTS = (11, 19)
-"""Numbers of long reviews beyond those on which anything was tuned."""
-SETTINGS = dict.fromkeys(("MiniLM", "Whisper"), ("tangent", "near_field", "paper"))
+TEXT = 11
+"""The number of a long review beyond those on which anything was tuned."""
+POSTS = "newsgroups"
+TOKENS = 1024  # of SmolLM2
+BUDGETS = {"MiniLM": M, "Whisper": M, "SmolLM2": M, "RXNMapper": 16}
+FULL = ("tangent", "near_field", "paper")
+SETTINGS = {"MiniLM": FULL, "Whisper": FULL, "SmolLM2": ("causal",), "RXNMapper": FULL}
+DRAWS = {"quick": 25, "full": 200}
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a model, text and layer; ``quick`` takes two layers of MiniLM, two heads of each, and 25 draws."""
+    """A case a model, text or recording, and layer; ``quick`` takes two layers of MiniLM and one of an ALBERT."""
     if profile == "quick":
-        of = {"input": "MiniLM", "heads": [1, 7], "draws": 25, "text": TEXTS[0]}
-        return tuple(Case("certified_width", {**of, "layer": layer}) for layer in (1, 4))
-    minilm = [
-        {"input": "MiniLM", "heads": [1, 4, 7, 10], "draws": 200, "text": text, "layer": layer}
-        for text in TEXTS
-        for layer in range(6)
-    ]
-    whisper = [
-        {"input": "Whisper", "heads": list(range(6)), "draws": 200, "layer": layer} for layer in range(4)
-    ]
-    return tuple(Case("certified_width", p) for p in [*minilm, *whisper])
+        places = [("MiniLM", TEXT, (1, 4), [1, 7]), ("RXNMapper", "a reaction", (10,), [5])]
+    else:
+        places = [
+            ("RXNMapper", "a reaction", (0, 3, 6, 10), [2, 5]),
+            ("MiniLM", POSTS, range(6), [7]),
+            ("Whisper", models.DICKENS, range(4), [4]),
+            ("MiniLM", TEXT, range(6), [1]),
+            ("Whisper", models.CHANNELS, range(4), [1]),
+            ("SmolLM2", POSTS, (0, 7, 15, 22, 29), [0, 4]),
+        ]
+    return tuple(
+        Case(
+            "certified_width",
+            {
+                "input": name,
+                "text": text,
+                "layer": layer,
+                "heads": heads,
+                "draws": DRAWS.get(profile, DRAWS["full"]),
+            },
+        )
+        for name, text, layers, heads in places
+        for layer in layers
+    )
 
 
 def run(case: Case) -> list[Row]:
     """Many certificates of each head and estimator, by as many seeds, against the norms from all rows."""
     p = case.params
-    q, k, v, scale = _heads(p)
+    found = _heads(p["input"], p["text"], p["layer"])
+    shared = found.q.shape[1] // found.k.shape[1]
     rows = []
     for head in p["heads"]:
-        one = [x[head].astype(float) for x in (q, k, v)]
+        q, k, v = (
+            x[0, at].astype(float)
+            for x, at in zip((found.q, found.k, found.v), (head, *[head // shared] * 2), strict=True)
+        )
         for name in SETTINGS[p["input"]]:
-            rows.append({"head": head, "estimator": name, **_judged(*one, scale, name, p["draws"])})
+            operator = ESTIMATORS[name].make(q, k, BUDGETS[p["input"]], scale=found.scale)
+            rows.append({"head": head, "estimator": name, **_judged(operator, v, p["draws"])})
     return rows
 
 
-def _heads(p: Any) -> tuple[Any, Any, Any, float]:
+def _heads(name: str, text: Any, layer: int) -> inputs.Heads:
     """Of one layer."""
-    if p["input"] == "Whisper":
-        found = models.whisper_heads([p["layer"]], "channel names")
-    else:
-        found = inputs.captured_heads(text=inputs.long_reviews(p["text"] + 1)[-1], layers=[p["layer"]])
-    return (*(x[0] for x in (found.q, found.k, found.v)), found.scale)
-
-
-def _judged(q: Any, k: Any, v: Any, scale: float, name: str, draws: int) -> Row:
-    """How often intervals hold the truth, how often they get there, and for how many kernel entries."""
-    operator = ESTIMATORS[name].make(q, k, M, scale=scale)
-    exact = certify_operator(operator, v, rows=len(q))
-    truth = exact.matrix.estimate.value, exact.output.estimate.value
-    size = float(
-        np.linalg.norm(
-            ESTIMATORS["exact_causal" if operator.causal else "exact"]
-            .make(q, k, 1, scale=scale)
-            .rows(range(len(q)))
-        )
+    if name == "Whisper":
+        return models.whisper_heads([layer], text)
+    if name == "RXNMapper":
+        return reactions.captured([layer])
+    if name == "SmolLM2":
+        model, tokenizer = language.smollm2()
+        ids = tokenizer("\n\n".join(_posts()), return_tensors="pt").input_ids[:, :TOKENS]
+        return language.captured(model, ids, [layer])
+    content = (
+        next(p for p in _posts() if len(p) > 2600) if text == POSTS else inputs.long_reviews(text + 1)[-1]
     )
-    made = [certify_operator(operator, v, within=WITHIN, failure=FAILURE, rng=seed) for seed in range(draws)]
+    return inputs.captured_heads(text=content, layers=[layer])
+
+
+def _posts() -> list[str]:
+    """Of the test part, the first fifty."""
+    return [text for _, text in retrieval.posts("test")[:50]]
+
+
+def _judged(operator: Any, v: Any, draws: int) -> Row:
+    """How often intervals hold the truth, how often they get there, and for how many kernel entries."""
+    n, seeds = len(v), range(draws)
+    exact = certify_operator(operator, v, rows=n)
+    truth = exact.matrix.estimate.value, exact.output.estimate.value
+    made = certify_draws(operator, v, seeds, within=WITHIN, failure=FAILURE)
 
     def covered(certificates: Iterable[Any]) -> list[bool]:
         pairs = zip(certificates, truth, strict=True)
@@ -96,11 +125,11 @@ def _judged(q: Any, k: Any, v: Any, scale: float, name: str, draws: int) -> Row:
     plain = np.array([covered((c.matrix, c.output)) for c in made])
     sure = np.array([covered((c.guaranteed.matrix, c.guaranteed.output)) for c in made])
     upper = [c.guaranteed.matrix.upper.value for c in made]
-    whole = len(q) * (len(q) + 1) // 2 if operator.causal else len(q) * len(k)
+    whole = n * (n + 1) // 2 if operator.causal else n * n
     return {
-        "n": len(q),
+        "n": n,
         "truth": truth[0],
-        "relative": truth[0] / size,
+        "relative": exact.guaranteed.relative.lower.value,
         "draws": draws,
         "asymptotic S": float(plain[:, 0].mean()),
         "asymptotic O": float(plain[:, 1].mean()),

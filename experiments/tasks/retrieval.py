@@ -15,7 +15,7 @@ from experiments import packages
 from experiments.tasks.contract import Examples, Splits, labelled_order, pack
 from experiments.tasks.folder import own
 
-__all__ = ["load"]
+__all__ = ["load", "posts"]
 
 _FILES = ("new_aan_pairs.train.tsv", "new_aan_pairs.eval.tsv", "new_aan_pairs.test.tsv")
 
@@ -33,19 +33,19 @@ def load(sizes: tuple[int, int, int], length: int) -> Splits:
     if folder is not None:
         parts = (_of_papers(folder / name, size, length) for name, size in zip(_FILES, sizes, strict=True))
         return Splits(*parts, 257, 2, "pairs of papers of the ACL Anthology Network, the arena's files")
-    posts = _posts("train")
-    held = [posts[i] for i in range(0, len(posts), 10)]
-    rest = [post for i, post in enumerate(posts) if i % 10]
+    train = posts("train")
+    held = [train[i] for i in range(0, len(train), 10)]
+    rest = [post for i, post in enumerate(train) if i % 10]
     parts = (
         _pairs(of, size, length, seed)
-        for seed, (of, size) in enumerate(zip((rest, held, _posts("test")), sizes, strict=True))
+        for seed, (of, size) in enumerate(zip((rest, held, posts("test")), sizes, strict=True))
     )
     return Splits(
         *parts, 257, 2, f"surrogate: pairs of posts of the 20 newsgroups ({packages.NEWSGROUPS.name})"
     )
 
 
-def _posts(part: str) -> list[tuple[str, str]]:
+def posts(part: str) -> list[tuple[str, str]]:
     """Groups and texts of the posts, lower case without punctuation, as the package has them."""
     path = packages.NEWSGROUPS.path("datasets", f"20newsgroups-{part}.tab")
     with _long_fields(), path.open(newline="", encoding="utf-8") as lines:

@@ -9,22 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_numerics.arguments import require_flag, require_instance, require_probability
+from nystrom_numerics.arguments import require_flag, require_instance
 from nystrom_numerics.attention.arguments import check_arguments, tokens_of
-from nystrom_numerics.attention.certificate import (
-    HELD,
-    Allowance,
-    Head,
-    Reach,
-    features,
-    first_rows,
-    guaranteed_of,
-    interval_of,
-    looked_at,
-    reach_of,
-)
+from nystrom_numerics.attention.asymptotic import interval_of
+from nystrom_numerics.attention.exact_rows import HELD, Allowance, Head
+from nystrom_numerics.attention.finite_sample import guaranteed_of
+from nystrom_numerics.attention.hints import features
 from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.rounding import UNIT, row_norms
+from nystrom_numerics.attention.widths import Asked, Reach, looked_at, reach_of
 from nystrom_numerics.backend import Array, floating, from_numpy, generator, require_finite, still, to_numpy
 from nystrom_numerics.bounds import Bound, Certificate, Estimate, Norm, Side
 from nystrom_numerics.bounds.result import bound
@@ -150,14 +143,13 @@ def certify_output(
     floating(tokens_of(q=q, out=out), out=out)
     if tuple(out.shape) != (q.shape[0], v.shape[1]):
         raise ShapeError("out", f"of shape {tuple(out.shape)}", f"shape {(q.shape[0], v.shape[1])}")
-    require_probability("failure", failure)
     require_instance("beside", beside, Sequence, "a sequence of outputs")
     source, _ = generator(rng)
     real = np.arange(q.shape[0]) if a.query_mask is None else np.flatnonzero(to_numpy(a.query_mask))
     n = len(real)
     if n == 0:
         raise RangeError("query_mask", "false everywhere", "a real query")
-    rows, within, most = first_rows(rows, within, most, n, q.shape[0])
+    looks = Asked(rows, within, most, failure).of(n, q.shape[0])
     q, k, v = (still(x) for x in (q, k, v))
     head = Head.of(a, q, k, v, lambda _: q, real, causal)
     xp = head.xp
@@ -173,12 +165,10 @@ def certify_output(
 
     suspicion = None if len(hints) == 1 else np.sum(hints[1:], axis=0)
     limits = _limits(head, made)
-    sample = looked_at(
-        n, rows, within, most, 1, look, predictions, failure, source, limits=limits, suspicion=suspicion
-    )
+    sample = looked_at(n, looks, 1, look, predictions, source, limits=limits, suspicion=suspicion)
     allowance = head.allowance(np.zeros(n))
     product = (k.shape[0] + 2) * UNIT * sqrt(n)
-    absolute = float(np.linalg.norm(row_norms(xp, head.values))) * (allowance.absolute + product)
+    absolute = head.size * (allowance.absolute + product)
     rounded = Allowance(allowance.relative, absolute)
     error = interval_of(sample, 0, rounded, trivial=inf, unit=head.unit)
     sure = guaranteed_of(sample, 0, rounded, failure, trivial=inf, unit=head.unit)
@@ -204,9 +194,7 @@ def _limits(head: Head, made: Array) -> np.ndarray[Any, Any]:
     centre = xp.mean(values, axis=0)[None, :]
     radius = max(row_norms(xp, values - centre).max(), row_norms(xp, centre)[0])
     longest = np.full(made.shape[0], row_norms(xp, values).max())
-    off = (
-        row_norms(xp, made - centre) + radius + head.of_exact() * float(np.linalg.norm(row_norms(xp, values)))
-    )
+    off = row_norms(xp, made - centre) + radius + head.of_exact * float(np.linalg.norm(row_norms(xp, values)))
     return (np.stack([off, longest]) * (1 + 1e-9)) ** 2
 
 

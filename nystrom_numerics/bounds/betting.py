@@ -24,6 +24,10 @@ BETS = np.array([0.98, 0.9, 0.75, 0.5, 0.25, 0.1, 0.04, 0.01])
 """Shares of the largest bet that cannot lose more than all, between which capital is divided evenly at first."""
 
 
+_CLOSE, _LEAST, _FAR = 2e-8, 1e-300, 1e3
+"""How close an end is found, relatively; and how far from its level capital need be told, which may be infinite."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Draws for the part of s sums that was not known before them.
@@ -61,7 +65,7 @@ def upper_end(batches: Sequence[Batch], place: int, failure: float, most: float)
             y, u = batch.drawn[place], float(batch.most[place])
             m = (total - float(batch.before[place])) / len(y)
             if u > 0:
-                room = max(u * (1 + 1e-9) - m, 1e-300)  # rounding of m and y is no gain
+                room = max(u * (1 + 1e-9) - m, _LEAST)  # rounding of m and y is no gain
                 with np.errstate(over="ignore"):
                     bets = np.clip(BETS[:, None] * ((m - y) / room), -BETS[:, None], None)
                 logs = logs + np.log1p(bets).sum(axis=1)
@@ -83,7 +87,7 @@ def lower_end(batches: Sequence[Batch], place: int, failure: float, least: float
         logs = np.zeros(len(BETS))
         for batch in batches:
             y = batch.drawn[place]
-            m = max((total - float(batch.before[place])) / len(y), 1e-300)
+            m = max((total - float(batch.before[place])) / len(y), _LEAST)
             with np.errstate(over="ignore"):
                 logs = logs + np.log1p(BETS[:, None] * (y / m - 1)).sum(axis=1)
         return -_mean(logs)
@@ -105,17 +109,21 @@ def _mean(logs: Numbers) -> float:
 
 def _crossing(grows: Any, low: float, high: float, level: float, *, below: bool = False) -> float:
     """Where an increasing function passes a level, to 10⁻⁷ from above; from below, where that is asked for."""
+    from scipy.optimize import brentq
+
     if high <= low:
         return high
-    if not below and grows(high) < level:
+
+    def over(x: float) -> float:
+        found = grows(x) - level
+        return found / (1 + abs(found)) if abs(found) < _FAR else float(np.sign(found))
+
+    if not below and over(high) < 0:
         return high
-    if below and grows(low) >= level:
+    if below and over(low) >= 0:
         return low
-    outer, inner = high, low
-    while outer - inner > 1e-7 * outer:
-        middle = (outer + inner) / 2
-        if grows(middle) < level:
-            inner = middle
-        else:
-            outer = middle
-    return inner if below else outer
+    end = float(brentq(over, low, high, xtol=_LEAST, rtol=_CLOSE)) if over(low) < 0 else low
+    step = 2 * _CLOSE * end
+    while (over(end) < 0) != below:  # the root is known to `_CLOSE`, on either side
+        end, step = (end - step, 2 * step) if below else (end + step, 2 * step)
+    return min(max(end, low), high)

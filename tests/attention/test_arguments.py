@@ -23,7 +23,7 @@ from nystrom_numerics.attention import (
     ridge,
     tangent,
 )
-from nystrom_numerics.attention.certificate import Hints
+from nystrom_numerics.attention.hints import Hints
 
 N, M = 12, 3
 X = np.random.default_rng(0).standard_normal((N, 4))

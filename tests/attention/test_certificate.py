@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 
 from nystrom_numerics import attention, bounds, errors, landmarks, pinv
-from nystrom_numerics.attention import certificate, certify_operator, ridge
-from nystrom_numerics.attention.certificate import Hints, certify_rows
+from nystrom_numerics.attention import certify_operator, certify_rows, exact_rows, ridge
+from nystrom_numerics.attention.hints import Hints
 from nystrom_numerics.attention.lift import psd_lift
 from nystrom_numerics.attention.operator_rows import OperatorRows, without_padding
 from nystrom_numerics.attention.rounding import row_norms, softmax_rounding
@@ -561,7 +561,7 @@ def test_more_rows_than_are_held_at_once():
 
 
 def test_columns_are_summed_over_all_rows_that_were_held(monkeypatch):
-    monkeypatch.setattr(certificate, "HELD", 4)
+    monkeypatch.setattr(exact_rows, "HELD", 4)
     head = Recorded(60, np.full(60, 1e-3))
     head.hat[:30, 7] += 0.9
     head.hat[:, 50] += 0.3

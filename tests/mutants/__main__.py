@@ -28,6 +28,13 @@ PROCESSES = 2
 TESTS = {  # which tests must kill the mutants of a file, besides tests/…/test_NAME.py; and those too slow, for `-k`
     "nystrom_numerics/attention/causal.py": ((), ""),
     "nystrom_numerics/attention/certificate.py": ((), "not thousands and not coverage"),
+    **{
+        f"nystrom_numerics/attention/{part}.py": (
+            ("tests/attention/test_certificate.py",),
+            "not thousands and not coverage",
+        )
+        for part in ("asymptotic", "exact_rows", "finite_sample", "hints", "widths")
+    },
     "nystrom_numerics/attention/operator_certificate.py": (
         ("tests/attention/test_certificate.py", "tests/attention/test_operator_certificates.py"),
         "not thousands and not coverage",
