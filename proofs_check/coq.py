@@ -19,10 +19,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from proofs_check.contract import Claim, Outcome, Theorem, Verdict, failed
+from proofs_check.session import session
 
 SOURCES = Path(__file__).parent / "coq"
 NAMESPACE = "NystromProofs"
-TIMEOUT = 400
+TIMEOUT, PATIENCE = 400, 3
+"""Seconds for a command; and the times that another statement's proof may take of a theorem's own."""
 CLEAN = "Closed under the global context"
 ESCAPES = (
     "Admitted", "admit", "give_up", "Abort", "Axiom", "Axioms", "Parameter", "Parameters", "Conjecture",
@@ -33,7 +35,6 @@ ESCAPES = (
 _THEOREM = re.compile(r"^Theorem\s+(\w+)\s*:\s*(.*?)\.\s*\n(Proof\..*?\bQed\.)", re.M | re.S)
 _REQUIRE = re.compile(rf"^From {NAMESPACE} Require Import ([\w ]+)\.", re.M)
 _HEADER = re.compile(r"^(?:From|Set|Import|Local Open Scope) .*$", re.M)
-_ANSWER = re.compile(r"@@T\d+(.*?)@@C\d+(.*?)(?=@@T)", re.S)
 _COMMENT = re.compile(r"\(\*.*?\*\)", re.S)
 
 
@@ -116,12 +117,11 @@ def _closure(name: str, directory: Path) -> list[Source]:
     return list(ordered.values())
 
 
-def _coq(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def _coq(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             arguments,
             cwd=cwd,
-            input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -215,30 +215,27 @@ def reprove(name: str, attempts: Iterable[tuple[str, str]], directory: Path = SO
     """Give the proof of a theorem to another statement; for each, Coq's answer, or "" where it is accepted.
 
     ``attempts`` are pairs of a theorem's name and the statement to try.  One session of Coq tries them all,
-    with everything that the source proves at hand.
+    with everything that the source proves at hand.  A proof is left at its first error, or where it has taken several
+    times the processor time that it takes of its own theorem: then it is not that proof any more.
     """
     target = compile_source(name, directory)
     this = source(name, directory)
-    proofs = {theorem: proof for theorem, (_, proof) in this.theorems().items()}
-    script = [*this.opening, "Set Default Timeout 60."]
-    for i, (theorem, statement) in enumerate(attempts):
-        script += [
-            f'Goal True. idtac "@@T{i}". Abort.',
-            f"Theorem attempt_{i} : {statement}.\n{proofs[theorem]}",
-            "Abort All.",
-            f'Goal True. idtac "@@C{i}". Abort.',
-            f"Check attempt_{i}.",
-        ]
-    done = _coq(
-        "coqtop", "-q", "-w", "none", "-Q", str(target), NAMESPACE, cwd=target, stdin="\n".join(script)
-    )
-    answers = _ANSWER.findall(done.stdout + "@@T")
-    return ["" if "Error" not in check else _first_error(tried) for tried, check in answers]
-
-
-def _first_error(answer: str) -> str:
-    """The first error in an answer of Coq, without the echoed source."""
-    return squeeze(re.split(r"\n\w+ < ", answer.split("Error:", 1)[-1])[0])[:300] or "no proof"
+    theorems, usual, answers = this.theorems(), dict[str, float](), list[str]()
+    try:
+        with session(target, NAMESPACE, TIMEOUT) as coq:
+            for command in this.opening:
+                coq.run(command)
+            for theorem, attempt in attempts:
+                statement, proof = theorems[theorem]
+                if theorem not in usual:
+                    start = coq.seconds
+                    if coq.prove(statement, proof):
+                        raise CoqError(f"the harness refuses {theorem} of {name}.v itself")
+                    usual[theorem] = coq.seconds - start
+                answers.append(coq.prove(attempt, proof, PATIENCE * (usual[theorem] + 1)))
+    except TimeoutError as late:
+        raise CoqError(f"{name}.v: {late}") from late
+    return answers
 
 
 def prove(claim: Claim, counterexample: Callable[[Claim], str | None], directory: Path = SOURCES) -> Verdict:

@@ -12,7 +12,7 @@ CLAIM = Claim(
     "and A⁺A increases nothing, ‖A⁺E‖ ≤ ‖ZE‖/(1 − ρ).",
     formula="‖A⁺ − Z‖_F² = ‖A⁺E‖_F² + ‖(I − A⁺A)(Z − AᵀW)‖_F²,   ‖A⁺E‖ ≤ ‖ZE‖/(1 − ρ)",
     hypotheses={
-        "right": "A G = I",
+        "right": "A G = I (first part)",
         "symmetric": "G A is symmetric, so that G = A⁺ (first part)",
         "triangle": "the triangle inequality (second part)",
         "projection": "‖G A X‖ ≤ ‖X‖ (second part)",
@@ -42,7 +42,6 @@ CLAIM = Claim(
             r"""
             forall (R : realFieldType) (m n : nat) (N : 'M[R]_(n, m) -> R) (A : 'M[R]_(m, n)) (G Z : 'M[R]_(n, m))
             (rho : R),
-            $right
             $triangle
             $projection
             $contraction
@@ -50,7 +49,6 @@ CLAIM = Claim(
             N (G *m (1%:M - A *m Z)) <= N (Z *m (1%:M - A *m Z)) / (1 - rho)
             """,
             {
-                "right": r"A *m G = 1%:M",
                 "triangle": r"(forall X Y, N (X + Y) <= N X + N Y)",
                 "projection": r"(forall X, N (G *m A *m X) <= N X)",
                 "contraction": r"(forall X, N (X *m (1%:M - A *m Z)) <= N X * rho)",

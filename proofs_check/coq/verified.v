@@ -46,14 +46,13 @@ Qed.
 (* So a residual below one bounds the part along the rows, in any norm that projections do not increase. *)
 Theorem contraction_bound :
   forall (R : realFieldType) (m n : nat) (N : 'M[R]_(n, m) -> R) (A : 'M[R]_(m, n)) (G Z : 'M[R]_(n, m)) (rho : R),
-  A *m G = 1%:M ->
   (forall X Y, N (X + Y) <= N X + N Y) ->
   (forall X, N (G *m A *m X) <= N X) ->
   (forall X, N (X *m (1%:M - A *m Z)) <= N X * rho) ->
   rho < 1 ->
   N (G *m (1%:M - A *m Z)) <= N (Z *m (1%:M - A *m Z)) / (1 - rho).
 Proof.
-move=> R m n N A G Z rho AG triangle project contract small.
+move=> R m n N A G Z rho triangle project contract small.
 set E := 1%:M - A *m Z.
 have along : G *m E = G *m A *m (Z *m E) + G *m E *m E.
   have whole : A *m Z + E = 1%:M by rewrite /E addrC subrK.
