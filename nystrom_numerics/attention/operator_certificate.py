@@ -115,7 +115,7 @@ def certify_draws(
     Raises
     ------
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
-        As :func:`certify_operator`; and where ``seeds`` is no sequence.
+        As :func:`certify_operator`; and where ``seeds`` is no sequence of numbers from 0 on.
 
     Notes
     -----
@@ -133,7 +133,8 @@ def certify_draws(
     >>> bool(np.mean([c.matrix.lower.value <= truth <= c.matrix.upper.value for c in found]) > 0.9)
     True
     """
-    require_instance("seeds", seeds, Sequence, "a sequence of seeds")
+    for seed in require_instance("seeds", seeds, Sequence, "a sequence of seeds"):
+        require_count("seeds", seed, 0)
     judge, asked = _judge_of(operator, v, Asked(rows, within, most, failure))
     judge = judge.after_all_rows()
     return tuple(judge.certificate(asked, seed) for seed in seeds)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nystrom_numerics import attention, errors
-from nystrom_numerics.attention import AttentionOperator, certify_operator
+from nystrom_numerics.attention import AttentionOperator, certify_draws, certify_operator
 from nystrom_numerics.attention.row_errors import KnowsItsErrors
 from tests.attention.operator_cases import ONE, PAIRS, every, qkv
 from tests.thorough import many
@@ -170,3 +170,29 @@ def test_what_is_no_operator_is_refused(rng):
     spoiled = replace(attention.exact_operator(q, k), k=np.full_like(k, np.inf))
     with pytest.raises(errors.NonFiniteError, match="`operator`"):
         certify_operator(spoiled, v)
+
+
+@every
+@pytest.mark.parametrize("options", [{"rows": 40}, {"within": 0.5}])
+def test_many_draws_are_each_a_certificate_of_its_own(name, options, rng):
+    """Rows computed once or as they are looked at: the same intervals, and the same entries counted."""
+    q, k, v = head(120)
+    mask = rng.random(120) < 0.9
+    operator = PAIRS[name][1](q, k, key_mask=mask, query_mask=mask)
+    for seed, made in enumerate(certify_draws(operator, v, range(3), **options)):
+        alone = certify_operator(operator, v, rng=seed, **options)
+        assert (made.rows, made.exact_entries, made.entries) == (
+            alone.rows,
+            alone.exact_entries,
+            alone.entries,
+        )
+        assert made.reach.looks == alone.reach.looks
+        for one, other in (
+            (made.matrix, alone.matrix),
+            (made.output, alone.output),
+            (made.certain, alone.certain),
+            (made.guaranteed.matrix, alone.guaranteed.matrix),
+            (made.guaranteed.relative, alone.guaranteed.relative),
+        ):
+            ends = [(c.lower.value, c.upper.value) for c in (one, other)]
+            assert ends[0] == pytest.approx(ends[1], rel=1e-9, abs=1e-12)

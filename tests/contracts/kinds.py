@@ -558,6 +558,16 @@ KINDS: dict[str, Kind] = {
     "budgets": Kind(
         lambda: (4, 8), lambda x: [*no_instance(x), ("none", ()), ("descending", (8, 4)), ("0", (0, 4))]
     ),
+    "seeds": Kind(
+        lambda: (0, 1),
+        lambda x: [
+            *no_instance(x),
+            ("a word", "ab"),
+            ("floats", (0.5,)),
+            ("below 0", (-1,)),
+            ("a bool", (True,)),
+        ],
+    ),
     "layer": Kind(lambda: "encoder.layer.0.attention.self", lambda x: [*no_word(x), ("another", "encoder")]),
     "labels": Kind(
         lambda: ["a"] * N,
@@ -981,9 +991,10 @@ EXCEPTIONS: dict[str, str] = {
     **{f"attention.{name}.rows": "rows to sample" for name in ("choose", "approximate")},
     **{
         f"attention.{name}.{option}": "rows to sample"
-        for name in ("certify_output", "certify_operator", "certify_rows", "certify_heads")
+        for name in ("certify_output", "certify_operator", "certify_draws", "certify_rows", "certify_heads")
         for option in ("rows", "most")
     },
+    "attention.certify_draws.seeds": "seeds",
     "bounds.near_rows.far": "vector",
     "bounds.tangent_rows.far": "other vector",
     **{f"attention.{name}.budgets": "budgets" for name in ("choose", "approximate")},
