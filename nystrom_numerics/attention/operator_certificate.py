@@ -19,17 +19,20 @@ from nystrom_numerics.attention.operator_rows import (
     take_real,
     without_padding,
 )
-from nystrom_numerics.attention.operators import AttentionOperator
+from nystrom_numerics.attention.operators import AttentionOperator, blocks
 from nystrom_numerics.attention.rounding import row_norms
 from nystrom_numerics.attention.row_errors import KnowsItsErrors
 from nystrom_numerics.attention.widths import Asked
-from nystrom_numerics.backend import Array, compute_dtype, require_finite, status_tells
+from nystrom_numerics.backend import Array, compute_dtype, require_finite, status_tells, to_numpy
 from nystrom_numerics.errors import NonFiniteError, RangeError, ShapeError
 
 __all__ = ["certify_draws", "certify_operator"]
 
 HEAVY, WORTH_HINTS = 8, 32
 """Columns asked of the first rows, and the rows below which hints would cost more than they bring."""
+
+ABOUT = 128
+"""Queries that stand together where an operator knows nothing of its errors, as in a block of causal attention."""
 
 
 @status_tells
@@ -80,7 +83,8 @@ def certify_operator(
     For any other: the exact rows, and as many of the operator, whose entries are counted once, not again where rows
     are read.  Of a causal operator exact rows are causal.  ``certain`` and ``guaranteed`` have an upper end where rows
     are ``stochastic``, for two such rows are within √2 of each other, where the operator has ``row_errors()``, as those
-    of tangents and of near fields do, and where all rows are exact.  What ``row_errors`` predicts aims the sample.
+    of tangents and of near fields do, and where all rows are exact.  What ``row_errors`` predicts aims the sample;
+    where there is none, how far a query is from the mean of its block of 128, for which what the block shares was made.
     """
     judge, asked = _judge_of(operator, v, Asked(rows, within, most, failure))
     return judge.certificate(asked, rng)
@@ -195,6 +199,9 @@ def _of_rows(xp: Any, operator: AttentionOperator, v: Array, asked: Asked) -> tu
         hints = Hints(lambda columns: (predicted, cap**2), suspicion=told.suspicion)
         largest = cap if largest is None else np.minimum(largest, cap)
         spread = None if spread is None else spread * np.minimum(told.variation, 1.0)
+    else:
+        apart = _apart(xp, operator, q)
+        hints = Hints(lambda columns: (apart,), suspicion=apart)
 
     def finite_rows(indices: Array) -> Array:
         made = operator.rows(indices)
@@ -218,6 +225,21 @@ def _of_rows(xp: Any, operator: AttentionOperator, v: Array, asked: Asked) -> tu
         entries=lambda: operator.entries,
     )
     return judge, replace(asked, rows=min(rows, n_q))
+
+
+def _apart(xp: Any, operator: AttentionOperator, real: Array) -> np.ndarray[Any, Any]:
+    """Squared distances of real queries from the mean of those about them (n_q,), 0 for others.
+
+    What is made for many queries together fits those least.
+    """
+    wide = xp.astype(real, xp.float64)
+    parts = (wide[part, :] for part in blocks(wide.shape[0], ABOUT))
+    apart = [to_numpy(xp.sum((x - xp.mean(x, axis=0)[None, :]) ** 2, axis=1)) for x in parts]
+    found = np.zeros(operator.q.shape[0])
+    found[slice(None) if operator.query_mask is None else to_numpy(operator.query_mask)] = np.concatenate(
+        apart
+    )
+    return found
 
 
 def _spread(xp: Any, v: Array) -> float:
