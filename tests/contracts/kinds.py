@@ -560,8 +560,9 @@ KINDS: dict[str, Kind] = {
     ),
     "seeds": Kind(
         lambda: (0, 1),
-        lambda x: [
-            *no_instance(x),
+        lambda _: [
+            ("a number", 3),
+            ("None", None),
             ("a word", "ab"),
             ("floats", (0.5,)),
             ("below 0", (-1,)),
