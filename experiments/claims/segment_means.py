@@ -73,10 +73,10 @@ def rules(scale: float) -> dict[str, Any]:
 def grid(profile: str) -> tuple[Case, ...]:
     """A case a model and layer; ``quick`` takes one head of MiniLM's layers and of two of RXNMapper's."""
     quick = profile == "quick"
-    layers = {"MiniLM": range(6), "RXNMapper": (3, 10) if quick else range(0, 12, 2)}
+    layers = {"MiniLM": range(6), "RXNMapper": (4, 10) if quick else range(0, 12, 2)}
     layers |= {} if quick else {"Whisper": range(4)}
     heads = {
-        "MiniLM": [4] if quick else [0, 3, 6, 9],
+        "MiniLM": [3] if quick else [0, 3, 6, 9],
         "Whisper": [0, 2, 4],
         "RXNMapper": [5] if quick else [1, 5],
     }
