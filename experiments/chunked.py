@@ -145,7 +145,8 @@ def _by_workers(place: Path, n: int, m: int, seed: int, workers: int, dies: bool
         return {
             **row,
             "cpu": row["cpu"] + sum(cpu for cpu, _ in spent.values()),
-            "busiest": row["cpu"] + max(cpu for cpu, _ in spent.values()),  # and this process, which waits for it
+            "busiest": row["cpu"]
+            + max(cpu for cpu, _ in spent.values()),  # and this process, which waits for it
             "peak": max(peak for _, peak in spent.values()),
             "died": log.with_suffix(".died").exists(),
             "digest": hashlib.sha256(solved.value.tobytes()).hexdigest()[:16],

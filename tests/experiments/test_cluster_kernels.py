@@ -50,7 +50,9 @@ def test_verdicts_go_either_way():
         wanted[place] = REFUTED
         assert outcomes(**changed) == wanted
     assert outcomes(**{dead: {"died": False}})[1] == UNDECIDED
-    assert outcomes(**{"2_workers": {"load": 30.0, "seconds": 900.0}}) == [SUPPORTED] * 5  # whatever else runs
+    assert (
+        outcomes(**{"2_workers": {"load": 30.0, "seconds": 900.0}}) == [SUPPORTED] * 5
+    )  # whatever else runs
     assert outcomes(n=100_000) == [UNDECIDED, SUPPORTED, UNDECIDED, UNDECIDED, SUPPORTED]
 
 
