@@ -57,10 +57,10 @@ def exact(
 
     Raises
     ------
-    CapacityError
-        On every rank, before anything is allocated.
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument of this rank; other ranks then raise RankMismatchError.
+    MemoryLimitError
+        On every rank, before anything is allocated.
     RankError
         A rank has died, or does not come: at the latest the timeout of the group and
         :data:`~nystrom_numerics.distributed.PATIENCE` seconds after.

@@ -68,7 +68,7 @@ def nystrom(
 
     Raises
     ------
-    CapacityError, RankError, RankMismatchError
+    MemoryLimitError, RankError, RankMismatchError
         As in :func:`exact`.
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.

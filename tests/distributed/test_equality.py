@@ -286,9 +286,10 @@ def test_what_does_not_fit_is_refused_before_it_is_allocated(workers, function):
     problem = Problem(function, (50, 60, 40), **given)
     found = workers(cases.without_memory, 3, problem=problem, short=(1,), free=1000)
     for error, collectives in found:
-        assert isinstance(error, errors.CapacityError)
+        assert isinstance(error, errors.MemoryLimitError)
         assert error.ranks == (1,)
-        assert error.needs > error.has == 1000
+        assert error.size > error.room == 1000
+        assert "rank 1" in str(error)
         assert collectives == 1
 
 
