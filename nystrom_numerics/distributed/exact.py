@@ -97,7 +97,8 @@ def exact(
         laid.mask,
         tuple(x.shape for x in (laid.k, laid.v)),
     )
-    out = laid.back(with_vjp(ring.forward, ring.vjp, laid.q, laid.k, laid.v)[0])
+    found = with_vjp(ring.forward, ring.vjp, laid.q, laid.k, laid.v, fixed=(laid.mask,))
+    out = laid.back(found[0])
     return call.cut(torch.where(finite[..., None], out, torch.nan))
 
 
