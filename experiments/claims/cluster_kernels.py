@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from experiments import figures
+from experiments.chunked import RUNS
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
 
 if TYPE_CHECKING:
@@ -30,16 +31,16 @@ ALT = (
 MEMORY = 4e9  # bytes a worker
 DEARER, FASTER = 1.5, 0.75
 MEANT = 1_000_000  # points, below which the start of a pass is most of it
-NAMES = ("1 worker", "2 workers", "2 workers, one dies")
-HERE = "in memory"
+HERE, *NAMES = RUNS
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """One case, so that all ratios are of one run."""
+    """A case a run, minutes each in the full profile: one that was stopped goes on with the next."""
     sizes = {"quick": (100_000, 20_000, 1_000), "full": (20_000_000, 1_000_000, 20_000)}
     m = {"quick": 32}.get(profile, 256)
     n, n_memory, n_peer = sizes.get(profile, sizes["full"])
-    return (Case("cluster_kernels", {"n": n, "n_memory": n_memory, "n_peer": n_peer, "m": m}),)
+    same = {"n": n, "n_memory": n_memory, "n_peer": n_peer, "m": m}
+    return tuple(Case("cluster_kernels", {**same, "by": by}) for by in RUNS)
 
 
 def run(case: Case) -> list[Row]:
@@ -63,6 +64,9 @@ def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:
     if data.empty:
         return ()
     found: dict[str, Any] = data.drop_duplicates("method", keep="last").set_index("method").to_dict("index")
+    missing = [name for name in RUNS if name not in found]
+    if missing:
+        return (_verdict(CLAIM, None, f"Not run: {'; '.join(missing)}."),)
     one, two, dead = (found[name] for name in NAMES)
     here = found[HERE]
     n = two["n"]

@@ -36,6 +36,10 @@ def outcomes(n=20_000_000, **changed):
 def test_verdicts_go_either_way():
     assert outcomes() == [SUPPORTED] * 5
     assert CLAIM.verdicts([]) == ()
+    some = Record(Case("cluster_kernels", {}), ({"method": "1 worker", "n": 10},), None, 0.0, {})
+    (verdict,) = CLAIM.verdicts([some])
+    assert verdict.outcome is UNDECIDED
+    assert verdict.because == "Not run: in memory; 2 workers; 2 workers, one dies."
     dead = "2 workers, one dies"
     for place, changed in enumerate(
         (
