@@ -402,9 +402,7 @@ def with_vjp(
     return tuple(WithVjp.apply(forward, vjp, held, *inputs))  # type: ignore[no-untyped-call]
 
 
-def recomputed(
-    function: Callable[..., Array], *inputs: Array, fixed: Sequence[Array | None] = ()
-) -> Array:
+def recomputed(function: Callable[..., Array], *inputs: Array, fixed: Sequence[Array | None] = ()) -> Array:
     """``function(*inputs)``, of which Torch keeps the inputs alone: its derivative runs it once more.
 
     The function gives the same each time; ``fixed`` is what it reads besides, as in :func:`with_vjp`.  A second

@@ -28,7 +28,9 @@ class WithVjp(torch.autograd.Function):
     """``WithVjp.apply(forward, vjp, fixed, *inputs)``: what a pair of functions computes, and its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, forward: Any, vjp: Any, fixed: tuple[Tensor, ...], *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, forward: Any, vjp: Any, fixed: tuple[Tensor, ...], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         outputs, saved = forward(*inputs)
         ctx.save_for_backward(*saved, *fixed)
         ctx.vjp, ctx.own = vjp, len(saved)
