@@ -181,6 +181,7 @@ def test_dtypes(x):
     assert model.predict(whole).compute().dtype == np.float64
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_targets_of_any_kind(x, parts):
     """Whole numbers, truth values and both beside floats, of Dask, pandas and lists: what floats give."""
     frame = dd.from_dask_array(parts, columns=list("abc"))
