@@ -183,7 +183,8 @@ def _off(data: pd.DataFrame, draws: int = 1000) -> dict[tuple[str, int], tuple[f
     if rounds == 1:  # which tells nothing of the spread
         low, high = np.full_like(value, -np.inf), np.full_like(value, np.inf)
     names = [(key[0], int(key[2])) for key in keys if key[-1]]
-    return {name: tuple(map(float, three)) for name, *three in zip(names, value, low, high, strict=True)}
+    every = zip(names, value, low, high, strict=True)
+    return {name: (float(error), float(least), float(most)) for name, error, least, most in every}
 
 
 def _of_halves(data: pd.DataFrame) -> list[Verdict]:

@@ -429,7 +429,8 @@ def _floating(x: Any) -> Any:
 
 
 def _kind(x: Any) -> str:
-    return getattr(getattr(x, "dtype", None), "kind", "f")
+    kind: str = getattr(getattr(x, "dtype", None), "kind", "f")
+    return kind
 
 
 def _predicted(x: Any, *, make: KernelMaker, z: Any, dual: Any) -> Any:
