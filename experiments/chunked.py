@@ -27,6 +27,14 @@ TESTED, NOISE, D = 10_000, 0.5, 16
 RIDGE = 1e-6  # of n
 KERNEL = partial(kernels.gaussian, gamma=1 / (2 * D))
 AT_ONCE = 2**18  # rows; a tenth of the points where there are few
+STRIP = 2**12  # rows of F that are widened at once
+RUNS: dict[str, Any] = {
+    "in memory": None,
+    "1 worker": (1, False),
+    "2 workers": (2, False),
+    "2 workers, one dies": (2, True),
+}
+"""Each with its number of workers, and whether one of them dies."""
 
 
 def main() -> None:
@@ -34,16 +42,15 @@ def main() -> None:
     print(json.dumps(regressions(**json.loads(sys.argv[1]))))
 
 
-def regressions(n: int, n_memory: int, n_peer: int, m: int, seed: int) -> list[Row]:
-    """In memory, by one worker, by two, by two of which one dies; and scikit-learn's on few of the points."""
+def regressions(n: int, n_memory: int, n_peer: int, m: int, by: str, seed: int) -> list[Row]:
+    """By name of :data:`RUNS`; in memory is beside scikit-learn's on few of the points."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _write(place, n + TESTED, seed)
+        if RUNS[by] is not None:
+            return [_by_workers(place, n, m, seed, by, *RUNS[by])]
         x, y = (np.load(place / f"{name}.npy", mmap_mode="r") for name in "xy")
-        rows = [_in_memory(x, y, n_memory, m, seed), *_of_scikit_learn(x, y, n_peer, m, seed)]
-        for workers, dies in ((1, False), (2, False), (2, True)):
-            rows.append(_by_workers(place, n, m, seed, workers, dies))
-        return rows
+        return [_in_memory(x, y, n_memory, m, seed), *_of_scikit_learn(x, y, n_peer, m, seed)]
 
 
 def _write(place: Path, n: int, seed: int) -> None:
@@ -73,11 +80,17 @@ def _now() -> tuple[tuple[float, float], float]:
 
 
 def _in_memory(x: Any, y: Any, n: int, m: int, seed: int) -> Row:
+    """By normal equations too, in float64 from all of F: the same arithmetic without chunks, files and workers."""
     x_here, y_here = np.array(x[:n]), np.array(y[:n])
     start, load = _now()
     kernel = KERNEL(x_here)
     factor = lowrank.nystrom_factor(kernel, landmarks.uniform(x_here, m, rng=seed))
-    w = factor.coefficients(y_here, RIDGE * n)
+    gram, right = np.zeros((factor.rank, factor.rank)), np.zeros(factor.rank)
+    for i in range(0, n, STRIP):
+        rows = factor.factor[i : i + STRIP].astype(float)
+        gram += rows.T @ rows
+        right += rows.T @ y_here[i : i + STRIP]
+    w = np.linalg.solve(gram + RIDGE * n * np.eye(factor.rank), right)
     row = _row("in memory", n, start, load)
     return {**row, "error": _error(factor.features(kernel, np.array(x[-TESTED:])) @ w, y)}
 
@@ -106,7 +119,7 @@ def _of_scikit_learn(x: Any, y: Any, n: int, m: int, seed: int) -> list[Row]:
     return rows
 
 
-def _by_workers(place: Path, n: int, m: int, seed: int, workers: int, dies: bool) -> Row:
+def _by_workers(place: Path, n: int, m: int, seed: int, by: str, workers: int, dies: bool) -> Row:
     """Landmarks and normal equations out of core; a worker that dies does so when half of the chunks are read."""
     import dask
     from distributed import Client, LocalCluster
@@ -129,7 +142,7 @@ def _by_workers(place: Path, n: int, m: int, seed: int, workers: int, dies: bool
         x, y = (
             chunked.memory_mapped(place / f"{name}.npy", rows=min(AT_ONCE, -(-n // 10)))[:n] for name in "xy"
         )
-        log = place / f"read by {workers}, {dies}"
+        log = place / "read"
         kernel = chunked.chunked_kernel(KERNEL, x)
         found = chunked.uniform(x, m, rng=seed)
         if dies:
@@ -138,13 +151,15 @@ def _by_workers(place: Path, n: int, m: int, seed: int, workers: int, dies: bool
             kernel = chunked.ChunkedKernel(KERNEL, watched, kernel.sample, kernel.noise)
         factor = chunked.nystrom_factor(kernel, found)
         solved = chunked.normal_equations(factor, y, RIDGE * n)
-        row = _row(f"{workers} worker{'s' * (workers > 1)}{', one dies' * dies}", n, start, load)
+        row = _row(by, n, start, load)
         spent = client.run(_spent)
         tested = np.load(place / "x.npy", mmap_mode="r")[-TESTED:]
         predicted = factor.features(np.array(tested)) @ solved.value
         return {
             **row,
             "cpu": row["cpu"] + sum(cpu for cpu, _ in spent.values()),
+            "busiest": row["cpu"]
+            + max(cpu for cpu, _ in spent.values()),  # and this process, which waits for it
             "peak": max(peak for _, peak in spent.values()),
             "died": log.with_suffix(".died").exists(),
             "digest": hashlib.sha256(solved.value.tobytes()).hexdigest()[:16],

@@ -6,7 +6,7 @@ standard code.  Whatever is particular to one library stands here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from math import prod
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -383,11 +383,14 @@ def with_vjp(
     forward: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]],
     vjp: Callable[..., tuple[Array, ...]],
     *inputs: Array,
+    fixed: Sequence[Array | None] = (),
 ) -> tuple[Array, ...]:
     """A function with a derivative of its own, where the library differentiates (Torch).
 
     ``forward(*inputs)`` gives its outputs, of which the first is differentiable, and what the derivative
     needs; ``vjp(cotangent, *saved)`` gives a cotangent for each input.  Nothing inside ``forward`` is recorded.
+    ``fixed`` is what ``vjp`` reads besides, such as masks: where one has been changed in place by then, Torch refuses,
+    as it does for what it saves itself.
     A second derivative is refused (:class:`~nystrom_numerics.errors.DerivativeError`), and a forward one by Torch.
     Where nothing asks for a derivative, ``forward`` is just called.
     """
@@ -395,13 +398,15 @@ def with_vjp(
         return forward(*inputs)[0]
     from nystrom_numerics.torch_vjp import WithVjp
 
-    return tuple(WithVjp.apply(forward, vjp, *inputs))  # type: ignore[no-untyped-call]
+    held = tuple(x for x in fixed if x is not None)
+    return tuple(WithVjp.apply(forward, vjp, held, *inputs))  # type: ignore[no-untyped-call]
 
 
-def recomputed(function: Callable[..., Array], *inputs: Array) -> Array:
+def recomputed(function: Callable[..., Array], *inputs: Array, fixed: Sequence[Array | None] = ()) -> Array:
     """``function(*inputs)``, of which Torch keeps the inputs alone: its derivative runs it once more.
 
-    The function gives the same each time.  A second derivative is refused.
+    The function gives the same each time; ``fixed`` is what it reads besides, as in :func:`with_vjp`.  A second
+    derivative is refused.
     """
 
     def forward(*given: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -412,7 +417,7 @@ def recomputed(function: Callable[..., Array], *inputs: Array) -> Array:
 
         return pulled_back(function, cotangent, given)
 
-    return with_vjp(forward, vjp, *inputs)[0]
+    return with_vjp(forward, vjp, *inputs, fixed=fixed)[0]
 
 
 def differentiated_on_cpu(*inputs: Array) -> bool:

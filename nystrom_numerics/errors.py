@@ -7,10 +7,10 @@ needs.  What an iteration came to is not an exception but a :class:`Status`, car
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 __all__ = [
     "ArgumentError",
-    "CapacityError",
     "DTypeError",
     "DerivativeError",
     "DeviceError",
@@ -94,7 +94,34 @@ class KindError(ArgumentError, TypeError):
 
 
 class MemoryLimitError(ArgumentError, MemoryError):
-    """What does not fit in memory, refused before it is allocated: how much it takes, and how much there is."""
+    """What does not fit in memory, refused before it is allocated: how much it takes, and how much there is.
+
+    Attributes
+    ----------
+    size, room : int
+        Bytes that it takes, and that there are for it.
+    ranks : tuple of int
+        Of a process group, those whose memory does not do; else empty.
+    """
+
+    def __init__(
+        self,
+        argument: str,
+        what: str,
+        size: float,
+        room: float,
+        whose: str,
+        remedy: str,
+        ranks: tuple[int, ...] = (),
+    ) -> None:
+        got = f"too large: {what} takes {size / 1e9:.3g} GB"
+        super().__init__(argument, got, f"at most {room / 1e9:.3g} GB, {whose}: {remedy}")
+        self.args = (argument, what, size, room, whose, remedy, ranks)
+        self.size, self.room, self.ranks = int(size), int(room), ranks
+
+    def __reduce__(self) -> tuple[type[MemoryLimitError], tuple[Any, ...]]:
+        """Made anew from its arguments: Dask's way, by ``MemoryError.__new__``, Python refuses for a class of two."""
+        return type(self), self.args
 
 
 class NamespaceError(ArgumentError, TypeError):
@@ -135,29 +162,6 @@ class RankError(NystromError, RuntimeError):
 
     def __str__(self) -> str:
         return self.story
-
-
-class CapacityError(NystromError, MemoryError):
-    """Arrays that would not fit the memory there is, refused before any is made.
-
-    Attributes
-    ----------
-    needs, has : int
-        Bytes.
-    ranks : tuple of int
-        Those whose memory does not do.
-    """
-
-    def __init__(self, needs: int, has: int, ranks: tuple[int, ...]) -> None:
-        super().__init__(needs, has, ranks)
-        self.needs, self.has, self.ranks = needs, has, ranks
-
-    def __str__(self) -> str:
-        return (
-            f"{self.needs:,} bytes are needed and {self.has:,} are free on rank {self.ranks[0]}"
-            + (f" (and too few on {len(self.ranks) - 1} more)" if len(self.ranks) > 1 else "")
-            + ": use more ranks, shorter shards or a narrower dtype"
-        )
 
 
 class Status(IntEnum):

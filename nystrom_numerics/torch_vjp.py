@@ -25,13 +25,15 @@ def pulled_back(
 
 
 class WithVjp(torch.autograd.Function):
-    """``WithVjp.apply(forward, vjp, *inputs)``: what a pair of functions computes, and its derivative."""
+    """``WithVjp.apply(forward, vjp, fixed, *inputs)``: what a pair of functions computes, and its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, forward: Any, vjp: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, forward: Any, vjp: Any, fixed: tuple[Tensor, ...], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         outputs, saved = forward(*inputs)
-        ctx.save_for_backward(*saved)
-        ctx.vjp = vjp
+        ctx.save_for_backward(*saved, *fixed)
+        ctx.vjp, ctx.own = vjp, len(saved)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs  # type: ignore[no-any-return]
 
@@ -39,4 +41,4 @@ class WithVjp(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor, *_: Tensor) -> tuple[Any, ...]:
         if torch.is_grad_enabled():  # create_graph=True: saved factors would count as constants
             raise DerivativeError("this derivative is in closed form and can be taken only once")
-        return (None, None, *ctx.vjp(cotangent, *ctx.saved_tensors))
+        return (None, None, None, *ctx.vjp(cotangent, *ctx.saved_tensors[: ctx.own]))

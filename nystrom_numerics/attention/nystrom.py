@@ -389,5 +389,5 @@ def nystrom(
 
     of_inputs_alone = a.bias is None and landmarks is segment_means and _ours(solver) and _ours(pinv)
     if of_inputs_alone and differentiated_on_cpu(q, k, v):
-        return recomputed(whole, q, k, v)
+        return recomputed(whole, q, k, v, fixed=(a.key_mask, a.query_mask, a.row_mask))
     return whole(q, k, v)

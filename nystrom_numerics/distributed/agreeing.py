@@ -20,7 +20,7 @@ from nystrom_numerics.backend import compute_dtype
 from nystrom_numerics.distributed.ranks import Group, Ranks, ranks_of
 from nystrom_numerics.errors import (
     ArgumentError,
-    CapacityError,
+    MemoryLimitError,
     NamespaceError,
     RankMismatchError,
     ShapeError,
@@ -120,7 +120,7 @@ def agree(
         Naming the argument of this rank.
     RankMismatchError
         Naming the argument, and the ranks that differ from the first.
-    CapacityError
+    MemoryLimitError
         Naming the ranks whose memory does not do: the bytes that the ranks of one machine or device are sure to
         allocate (outputs, copies that masks and wider dtypes ask for, blocks of the ring, cotangents) must be free.
     """
@@ -264,7 +264,10 @@ def _fits(table: list[list[int]], needs: Callable[[Sizes], int], size: Sizes) ->
     short = tuple(rank for rank, line in enumerate(table) if needed[line[3]] > free[line[3]])
     if short:
         place = table[short[0]][3]
-        raise CapacityError(needed[place], free[place], short)
+        whose = f"which are free on {_those(short)}"
+        remedy = "more ranks, shorter shards or a narrower dtype"
+        what = "what is made of q, k and v there"
+        raise MemoryLimitError("q", what, needed[place], free[place], whose, remedy, short)
 
 
 def _place(device: torch.device) -> int:

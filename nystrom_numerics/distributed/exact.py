@@ -57,10 +57,10 @@ def exact(
 
     Raises
     ------
-    CapacityError
-        On every rank, before anything is allocated.
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument of this rank; other ranks then raise RankMismatchError.
+    MemoryLimitError
+        On every rank, before anything is allocated.
     RankError
         A rank has died, or does not come: at the latest the timeout of the group and
         :data:`~nystrom_numerics.distributed.PATIENCE` seconds after.
@@ -97,7 +97,8 @@ def exact(
         laid.mask,
         tuple(x.shape for x in (laid.k, laid.v)),
     )
-    out = laid.back(with_vjp(ring.forward, ring.vjp, laid.q, laid.k, laid.v)[0])
+    found = with_vjp(ring.forward, ring.vjp, laid.q, laid.k, laid.v, fixed=(laid.mask,))
+    out = laid.back(found[0])
     return call.cut(torch.where(finite[..., None], out, torch.nan))
 
 

@@ -67,7 +67,7 @@ def near_field(
 
     Raises
     ------
-    CapacityError, RankError, RankMismatchError
+    MemoryLimitError, RankError, RankMismatchError
         As in :func:`exact`.
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.

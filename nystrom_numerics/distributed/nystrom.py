@@ -68,7 +68,7 @@ def nystrom(
 
     Raises
     ------
-    CapacityError, RankError, RankMismatchError
+    MemoryLimitError, RankError, RankMismatchError
         As in :func:`exact`.
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument.
@@ -155,4 +155,4 @@ def attend_to_all(ranks: Ranks, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | 
         g = ranks.summed(g.clone(memory_format=torch.contiguous_format), "summing BV, backward")
         return part_vjp(g, q, k, v, laid.mask, out, lse, scale)
 
-    return laid.back(with_vjp(forward, vjp, laid.q, laid.k, laid.v)[0])
+    return laid.back(with_vjp(forward, vjp, laid.q, laid.k, laid.v, fixed=(laid.mask,))[0])

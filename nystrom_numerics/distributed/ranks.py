@@ -133,9 +133,10 @@ def ranks_of(group: Group) -> Ranks:
         if mesh_dim != 1:
             raise ShapeError("group", f"a mesh of {mesh_dim} dimensions", "one dimension: `mesh['name']`")
         group = group.get_group()
-    if not isinstance(group, dist.ProcessGroup):
+    other = group is dist.GroupMember.NON_GROUP_MEMBER  # what new_group gives those that it leaves out
+    if not other and not isinstance(group, dist.ProcessGroup):
         raise KindError("group", f"a {type(group).__name__}", needs)
-    if dist.get_rank(group) < 0:
+    if other or dist.get_rank(group) < 0:
         raise KindError("group", "one that this process does not belong to", needs)
     found = _KNOWN.get(group)
     if found is None:

@@ -71,7 +71,7 @@ def tangent(
 
     Raises
     ------
-    CapacityError, RankError, RankMismatchError
+    MemoryLimitError, RankError, RankMismatchError
         As in :func:`exact`.
     DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         Naming the argument; RangeError for several levels, with the bytes that they would send.

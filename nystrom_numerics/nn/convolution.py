@@ -25,7 +25,7 @@ def convolve(v: Tensor, conv: nn.Conv2d) -> Tensor:
         return of_library
     weight = conv.weight[:, 0, :, 0].to(v.dtype)
     n, width = v.shape[-2], weight.shape[-1]
-    reach, rows = width // 2, min(BLOCK, n)
+    reach, rows = width // 2, max(1, min(BLOCK, n))
 
     def blocks() -> list[tuple[slice, slice, slice]]:
         """Rows of the result, rows of v that they see, and columns of the band matrix that these are."""

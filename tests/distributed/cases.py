@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from nystrom_numerics import attention, distributed
 from nystrom_numerics.distributed import agreeing
-from nystrom_numerics.errors import NystromError, ShapeError
+from nystrom_numerics.errors import KindError, NystromError, ShapeError
 from tests.distributed.workers import group
 
 FUNCTIONS: dict[str, Any] = {
@@ -78,7 +78,12 @@ def shard_of(x: Tensor, shards: tuple[int, ...], rank: int, axis: int) -> Tensor
     return x.split(list(shards), axis)[rank]
 
 
-def on_rank(rank: int, problem: Problem, grad: bool = True) -> dict[str, Any]:
+def array(x: Tensor) -> Any:
+    """As a NumPy array, which has no bfloat16."""
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def on_rank(rank: int, problem: Problem, grad: bool = True, of_group: Any = None) -> dict[str, Any]:
     """What a rank computes: its outputs and the derivatives of its tokens, as NumPy arrays."""
     tokens, masks, weights = problem.tensors()
     of = {"q": problem.shards, "k": problem.keys or problem.shards, "v": problem.keys or problem.shards}
@@ -88,12 +93,17 @@ def on_rank(rank: int, problem: Problem, grad: bool = True) -> dict[str, Any]:
     }
     call = FUNCTIONS[problem.function][1]
     out = call(
-        *own.values(), *problem.arguments, **of_masks, **problem.options, group=group(len(problem.shards))
+        *own.values(),
+        *problem.arguments,
+        **of_masks,
+        **problem.options,
+        group=of_group or group(len(problem.shards)),
     )
-    found = {"out": out.detach().numpy()}
+    assert out.dtype == own["v"].dtype
+    found = {"out": array(out.detach())}
     if grad:
         (out * shard_of(weights, problem.shards, rank, -2)).sum().backward()
-        found |= {name: x.grad.numpy() for name, x in own.items()}
+        found |= {name: array(x.grad) for name, x in own.items()}
     return found
 
 
@@ -109,10 +119,10 @@ def in_one(problem: Problem, grad: bool = True) -> dict[str, Any]:
         out = attention.exact(q, k, v, **masks, **options)
     else:
         out = FUNCTIONS[problem.function][0](*own.values(), *problem.arguments, **masks, **options)
-    found = {"out": out.detach().numpy()}
+    found = {"out": array(out.detach())}
     if grad:
         (out * weights).sum().backward()
-        found |= {name: x.grad.numpy() for name, x in own.items()}
+        found |= {name: array(x.grad) for name, x in own.items()}
     return found
 
 
@@ -223,3 +233,37 @@ def by_mesh(rank: int, problem: Problem) -> bool:
     except ShapeError as error:
         return same and error.argument == "group"
     return False
+
+
+def by_some_ranks(rank: int, problem: Problem, kind: str) -> Any:
+    """What ranks 1 and 3 compute as a group, or 2 and 3 as the second of two along a dimension of a mesh.
+
+    Of others, whom they refuse.
+    """
+    if kind == "mesh":
+        of_group: Any = init_device_mesh("cpu", (2, 2), mesh_dim_names=("a", "b"))["b"]
+        return on_rank(rank % 2, problem, of_group=of_group)
+    of_group = dist.new_group([1, 3])
+    if rank in (1, 3):
+        return on_rank(rank // 2, problem, of_group=of_group)
+    try:
+        distributed.exact(*torch.ones(3, 4, 2).unbind(), group=of_group)
+    except KindError as error:
+        return error
+
+
+def with_masks_changed(rank: int, problem: Problem, which: str) -> str:
+    """What a derivative of one of q, k and v says where masks have been changed in place."""
+    tokens, masks, _ = problem.tensors()
+    own = {name: shard_of(x, problem.shards, rank, -2).clone() for name, x in tokens.items()}
+    own[which].requires_grad_()
+    mine = {name: shard_of(x, problem.shards, rank, -1).clone() for name, x in masks.items()}
+    call = FUNCTIONS[problem.function][1]
+    out = call(*own.values(), *problem.arguments, **mine, **problem.options, group=group(len(problem.shards)))
+    for mask in mine.values():
+        mask.logical_not_()
+    try:
+        out.sum().backward()
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -15,12 +15,12 @@ CLAIM = claims.load("cluster_kernels")
 def outcomes(n=20_000_000, **changed):
     """Of a run in which all goes well, with some numbers changed: ``{method: {name: value}}``."""
     common = {"n": n, "seconds": 60.0, "cpu": 100.0, "load": 0.2, "error": 0.51}
-    made = {"peak": 1e9, "died": False, "digest": "a", "residual": 1e-15}
+    made = {"busiest": 60.0, "peak": 1e9, "died": False, "digest": "a", "residual": 1e-15}
     rows = {
         "in memory": {**common, "n": n // 20, "cpu": 5.0},
         "scikit-learn, Nystroem": {**common, "n": 20_000, "error": 0.55},
         "scikit-learn, KernelRidge": {**common, "n": 4000, "error": 0.6},
-        "1 worker": {**common, **made, "seconds": 100.0},
+        "1 worker": {**common, **made, "busiest": 100.0},
         "2 workers": {**common, **made},
         "2 workers, one dies": {**common, **made, "died": True},
     }
@@ -36,13 +36,17 @@ def outcomes(n=20_000_000, **changed):
 def test_verdicts_go_either_way():
     assert outcomes() == [SUPPORTED] * 5
     assert CLAIM.verdicts([]) == ()
+    some = Record(Case("cluster_kernels", {}), ({"method": "1 worker", "n": 10},), None, 0.0, {})
+    (verdict,) = CLAIM.verdicts([some])
+    assert verdict.outcome is UNDECIDED
+    assert verdict.because == "Not run: in memory; 2 workers; 2 workers, one dies."
     dead = "2 workers, one dies"
     for place, changed in enumerate(
         (
             {"2_workers": {"peak": 4.1e9}},
             {dead: {"digest": "b"}},
             {"2_workers": {"cpu": 160.0}},
-            {"2_workers": {"seconds": 90.0}},
+            {"2_workers": {"busiest": 90.0}},
             {"2_workers": {"error": 0.56}},
         )
     ):
@@ -50,7 +54,9 @@ def test_verdicts_go_either_way():
         wanted[place] = REFUTED
         assert outcomes(**changed) == wanted
     assert outcomes(**{dead: {"died": False}})[1] == UNDECIDED
-    assert outcomes(**{"2_workers": {"load": 3.0}})[3] == UNDECIDED
+    assert (
+        outcomes(**{"2_workers": {"load": 30.0, "seconds": 900.0}}) == [SUPPORTED] * 5
+    )  # whatever else runs
     assert outcomes(n=100_000) == [UNDECIDED, SUPPORTED, UNDECIDED, UNDECIDED, SUPPORTED]
 
 

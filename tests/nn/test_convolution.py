@@ -24,6 +24,16 @@ def test_it_is_torchs_convolution(n, width):
         torch.testing.assert_close(x, y)
 
 
+def test_of_no_tokens_there_are_none():
+    """Where Torch's own refuses, as a shard may be empty."""
+    conv = torch.nn.Conv2d(3, 3, (5, 1), padding=(2, 0), groups=3, bias=False)
+    v = torch.zeros(2, 3, 0, 4, requires_grad=True)
+    out = convolve(v, conv)
+    out.sum().backward()
+    assert out.shape == v.grad.shape == (2, 3, 0, 4)
+    assert not conv.weight.grad.any()
+
+
 @pytest.mark.parametrize(("padded", "conv_kernel"), [(False, None), (False, 33), (True, 33)])
 def test_training_takes_no_more_memory_than_the_fused_exact_kernel(padded, conv_kernel):
     """One layer at 2,048 tokens: exact attention keeps the sums of its softmax, Nyström attention its inputs alone.

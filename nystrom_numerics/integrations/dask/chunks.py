@@ -196,8 +196,7 @@ def _workers() -> tuple[int, str]:
 
 def _require(name: str, what: str, size: float, room: int, whose: str, remedy: str) -> None:
     if size > room:
-        got = f"too large: {what} takes {size / 1e9:.3g} GB"
-        raise MemoryLimitError(name, got, f"at most {room / 1e9:.3g} GB, {whose}: {remedy}")
+        raise MemoryLimitError(name, what, size, room, whose, remedy)
 
 
 def require_room_on_workers(name: str, x: da.Array, width: int, what: str, *, extra: float = 0.0) -> None:

@@ -24,7 +24,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
@@ -91,7 +91,7 @@ class _OfPoints(BaseEstimator):  # type: ignore[misc]
             return _in_memory(validate_data(self, X, reset=reset))
         frame = isinstance(X, dd.DataFrame)
         _check_feature_names(self, X._meta if frame else X, reset=reset)
-        X = X.to_dask_array(lengths=True if reset else None) if frame else X
+        X = _floating(X).to_dask_array(lengths=True if reset else None) if frame else X
         if isinstance(X, da.Array) and X.dtype.kind in "iub":
             X = X.astype(np.float64)
         X = as_points("X", X, lengths=reset)
@@ -390,6 +390,7 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
             x = _in_memory(X)
         else:
             x = self._samples(X, reset=True)
+            y = y if y is None or is_chunked(y) else check_array(y, ensure_2d=False, input_name="y")
         kernel, found = self._chosen(x)
         factor = nystrom_factor(kernel, found)
         if self.solver == "falkon":
@@ -422,7 +423,14 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
 
 
 def _floating(x: Any) -> Any:
-    return x.astype(np.float64) if getattr(getattr(x, "dtype", None), "kind", "f") in "iub" else x
+    """Whole numbers and truth values as float64, of a frame where any of its columns has them."""
+    kinds = {dtype.kind for dtype in x.dtypes} if isinstance(x, dd.DataFrame) else {_kind(x)}
+    return x.astype(np.float64) if kinds & set("iub") and kinds <= set("iubf") else x
+
+
+def _kind(x: Any) -> str:
+    kind: str = getattr(getattr(x, "dtype", None), "kind", "f")
+    return kind
 
 
 def _predicted(x: Any, *, make: KernelMaker, z: Any, dual: Any) -> Any:

@@ -181,6 +181,47 @@ def test_dtypes(x):
     assert model.predict(whole).compute().dtype == np.float64
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_targets_of_any_kind(x, parts):
+    """Whole numbers, truth values and both beside floats, of Dask, pandas and lists: what floats give."""
+    frame = dd.from_dask_array(parts, columns=list("abc"))
+    whole = pd.Series(np.arange(400) % 5, name="whole")
+    both = pd.DataFrame({"whole": whole, "true": whole > 2})
+    chunks = {"npartitions": 3}
+    wanted = chunked.KernelRidge(n_components=9, random_state=0).fit(frame, both.to_numpy(float)).predict(x)
+    for y in (
+        dd.from_pandas(both, **chunks),
+        dd.from_pandas(both.assign(true=1.0 * both.true), **chunks),
+        both,
+    ):
+        found = chunked.KernelRidge(n_components=9, random_state=0).fit(frame, y).predict(x)
+        np.testing.assert_allclose(found, wanted, atol=1e-9)
+    for y in (dd.from_pandas(whole, **chunks), whole, whole.tolist()):
+        found = chunked.KernelRidge(n_components=9, random_state=0).fit(frame, y).predict(x)
+        np.testing.assert_allclose(found, wanted[:, 0], atol=1e-9)
+    mixed = frame.assign(d=frame.a > 0)
+    assert chunked.Nystroem(n_components=5).fit(mixed).transform(mixed).compute().dtype == np.float64
+    with pytest.raises(ValueError, match="NaN"):
+        chunked.KernelRidge(n_components=9).fit(frame, [np.nan] * 400)
+    with pytest.raises(errors.NamespaceError, match="`y`"):
+        chunked.KernelRidge(n_components=9).fit(frame, None)
+
+
+def test_partitions_without_rows_and_lengths_that_nobody_knows(x, parts):
+    map_ = chunked.Nystroem(gamma=0.1, n_components=9, random_state=0).fit(parts)
+    ridge = chunked.KernelRidge(gamma=0.1, n_components=9, random_state=0).fit(parts, x[:, 0])
+    few = parts[parts[:, 0] > 2]
+    kept = x[x[:, 0] > 2]
+    np.testing.assert_allclose(map_.transform(few).compute(), map_.transform(kept), atol=1e-12)
+    np.testing.assert_allclose(ridge.predict(few).compute(), ridge.predict(kept), atol=1e-12)
+    assert map_.transform(parts[parts[:, 0] > 99]).compute().shape == (0, 9)
+    with pytest.raises(errors.ShapeError, match="compute_chunk_sizes"):
+        chunked.Nystroem().fit(few)
+    frame = dd.from_dask_array(parts.rechunk((5, 3)), columns=list("abc"))
+    rare = frame[frame.a > 2]  # most partitions have none
+    assert chunked.Nystroem(n_components=3).fit(rare).transform(rare).compute().shape == (len(kept), 3)
+
+
 def test_bad_input(x, parts):
     for options, error in [
         ({"landmarks": "no such rule"}, ValueError),
