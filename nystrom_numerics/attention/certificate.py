@@ -25,6 +25,7 @@ from nystrom_numerics.attention.arguments import Arguments, check_arguments, tok
 from nystrom_numerics.attention.operators import blocks
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.rounding import UNIT, row_norms, softmax_rounding
+from nystrom_numerics.attention.row_errors import RowErrors
 from nystrom_numerics.attention.row_sampling import Sample, sampled, sampled_within, sizes_of
 from nystrom_numerics.backend import (
     Array,
@@ -89,6 +90,11 @@ class Hints:
     columns: int = 0
     entries: int = 0
     suspicion: np.ndarray[Any, Any] | None = None
+
+    @classmethod
+    def of(cls, told: RowErrors) -> Hints:
+        """What an operator knows of its rows."""
+        return cls(lambda _: (told.predicted, told.largest**2), suspicion=told.suspicion)
 
     def __post_init__(self) -> None:
         require_callable("predict", self.predict)
