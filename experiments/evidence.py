@@ -9,12 +9,18 @@ from scipy import stats
 
 from experiments.contract import Outcome, Verdict
 
-__all__ = ["bounded", "majority", "share_interval", "unbeaten"]
+__all__ = ["bounded", "exact_interval", "majority", "share_interval", "unbeaten"]
 
 
 def share_interval(successes: int, trials: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
     interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def exact_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Clopper and Pearson's 95 % interval of a share, which no share makes fail more often."""
+    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="exact")
     return float(interval.low), float(interval.high)
 
 

@@ -53,6 +53,8 @@ __all__ = [
     "strip_rows",
     "tile",
     "to_numpy",
+    "traced",
+    "uncounted",
     "unit_roundoff",
     "with_vjp",
     "worst_status",
@@ -420,6 +422,24 @@ def recomputed(function: Callable[..., Array], *inputs: Array, fixed: Sequence[A
     return with_vjp(forward, vjp, *inputs, fixed=fixed)[0]
 
 
+def traced(*inputs: Array) -> bool:
+    """Whether Torch's compiler, its exporter or a transform of ``torch.func`` goes through what is done with these."""
+    if not all(array_api_compat.is_torch_array(x) for x in inputs):
+        return False
+    import torch
+
+    return bool(torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+
+
+def uncounted(mask: Array) -> bool:
+    """Whether nobody can count what is true: where ``vmap`` maps a mask, and where Torch's exporter has none yet."""
+    if not array_api_compat.is_torch_array(mask):
+        return False
+    import torch
+
+    return bool(torch.compiler.is_exporting() or torch._C._functorch.is_batchedtensor(mask))
+
+
 def differentiated_on_cpu(*inputs: Array) -> bool:
     """Whether these are CPU tensors of which Torch takes a derivative step by step, and in their own dtype.
 
@@ -430,11 +450,7 @@ def differentiated_on_cpu(*inputs: Array) -> bool:
         return False
     import torch
 
-    elsewhere = (
-        torch.compiler.is_compiling()
-        or torch.is_autocast_enabled("cpu")
-        or torch._C._are_functorch_transforms_active()
-    )
+    elsewhere = torch.is_autocast_enabled("cpu") or traced(*inputs)
     return not elsewhere and torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 

@@ -39,6 +39,8 @@ def fused_attention(
         return None
     import torch
 
+    if bias is not None and torch.is_grad_enabled() and torch._C._are_functorch_transforms_active():
+        return None  # under ``vmap`` the kernel is chosen without regard to a derivative of the bias, and has none
     if bias is not None and bias.shape[-2] > 1:
         return None if mask is not None else _with_bias(q, k, v, bias, scale)
     alone = None

@@ -17,6 +17,7 @@ __all__ = [
     "moved",
     "rows_of",
     "sum_by_label",
+    "swapped",
     "upper_half",
 ]
 
@@ -54,8 +55,14 @@ def sum_by_label(x: Array, labels: Array, m: int) -> tuple[Array, Array]:
 def moved(xp: Namespace, x: Array, places: Array) -> Array:
     """The entries of x (..., n), each at its place (..., n) of all n."""
     if array_api_compat.is_torch_array(x):
-        return xp.empty_like(x).scatter_(-1, places, x)
+        made = xp.empty_like(places, dtype=x.dtype)  # like what ``vmap`` maps: x may be a range
+        return made.scatter_(-1, places, x)
     return xp.take_along_axis(x, xp.argsort(places), axis=-1)
+
+
+def swapped(xp: Namespace, x: Array) -> Array:
+    """x (..., a, b, c) as (..., b, a, c), also under ``torch.func.vmap``, which has no rule for ``moveaxis``."""
+    return x.movedim(-3, -2) if array_api_compat.is_torch_array(x) else xp.moveaxis(x, -3, -2)
 
 
 def inverse_order(xp: Namespace, order: Array) -> Array:

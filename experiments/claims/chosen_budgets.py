@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import figures, inputs, language, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import share_interval
+from experiments.evidence import exact_interval, share_interval
 from nystrom_numerics import attention
 
 if TYPE_CHECKING:
@@ -165,6 +165,10 @@ def _judged(name: str, error: float, part: pd.DataFrame) -> Verdict:
         outcome = Outcome.SUPPORTED
     approximated = part[part["m"] > 0]
     held = int((approximated["error"] <= approximated["upper"]).sum())
+    ends = ""
+    if len(approximated):
+        fewest, most = exact_interval(held, len(approximated))
+        ends = f" (95 % interval of Clopper and Pearson {fewest:.0%} to {most:.0%})"
     beyond = part[part["error"] > error].head(MOST_NAMED)
     named = ", ".join(f"{x.layer}.{x.head}: {x.error:.3f}" for x in beyond.itertuples())
     return Verdict(
@@ -172,7 +176,7 @@ def _judged(name: str, error: float, part: pd.DataFrame) -> Verdict:
         outcome,
         f"Within on {within} of {count} heads (95 % interval of the share {low:.0%} to {high:.0%})"
         + (f"; not on (layer.head) {named}. " if named else ". ")
-        + f"{len(approximated)} are approximated, the certified end holding on {held} of them; "
+        + f"{len(approximated)} are approximated, the certified end holding on {held} of them{ends}; "
         f"{part['entries'].mean():.1%} of the kernel entries of exact attention, {part['spent'].mean():.1%} with all "
         f"that was tried; {part['time'].median():.1f} times the time of torch's fused kernel.",
     )

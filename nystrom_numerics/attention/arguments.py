@@ -22,7 +22,15 @@ from nystrom_numerics.backend import (
 )
 from nystrom_numerics.errors import DTypeError, NamespaceError, ShapeError
 
-__all__ = ["Arguments", "check_arguments", "group_heads", "product_form", "tokens_of", "ungroup"]
+__all__ = [
+    "Arguments",
+    "check_arguments",
+    "group_heads",
+    "one_length",
+    "product_form",
+    "tokens_of",
+    "ungroup",
+]
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,20 @@ def check_arguments(
     if attn_mask is None:
         return plain
     return _with_attn_mask(plain, attn_mask, (*batch, q.shape[-2], k.shape[-2]), q.dtype)
+
+
+def one_length(instead: str, **tokens: Array) -> None:
+    """Refuse tokens of a length that an exporter leaves open, where the steps that are taken depend on it.
+
+    Raises
+    ------
+    ShapeError
+        Naming the argument and what serves ``instead``.
+    """
+    for name, x in tokens.items():
+        if x.ndim > 1 and not isinstance(x.shape[-2], int):
+            needs = f"a length of its own for each graph, or {instead}, which takes any"
+            raise ShapeError(name, "of a length that an exporter leaves open", needs)
 
 
 def tokens_of(**arrays: Array) -> Any:

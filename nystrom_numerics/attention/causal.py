@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_count
-from nystrom_numerics.attention.arguments import check_arguments
+from nystrom_numerics.attention.arguments import check_arguments, one_length
 from nystrom_numerics.attention.arrangement import arrange, directions
 from nystrom_numerics.attention.dealing import attend_chosen
 from nystrom_numerics.attention.faced import dense
@@ -108,6 +108,10 @@ def causal(
     Derivative in Torch: of what is computed, with groups, near keys, chosen groups and the corrections of weights held
     fixed.
 
+    In Torch ``torch.compile(fullgraph=True)``, ``torch.func.vmap`` and ``torch.export`` of one length take it, with its
+    derivative and with masks; an exported length that is left open is refused with :class:`ShapeError`, for how often
+    blocks look back depends on it (Torch's own kernel with ``is_causal`` takes any).
+
     Source: ours; see :func:`tangent`.  Blocks of keys chosen by each query by what summarises them: Tang et al. 2024
     (Quest), Yuan et al. 2025 (native sparse attention), who drop what is not chosen.
 
@@ -124,6 +128,7 @@ def causal(
     """
     block, near, group, routed = checked_sizes(block, near, group, routed)
     a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, oneself=True, check_finite=check_finite)
+    one_length("`torch.nn.functional.scaled_dot_product_attention`", q=q)
     xp, mask, storage, n = a.xp, a.key_mask, v.dtype, q.shape[-2]
     q, k, v = (xp.astype(x, compute_dtype(xp, q.dtype), copy=False) for x in (q, k, v))
     if mask is not None:  # with the real tokens first none has a masked one in its past

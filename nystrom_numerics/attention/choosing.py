@@ -13,9 +13,12 @@ from nystrom_numerics.arguments import require_count, require_instance, require_
 from nystrom_numerics.attention.arguments import check_arguments
 from nystrom_numerics.attention.estimators import ESTIMATORS, Estimator
 from nystrom_numerics.attention.exact import exact_operator
+from nystrom_numerics.attention.hints import Hints
 from nystrom_numerics.attention.operator_rows import take_real
+from nystrom_numerics.attention.operators import AttentionOperator
 from nystrom_numerics.attention.output_certificate import OutputCertificate, certify_output
 from nystrom_numerics.attention.padding import put_back
+from nystrom_numerics.attention.row_errors import KnowsItsErrors
 from nystrom_numerics.backend import Array, device_of, generator
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
@@ -94,8 +97,9 @@ def choose(
         A causal estimator takes ``key_mask`` alone, which is that of its queries too, or the same twice.
     scale : float, optional
     failure : float
-        Of each interval.
+        Of the upper ends of a head, all budgets together.
     rng : numpy.random.Generator or int
+        With one seed each head is served as it is by itself; of a generator one seed is drawn.
 
     Returns
     -------
@@ -109,11 +113,17 @@ def choose(
     Notes
     -----
     Heads are served one after the other.  The budgets are tried from the least on, each certified by its output with
-    those at twice and four times as much beside it, see :func:`certify_output`, until the upper end of an interval is
-    within the tolerance.  The interval is asymptotic: the claim ``chosen_budgets`` of the experiments counts on how
-    many trained heads the true error is within it, and how much longer than exact attention it takes to choose.
+    those at twice and four times as much beside it, see :func:`certify_output`.  Where the upper end of that interval
+    is within the tolerance and the operator has ``row_errors()``, as those of tangents have, another sample is drawn,
+    aimed by these too, and has the last word: the first may have missed the few rows that err, and where it is too
+    wide by chance that costs a budget, not the promise.  With b budgets each interval has the failure 2/b of the one
+    asked for, half of it above, so that all upper ends together keep it (a union bound), whichever is chosen.
 
-    Cost, of a head: the estimator at each budget tried and at the next two, and rows · n_k entries for each tried.
+    The interval is asymptotic: the claim ``chosen_budgets`` of the experiments counts on how many trained heads the
+    true error is within it, and how much longer than exact attention it takes to choose.
+
+    Cost, of a head: the estimator at each budget tried and at the next two, rows · n_k entries for each tried, and
+    ``row_errors()`` and rows · n_k entries more where the first interval passes.
 
     Examples
     --------
@@ -208,7 +218,8 @@ def _heads(
     sizes = [require_count("budgets", m, one.least) for m in budgets]
     if not sizes or sizes != sorted(set(sizes)):
         raise RangeError("budgets", f"{budgets}", "different integers, at least one, in ascending order")
-    source, _ = generator(rng)
+    source, seed = generator(rng)
+    seed = int(source.integers(2**63)) if seed is None else seed
     a = check_arguments(q, k, v, scale=scale, key_mask=key_mask, query_mask=query_mask, oneself=one.causal)
     if rows is not None:
         rows = require_count("rows", rows, min(8, q.shape[-2]), q.shape[-2], of="the number of queries")
@@ -231,7 +242,19 @@ def _heads(
                 take_real(xp, x[(*place, ...)], mask) for x, mask in ((q, of_q), (k, of_k), (v, of_k))
             )
             yield _Head(
-                xp, one, sizes, some, keys, values, of_q, a.scale, error, dearer, rows, failure, source
+                xp,
+                one,
+                sizes,
+                some,
+                keys,
+                values,
+                of_q,
+                a.scale,
+                error,
+                dearer,
+                rows,
+                min(2 * failure / len(sizes), failure),
+                np.random.default_rng(seed),
             )
 
     return _Heads(xp, batch, one_by_one())
@@ -281,18 +304,21 @@ class _Head:
         n_q, n_k = self.q.shape[0], self.k.shape[0]
         whole = n_q * (n_q + 1) // 2 if self.estimator.causal else n_q * n_k
         budgets = [m for m in self.budgets if m < min(n_q, n_k)]
-        made: dict[int, tuple[Array, int]] = {}
+        made: dict[int, _Made] = {}
         spent = 0
         for i, m in enumerate(budgets):
-            out, entries = self._made(made, m)
-            if entries * self.dearer >= whole:
+            one = self._made(made, m)
+            if one.operator.entries * self.dearer >= whole:
                 break
-            told = self._certified(out, [self._made(made, more)[0] for more in budgets[i + 1 : i + 3]])
-            spent += told.exact_entries
+            told, looked = self._certified(
+                one, [self._made(made, more).out for more in budgets[i + 1 : i + 3]]
+            )
+            spent += looked
             value, upper = told.relative.estimate, told.relative.upper.value
             if upper is not None and upper <= self.error:
                 estimate = 0.0 if value is None else value.value  # none where both outputs are zero
-                return out, _Choice(m, estimate, upper, entries, spent + _total(made))
+                choice = _Choice(m, estimate, upper, one.operator.entries, spent + _total(made))
+                return one.out, choice
         return None, _Choice(0, 0.0, 0.0, whole, spent + _total(made))
 
     def exact(self) -> Array:
@@ -310,13 +336,25 @@ class _Head:
     def _zeros(self, rows: int) -> Array:
         return self.xp.zeros((rows, self.v.shape[1]), dtype=self.v.dtype, device=device_of(self.v))
 
-    def _made(self, made: dict[int, tuple[Array, int]], m: int) -> tuple[Array, int]:
+    def _made(self, made: dict[int, _Made], m: int) -> _Made:
         if m not in made:
             operator = self.estimator.make(self.q, self.k, m, scale=self.scale)
-            made[m] = operator.apply(self.v), operator.entries
+            made[m] = _Made(operator, operator.apply(self.v))
         return made[m]
 
-    def _certified(self, out: Array, beside: list[Array]) -> OutputCertificate:
+    def _certified(self, one: _Made, beside: list[Array]) -> tuple[OutputCertificate, int]:
+        """By a sample, and one aimed by what the operator knows where that is within; exact entries of both."""
+        told = self._sampled(one.out, beside, None)
+        upper = told.relative.upper
+        if upper.value is None or upper.value > self.error or upper.probability == 1:
+            return told, told.exact_entries
+        knows = one.operator.row_errors() if isinstance(one.operator, KnowsItsErrors) else None
+        if knows is None:
+            return told, told.exact_entries
+        again = self._sampled(one.out, beside, Hints.of(knows))
+        return again, told.exact_entries + again.exact_entries
+
+    def _sampled(self, out: Array, beside: list[Array], hints: Hints | None) -> OutputCertificate:
         rows = None if self.rows is None else min(self.rows, self.q.shape[0])
         return certify_output(
             self.q,
@@ -327,10 +365,19 @@ class _Head:
             causal=self.estimator.causal,
             scale=self.scale,
             beside=beside,
+            hints=hints,
             failure=self.failure,
             rng=self.source,
         )
 
 
-def _total(made: dict[int, tuple[Array, int]]) -> int:
-    return sum(entries for _, entries in made.values())
+@dataclass(frozen=True)
+class _Made:
+    """An operator, and its output."""
+
+    operator: AttentionOperator
+    out: Array
+
+
+def _total(made: dict[int, _Made]) -> int:
+    return sum(one.operator.entries for one in made.values())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_flag
-from nystrom_numerics.attention.arguments import check_arguments, product_form, tokens_of
+from nystrom_numerics.attention.arguments import check_arguments, one_length, product_form, tokens_of
 from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.streaming import stream
@@ -64,6 +64,9 @@ def exact(
 
     Notes
     -----
+    In Torch ``torch.compile(fullgraph=True)``, ``torch.func.vmap`` and ``torch.export`` of one length take it; blocks
+    are counted for each, so that an exported length that is left open is refused with :class:`ShapeError`.
+
     Cost: n_q n_k kernel entries and n_q n_k (d + d_v) multiplications; memory one block.  Sources:
     Vaswani et al. 2017, eq. (1); running maxima, Milakov and Gimelshein 2018.
 
@@ -80,6 +83,7 @@ def exact(
     a = check_arguments(
         q, k, v, scale=scale, key_mask=key_mask, attn_mask=attn_mask, check_finite=check_finite
     )
+    one_length("`torch.nn.functional.scaled_dot_product_attention`", q=q, k=k)
     k, v = (hide(a.xp, x, a.key_mask) for x in (k, v))
     return hide(a.xp, _attend(a.xp, q, k, v, a.key_mask, a.bias, a.scale), a.row_mask)
 

@@ -11,7 +11,7 @@ from nystrom_numerics.attention.streaming import attend
 from nystrom_numerics.backend import Array, device_of
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import masked_softmax, transpose
-from nystrom_numerics.places import gathered, sum_by_label
+from nystrom_numerics.places import gathered, sum_by_label, swapped
 
 __all__ = ["Faced", "Part", "Route", "Values", "dense", "flat", "joined"]
 
@@ -65,7 +65,7 @@ class Values:
     def __call__(self, v: Array) -> Array:
         xp, v = self.xp, self.route.grouped.cut(self.xp, v)
         kept = take_rows(flat(xp, v)[..., None, :, :], self.index)
-        far = xp.moveaxis(self.weights @ v / self.total, -3, -2)
+        far = swapped(xp, self.weights @ v / self.total)
         if self.inner is None:
             return xp.concat([kept, dense(xp, far)], axis=-2)
         return joined(xp, self.inner(kept), far)
@@ -106,7 +106,7 @@ class Values:
         """Weights (items, b, groups · l) and ``index`` (items, b, t) of all blocks, and those (items, r) of leaves."""
         xp, items = self.xp, leaf.shape[0]
         groups, _, length = self.weights.shape[-3:]
-        shares = xp.moveaxis(self.weights / self.total, -2, -3)
+        shares = swapped(xp, self.weights / self.total)
         shares = xp.reshape(shares, (items, -1, groups * length))
         index = xp.reshape(self.index, (items, -1, self.index.shape[-1]))
         return shares, index, leaf // (leaves // shares.shape[-2])

@@ -10,6 +10,7 @@ import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_count
 from nystrom_numerics.attention.exact_rows import Head
+from nystrom_numerics.attention.row_errors import RowErrors
 from nystrom_numerics.backend import to_numpy
 
 __all__ = ["Hints", "features", "heaviest"]
@@ -35,6 +36,11 @@ class Hints:
     columns: int = 0
     entries: int = 0
     suspicion: np.ndarray[Any, Any] | None = None
+
+    @classmethod
+    def of(cls, told: RowErrors) -> Hints:
+        """What an operator knows of its rows."""
+        return cls(lambda _: (told.predicted, told.largest**2), suspicion=told.suspicion)
 
     def __post_init__(self) -> None:
         require_callable("predict", self.predict)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nystrom_numerics.arguments import require_callable, require_count
-from nystrom_numerics.attention.arguments import Arguments, product_form, ungroup
+from nystrom_numerics.attention.arguments import Arguments, one_length, product_form, ungroup
 from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.placing import solve_core
 from nystrom_numerics.attention.ridge import ridge
@@ -85,6 +85,9 @@ def near_field(
     1987, a band beside a low rank as in Chen et al. 2021 (Scatterbrain) and Nguyen et al. 2021 (FMMformer), which
     learn theirs.
 
+    In Torch ``torch.compile(fullgraph=True)``, ``torch.func.vmap`` and ``torch.export`` of one length take it, the last
+    not of a length that is left open (:class:`ShapeError`; ``nystrom`` takes any).
+
     Cost: with w = block + 2·margin + 2, n(2m + w) kernel entries and about n(w(d + d_v) + 2m(m + d + d_v)) and
     nwmd_v/block multiplications; memory O(n(d + d_v + m)) and a strip of blocks.
 
@@ -109,6 +112,7 @@ def near_field(
         grouped=grouped,
         check_finite=check_finite,
     )
+    one_length("`attention.nystrom`", q=q)
     out = fields_of(a, q, k, m, block, margin, solver).apply(hide(a.xp, v, a.key_mask))
     return ungroup(out) if grouped else out
 

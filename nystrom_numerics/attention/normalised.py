@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_number
-from nystrom_numerics.attention.arguments import Arguments, product_form, tokens_of
+from nystrom_numerics.attention.arguments import Arguments, one_length, product_form, tokens_of
 from nystrom_numerics.attention.operators import AttentionOperator, OperatorBase, blocks
 from nystrom_numerics.attention.padding import hide
 from nystrom_numerics.attention.placing import (
@@ -127,6 +127,9 @@ def normalised(
 
     Notes
     -----
+    In Torch ``torch.compile(fullgraph=True)``, ``torch.func.vmap`` and ``torch.export`` of one length take it, the last
+    not of a length that is left open (:class:`ShapeError`; :func:`nystrom` takes any).
+
     Cost: as :func:`nystrom`, with one more column of values; both passes are streamed, as they need the sums that
     a fused kernel keeps to itself.
 
@@ -151,6 +154,7 @@ def normalised(
         grouped=grouped,
         check_finite=check_finite,
     )
+    one_length("`attention.nystrom`", q=q, k=k)
     return _build(a, q, k, m, landmarks, solver, guard, grouped).apply(v)
 
 

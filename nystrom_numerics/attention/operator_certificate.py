@@ -195,8 +195,7 @@ def _of_rows(xp: Any, operator: AttentionOperator, v: Array, asked: Asked) -> tu
         spread = np.full(queries, _spread(xp, take_real(xp, v, operator.key_mask)) * (1 + rounding))
     told = operator.row_errors() if isinstance(operator, KnowsItsErrors) else None
     if told is not None:
-        predicted, cap = told.predicted, told.largest
-        hints = Hints(lambda columns: (predicted, cap**2), suspicion=told.suspicion)
+        cap, hints = told.largest, Hints.of(told)
         largest = cap if largest is None else np.minimum(largest, cap)
         spread = None if spread is None else spread * np.minimum(told.variation, 1.0)
     else:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_count, require_number
-from nystrom_numerics.attention.arguments import product_form, ungroup
+from nystrom_numerics.attention.arguments import one_length, product_form, ungroup
 from nystrom_numerics.attention.arrangement import Arrangement
 from nystrom_numerics.attention.faced import Route
 from nystrom_numerics.attention.padding import by_length, hide, of_no_item
 from nystrom_numerics.attention.tangent_vjp import attend_vjp
 from nystrom_numerics.attention.tangents import Level, parts_of
-from nystrom_numerics.backend import Array, compute_dtype, device_of, with_vjp
+from nystrom_numerics.backend import Array, compute_dtype, device_of, traced, uncounted, with_vjp
 from nystrom_numerics.errors import RangeError, ShapeError
 
 __all__ = ["tangent"]
@@ -106,6 +106,12 @@ def tangent(
     :math:`r_j` held fixed.  It is in closed form, recomputed from q, k, v and what is held fixed, and can be taken only
     once; b n_k(6d + 3d_v) + (near + groups) n_q(3d + 2d_v) multiplications.
 
+    ``torch.compile(fullgraph=True)``, ``torch.func.vmap`` and ``torch.func.grad`` take it, and its derivative, step by
+    step and so with the memory of the steps; ``torch.export`` of one length, and not of one that is left open, on which
+    the tree of blocks depends (:class:`ShapeError`; ``nystrom`` takes any).  Masks have items of equal length counted:
+    ``vmap`` over a mask and an exported one are refused with :class:`RangeError`, a mask breaks a compiled graph, and
+    one that is not mapped over is served.
+
     Ties, and what is one but for rounding, are broken by place: repeated tokens have one result in every library and
     beside all batch-mates.  With masks, items of as many real queries and keys are served together, a call for every
     pair of numbers.
@@ -137,6 +143,11 @@ def tangent(
         grouped=grouped,
         check_finite=check_finite,
     )
+    one_length("`attention.nystrom`", q=q, k=k)
+    for name, mask in (("key_mask", a.key_mask), ("query_mask", a.query_mask)):
+        if mask is not None and uncounted(mask):
+            needs = "no mask, the real tokens alone, or `attention.nystrom`, which takes masks in a graph"
+            raise RangeError(name, "what a graph or a map would have to count", needs)
     xp, storage = a.xp, v.dtype
     dtype = compute_dtype(xp, q.dtype)
     q, k, v = (xp.astype(x, dtype, copy=False) for x in (q, k, hide(xp, v, a.key_mask)))
@@ -203,6 +214,12 @@ def _attend(
     q, k, v = (
         xp.reshape(xp.broadcast_to(x, (*batch, *x.shape[-2:])), (-1, *x.shape[-2:])) for x in (q, k, v)
     )
+    if traced(q, k, v):  # step by step: what goes through the steps takes their derivative as well
+        parts = [
+            part.apply(xp, v[of, ...], scale)
+            for of, part in parts_of(xp, q, k, levels, near, position, scale)
+        ]
+        return xp.reshape(xp.concat(parts, axis=0), (*batch, *parts[0].shape[-2:]))
     held: list[tuple[slice, Arrangement, Route]] = []
 
     def forward(q: Array, k: Array, v: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:

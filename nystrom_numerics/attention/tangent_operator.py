@@ -22,7 +22,7 @@ from nystrom_numerics.backend import Array, compute_dtype, device_of, from_numpy
 from nystrom_numerics.brief import brief
 from nystrom_numerics.landmarks.tokens import rank_of
 from nystrom_numerics.linalg import masked_softmax, transpose
-from nystrom_numerics.places import sum_by_label
+from nystrom_numerics.places import sum_by_label, swapped
 
 __all__ = ["tangent_operator"]
 
@@ -316,7 +316,7 @@ def _to_values(xp: Any, values: Values, faced: Array) -> Array:
     near = xp.reshape(kept, (*batch, blocks * count, w))
     index = xp.reshape(values.index, (*batch, blocks * count))
     slots = xp.reshape(sum_by_label(near, index, groups * length)[0], (*batch, groups, length, w))
-    slots = slots + transpose(values.weights / values.total) @ xp.moveaxis(far, -3, -2)
+    slots = slots + transpose(values.weights / values.total) @ swapped(xp, far)
     return values.route.grouped.joined(xp, slots)
 
 

@@ -11,7 +11,7 @@ from nystrom_numerics.attention.tangents import Queries, group_sums
 from nystrom_numerics.backend import Array, strip_rows
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import masked_softmax, transpose
-from nystrom_numerics.places import filled_at, sum_by_label
+from nystrom_numerics.places import filled_at, sum_by_label, swapped
 
 __all__ = ["attend_vjp"]
 
@@ -89,7 +89,7 @@ def _faced(
     scores = (pilot * scale) @ transpose(flat(xp, slots_k)) + route.correction
     weights, total, beta = group_sums(xp, filled_at(xp, scores, index, -xp.inf), groups)
     weights = weights / total
-    mu, nu = (xp.moveaxis(weights @ x, -3, -2) for x in (slots_k, slots_v))
+    mu, nu = (swapped(xp, weights @ x) for x in (slots_k, slots_v))
     beta = beta - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
     kept = [take_rows(flat(xp, x)[..., None, :, :], index) for x in (slots_k, slots_v)]
     of_inner = None
@@ -112,7 +112,7 @@ def _faced(
         of_pilot = -scale * xp.sum(mu * of_beta, axis=-2)
         of_mu = of_mu - scale * of_beta * pilot[..., None, :]
         centre = xp.sum(of_mu * mu, axis=-1) + xp.sum(of_nu * nu, axis=-1) - of_beta[..., 0]
-        of_mu, of_nu, centre = (xp.moveaxis(x, -2, -3) for x in (of_mu, of_nu, centre[..., None]))
+        of_mu, of_nu, centre = (swapped(xp, x) for x in (of_mu, of_nu, centre[..., None]))
         of_scores = of_mu @ transpose(slots_k)
         of_scores += of_nu @ transpose(slots_v)
         of_scores -= centre

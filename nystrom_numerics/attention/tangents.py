@@ -12,7 +12,7 @@ from nystrom_numerics.attention.faced import Faced, Part, Route, Values, dense, 
 from nystrom_numerics.backend import Array, by_root, device_of, items_at_once, still
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
-from nystrom_numerics.places import filled_at, largest
+from nystrom_numerics.places import filled_at, largest, swapped
 
 __all__ = [
     "CAP",
@@ -172,7 +172,7 @@ def _facing(
     handed = min(n, max(near, ceil(level.share * n)) if below else near)
     index = largest(xp, still(scores) + worth, handed, STEP)
     weights, total, beta = group_sums(xp, filled_at(xp, scores + correction, index, -xp.inf), k.shape[-3])
-    mu = xp.moveaxis(weights @ k / total, -3, -2)
+    mu = swapped(xp, weights @ k / total)
     beta = beta - scale * xp.sum(mu * pilot[..., None, :], axis=-1)
     near_k = take_rows(keys[..., None, :, :], index)
     if not below:
@@ -250,7 +250,7 @@ def group_sums(xp: Any, log_weights: Array, groups: int) -> tuple[Array, Array, 
     total = xp.sum(weights, axis=-1, keepdims=True)
     some = xp.clip(total, min=float(xp.finfo(total.dtype).smallest_normal))
     of_groups = xp.where(total == 0, -xp.inf, xp.log(some) + still(top))[..., 0]
-    return xp.moveaxis(weights, -2, -3), xp.moveaxis(some, -2, -3), of_groups
+    return swapped(xp, weights), swapped(xp, some), of_groups
 
 
 def group_weights(xp: Any, log_weights: Array, groups: int) -> tuple[Array, Array]:

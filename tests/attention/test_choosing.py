@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from nystrom_numerics import attention, errors
-from nystrom_numerics.attention import ESTIMATORS, approximate, certify_output, choose, choosing
+from nystrom_numerics.attention import (
+    ESTIMATORS,
+    approximate,
+    certify_output,
+    choose,
+    choosing,
+    output_certificate,
+)
+from nystrom_numerics.attention.hints import Hints
 from nystrom_numerics.backend import to_numpy
 from tests.thorough import many
 
@@ -99,6 +107,44 @@ def test_what_stands_beside_finds_the_few_rows_that_err(rng):
         assert told.relative.lower.value <= truth <= told.relative.upper.value
 
 
+def test_hints_find_the_few_rows_that_err_where_all_outputs_do(rng):
+    """One row in 2,000 has all the error, and what stands beside has the same: only a hint tells, first or second."""
+    q, k, v = smooth(rng, n=2000)
+    exact, held = attention.exact(q, k, v), {True: 0, False: 0}
+    for seed in range(5):
+        out, at, noise = exact.copy(), rng.integers(1, 1999), rng.random(2000)
+        out[at] = -out[at]  # no longer than others
+        known = Hints(lambda _: (), suspicion=noise + (np.arange(2000) == at))
+        for aimed, hints in ((True, known), (False, None)):
+            told = certify_output(q, k, v, out, beside=[out + 1e-3 * v], hints=hints, rng=seed)
+            held[aimed] += told.relative.lower.value <= relative(out, q, k, v) <= told.relative.upper.value
+    assert held[True] == 5
+    assert held[False] < 3
+
+
+def test_hints_aim_the_draws_too_and_their_entries_count(rng):
+    q, k, v = smooth(rng, n=500)
+    exact, angle = attention.exact(q, k, v), rng.random(500) ** 4
+    turned = np.exp(1j * angle) * (exact[:, 0] + 1j * exact[:, 1])  # no row is longer for its error
+    out, size = np.stack([turned.real, turned.imag, exact[:, 2]], axis=1), np.abs(turned) ** 2 * angle**2
+    widths = []
+    for predicted in ((size,), ()):
+        told = certify_output(q, k, v, out, hints=Hints(lambda _: predicted, entries=7))  # noqa: B023
+        widths.append(told.reach.width)
+        assert told.exact_entries == 64 * 500 + 7
+    assert widths[0] < widths[1] / 2
+    assert (
+        certify_output(q, k, v, out, rows=500, hints=Hints(lambda _: (), entries=7)).exact_entries == 500**2
+    )
+
+
+def test_suspects_come_in_turn():
+    first, second = np.array([5.0, 4, 3, 2, 1, 0]), np.array([0.0, 0, 0, 7, 8, 9])
+    found = output_certificate._in_turn([first, second])
+    assert set(np.argsort(-found, kind="stable")[:2]) == {0, 5}
+    assert set(np.argsort(-found, kind="stable")[:4]) == {0, 1, 4, 5}
+
+
 def test_what_is_exact_has_no_error(rng):
     q, k, v = smooth(rng, n=100)
     told = certify_output(q, k, v, attention.exact(q, k, v))
@@ -123,6 +169,11 @@ def test_what_is_exact_has_no_error(rng):
         ({"causal": 1}, "causal"),
         ({"failure": 0.0}, "failure"),
         ({"query_mask": np.zeros(40, bool)}, "query_mask"),
+        ({"hints": 3}, "hints"),
+        ({"hints": Hints(lambda _: (), columns=2)}, "hints"),
+        ({"hints": Hints(lambda _: np.ones(40))}, "hints"),
+        ({"hints": Hints(lambda _: (np.ones(39),))}, "hints"),
+        ({"hints": Hints(lambda _: (), suspicion=np.ones(41))}, "hints"),
     ],
 )
 def test_bad_arguments_of_a_certificate(change, named, rng):
@@ -192,6 +243,39 @@ def test_the_next_two_budgets_stand_beside_and_all_that_is_tried_is_counted(rng,
         for got, expected in zip([out, *beside], outs[i:], strict=True):
             np.testing.assert_array_equal(got, expected)
     assert chosen.spent == sum(x[2] for x in calls) + sum(operator.entries for operator in made)
+
+
+def test_the_last_word_has_a_sample_aimed_by_the_operator(rng, monkeypatch):
+    """Only where the first one passes; the upper ends of all budgets share the failure."""
+    q, k, v = smooth(rng, n=400)
+    calls = []
+
+    def recorded(*arrays, hints, failure, **options):
+        told = certify_output(*arrays, hints=hints, failure=failure, **options)
+        calls.append((hints, told.relative.upper.value, told.exact_entries))
+        assert failure == pytest.approx(2 * 0.05 / 3)
+        return told
+
+    monkeypatch.setattr(choosing, "certify_output", recorded)
+    chosen = choose(q, k, v, error=0.1, dearer=1, budgets=(4, 16, 64), failure=0.05)
+    assert chosen.m > 4
+    assert chosen.upper == calls[-1][1] <= 0.1
+    for (hints, _, _), (_, before, _) in zip(calls[1:], calls, strict=False):
+        assert (hints is not None) == (before <= 0.1)
+    told = ESTIMATORS["tangent"].make(q, k, int(chosen.m)).row_errors()
+    np.testing.assert_array_equal(calls[-1][0].suspicion, told.suspicion)
+    calls.clear()
+    choose(q, k, v, error=0.9, dearer=1, budgets=(16, 32, 64), estimator="nystrom")
+    assert all(hints is None for hints, _, _ in calls)
+
+
+def test_draws_of_a_head_are_its_own(rng):
+    """With fewer rows than there are, a head is served as it is by itself, whoever stands before it."""
+    q, k, v = smooth(rng, 3, n=400)
+    _, together = approximate(q, k, v, error=0.1, dearer=1, rng=3)
+    for i in range(3):
+        _, alone = approximate(q[i], k[i], v[i], error=0.1, dearer=1, rng=3)
+        assert (alone.m, alone.upper) == (together.m[i], together.upper[i])
 
 
 def test_exact_where_nothing_is_within_and_where_it_is_cheaper(lane, rng):

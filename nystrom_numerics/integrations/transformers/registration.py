@@ -28,6 +28,7 @@ def register_with_transformers(
     pinv: Pinv | None = None,
     leave_out_dropout: bool = False,
     causal: str = "refuse",
+    error: None = None,
 ) -> None:
     """Make ``attn_implementation=name`` known to transformers; again with the same name replaces it.
 
@@ -64,6 +65,8 @@ def register_with_transformers(
     causal : str
         What becomes of causal attention of more than m tokens without a ``block``: ``"refuse"``, or ``"exact"``, which
         serves models one part of which is causal, such as CLIP's text tower or Whisper's decoder.
+    error : None
+        A tolerance is none of a registration, which knows no inputs: it is asked of :func:`calibrate`.
 
     Raises
     ------
@@ -72,7 +75,8 @@ def register_with_transformers(
     RangeError
         A ``name`` as above; ``m``, ``block`` or ``near`` no integer of at least 1; a ``pinv`` together with ``block``,
         ``near`` or ``row_normalised``; ``causal`` another word, or ``"exact"`` beside a ``block``; ``near`` with
-        landmarks other than segment means, or normalised rows; or ``tangent`` with an option of another estimator.
+        landmarks other than segment means, or normalised rows; ``tangent`` with an option of another estimator; or an
+        ``error``.
 
     Notes
     -----
@@ -101,6 +105,8 @@ def register_with_transformers(
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
+    if error is not None:
+        raise RangeError("error", f"{error!r}", "`calibrate(model, inputs, error=…)`, which needs inputs")
     _require_name(name)
     m = require_count("m", m)
     block, near = (None if x is None else require_count(n, x) for n, x in (("block", block), ("near", near)))

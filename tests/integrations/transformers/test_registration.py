@@ -93,6 +93,7 @@ WRONG = {
     "solver": (None, 3, "ridge"),
     "pinv": (3, "svd"),
     "leave_out_dropout": NO_FLAG,
+    "error": (0.05, "x"),
 }
 
 
