@@ -195,7 +195,7 @@ def test_exact_attention(device):
         assert ratios[1] >= TANGENT_EXACT
 
 
-SOON = "a call launches some 900 operators, and 200 more for every few heads: 20 to 40 ms whatever n is"
+SOON = "a call launches some 700 operators, and 90 more for every few heads: 20 to 40 ms whatever n is"
 
 
 @pytest.mark.parametrize(
