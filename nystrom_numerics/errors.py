@@ -19,6 +19,7 @@ __all__ = [
     "MemoryLimitError",
     "NamespaceError",
     "NonFiniteError",
+    "NotInstalledError",
     "NystromError",
     "RangeError",
     "RankError",
@@ -158,6 +159,25 @@ class CapacityError(NystromError, MemoryError):
             + (f" (and too few on {len(self.ranks) - 1} more)" if len(self.ranks) > 1 else "")
             + ": use more ranks, shorter shards or a narrower dtype"
         )
+
+
+class NotInstalledError(NystromError, ModuleNotFoundError):
+    """An optional part was asked for, and what it needs is not installed.
+
+    Attributes
+    ----------
+    name : str
+        The module that is not here.
+    extra : str
+        The extra of this package that brings it.
+    """
+
+    def __init__(self, name: str, extra: str) -> None:
+        super().__init__(name, extra)
+        self.name, self.extra = name, extra
+
+    def __str__(self) -> str:
+        return f"{self.name} is not installed; this brings it: pip install 'nystrom_numerics[{self.extra}]'"
 
 
 class Status(IntEnum):

@@ -16,8 +16,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments import audit_command, commands, matrix_files
-from experiments.matrix_files import UnreadableFileError, read_arrays
+from nystrom_numerics.cli import audit as audit_command
+from nystrom_numerics.cli import matrix_files
+from nystrom_numerics.cli.commands import application
+from nystrom_numerics.cli.matrix_files import UnreadableFileError, read_arrays
 from tests import hostile_files as hostile
 
 RNG = np.random.default_rng(0)
@@ -29,7 +31,7 @@ A = np.exp(-0.3 * ((X[:, None] - X) ** 2).sum(-1))
 def nystrom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(audit_command, "out", Console(width=250))  # wide, whatever was imported before
-    return lambda *arguments: CliRunner().invoke(commands.app, ["audit", *arguments])
+    return lambda *arguments: CliRunner().invoke(application(), ["audit", *arguments])
 
 
 def npy(x):
@@ -297,7 +299,7 @@ def test_a_matrix(nystrom, tmp_path):
 
 
 def test_points_and_every_rule(nystrom):
-    from experiments.auditing.matrices import RULES
+    from nystrom_numerics.cli.auditing.matrices import RULES
 
     np.savez("p.npz", x=X, y=X)
     for rule in RULES:
@@ -400,7 +402,7 @@ def test_every_option_of_the_command_is_one_of_those_known_here():
     import inspect
     from dataclasses import fields
 
-    from experiments.auditing.finding import Options
+    from nystrom_numerics.cli.auditing.finding import Options
 
     given = set(inspect.signature(audit_command.audit).parameters)
     assert given - {"file", "html", "as_json", "as_csv"} == {field.name for field in fields(Options)}

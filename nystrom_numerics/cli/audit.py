@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.auditing.finding import Finding, Options, require_moderate
-from experiments.auditing.heads import DEFAULT_ESTIMATOR, of_attention
-from experiments.auditing.matrices import DEFAULT_RULE, RULES, noise_of, of_matrix
-from experiments.auditing.output import FORMATS, require_writable, show, visible, write
-from experiments.errors import ExperimentError
-from experiments.matrix_files import Stored, UnreadableFileError, read_arrays
+from nystrom_numerics.cli.auditing.finding import Finding, Options, require_moderate
+from nystrom_numerics.cli.auditing.heads import DEFAULT_ESTIMATOR, of_attention
+from nystrom_numerics.cli.auditing.matrices import DEFAULT_RULE, RULES, noise_of, of_matrix
+from nystrom_numerics.cli.auditing.output import FORMATS, require_writable, show, visible, write
+from nystrom_numerics.cli.errors import CommandError
+from nystrom_numerics.cli.matrix_files import Stored, UnreadableFileError, read_arrays
 
 __all__ = ["audit"]
 
@@ -91,7 +91,7 @@ def audit(
             texts = {option: FORMATS[option](found) for option in files}
         for option, path in files.items():
             write(option, path, texts[option])
-    except (ExperimentError, NystromError) as error:
+    except (CommandError, NystromError) as error:
         raise _stopped(str(error)) from error
     except MemoryError as error:
         raise _stopped(f"{file}: takes more memory than there is") from error

@@ -10,20 +10,23 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn import kernel_approximation
-from sklearn.metrics.pairwise import KERNEL_PARAMS, pairwise_kernels
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nystrom_numerics import kernels
 from nystrom_numerics import landmarks as rules
 from nystrom_numerics.arguments import require_count, require_indices, require_number
 from nystrom_numerics.backend import require_finite, strip_rows
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.kernels import EntryCounter, Index, Kernel
 from nystrom_numerics.landmarks.result import require_found
 from nystrom_numerics.linalg import inverse_root
+
+with brought_by("sklearn"):
+    from sklearn import kernel_approximation
+    from sklearn.metrics.pairwise import KERNEL_PARAMS, pairwise_kernels
+    from sklearn.utils import check_random_state
+    from sklearn.utils._param_validation import StrOptions
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 __all__ = ["RULES", "Nystroem"]
 

@@ -28,6 +28,7 @@ from nystrom_numerics.arguments import (
 )
 from nystrom_numerics.attention import Pinv
 from nystrom_numerics.errors import KindError, RangeError, ShapeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.nn.attention import NystromAttention
 from nystrom_numerics.nn.encoder import (
     Nystromformer,
@@ -225,10 +226,12 @@ def _folder(location: str | Path) -> Path:
 
 def _weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a file; a pickle is read for tensors alone, and runs nothing."""
-    try:
-        if file.suffix == ".safetensors":
+    reads_itself = file.suffix == ".safetensors"
+    if reads_itself:
+        with brought_by("models", "safetensors"):
             from safetensors.torch import load_file
-
+    try:
+        if reads_itself:
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes these readers raise nearly anything

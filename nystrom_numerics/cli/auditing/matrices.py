@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.auditing import pictures
-from experiments.auditing.finding import Finding, Line, Options, counts
-from experiments.matrix_files import UnreadableFileError
+from nystrom_numerics.cli.auditing import pictures
+from nystrom_numerics.cli.auditing.finding import Finding, Line, Options, counts
+from nystrom_numerics.cli.matrix_files import UnreadableFileError
 
 if TYPE_CHECKING:
     from nystrom_numerics.bounds import Audit
@@ -53,7 +53,7 @@ def of_matrix(kernel: Kernel, title: str, asked: Options) -> Finding:
     failed = tuple(f"{line.name} ({line.of}): {line.bound}" for line in found.failed)
     two, frobenius, trace = found.truth
     chosen = getattr(found.factor.landmarks, "indices", None)
-    facts = (
+    facts: tuple[str, ...] = (
         f"{n} × {n}, {len(found.factor.kept)} landmarks kept of {m}, chosen by {RULES[rule]}, seed {seed}.",
         f"Error: spectral norm {two:.4g}, Frobenius norm {frobenius:.4g}, trace norm {trace:.4g}.",
     )

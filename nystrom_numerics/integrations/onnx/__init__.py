@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nystrom_numerics.extras import brought_by
+
 __all__ = ["translations"]
 
 
@@ -37,9 +39,10 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     >>> options = {"dynamic_shapes": [{2: length}] * 3, "custom_translation_table": translations()}
     >>> torch.onnx.export(Attention(), tokens, "attention.onnx", dynamo=True, **options)  # doctest: +SKIP
     """
-    import torch
+    with brought_by("onnx"):
+        import torch
 
-    from nystrom_numerics.integrations.onnx.operators import cholesky_ex, solve_triangular, sort_stable
+        from nystrom_numerics.integrations.onnx.operators import cholesky_ex, solve_triangular, sort_stable
 
     aten = torch.ops.aten
     return {

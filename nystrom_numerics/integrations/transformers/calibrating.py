@@ -14,6 +14,7 @@ from nystrom_numerics.attention import choose
 from nystrom_numerics.attention.choosing import BUDGETS, DEARER
 from nystrom_numerics.backend import generator
 from nystrom_numerics.brief import brief
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.integrations.transformers.budgets import KEPT, attentions
 from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
@@ -67,7 +68,8 @@ class Calibration:
 
     def to_frame(self) -> Any:
         """A line a head, as a frame of pandas, which is needed."""
-        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+        with brought_by("frames"):
+            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
         return pd.DataFrame([vars(head) for head in self.heads])
 

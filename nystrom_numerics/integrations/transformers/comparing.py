@@ -17,6 +17,7 @@ from nystrom_numerics.attention import ESTIMATORS, AttentionOperator, certify_ou
 from nystrom_numerics.backend import generator
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
 __all__ = ["Comparison", "HeadError", "Summary", "compare", "drift_of", "head_operator"]
@@ -142,7 +143,8 @@ class Comparison:
 
     def to_frame(self) -> Any:
         """A line a head, as a frame of pandas, which is needed."""
-        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+        with brought_by("frames"):
+            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
         return pd.DataFrame([vars(head) for head in self.heads])
 
