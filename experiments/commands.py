@@ -68,7 +68,10 @@ def run(
     page: Page = _REPORT,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A running Dask scheduler, in place of a local cluster."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="A running Dask scheduler, in place of a local cluster; its workers have this checkout on PYTHONPATH.",
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of the local cluster.")] = None,
     fresh: Annotated[

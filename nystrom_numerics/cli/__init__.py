@@ -48,8 +48,7 @@ def _run() -> None:
     here = os.path.isfile(os.path.join(CHECKOUT, "experiments", "commands.py"))
     try:
         if here:
-            if CHECKOUT not in sys.path:
-                sys.path.insert(0, CHECKOUT)
+            _importable(CHECKOUT)
             from experiments.commands import app
         else:
             from nystrom_numerics.cli.commands import application
@@ -61,6 +60,16 @@ def _run() -> None:
             raise
         extra = "experiments" if here else "cli"
         sys.exit(f"nystrom needs {missing.name}, which is not here: pip install 'nystrom_numerics[{extra}]'")
+
+
+def _importable(folder: str) -> None:
+    """Put a folder first on the path, of processes that begin later too: workers, and cases that run on their own."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [folder, *(path for path in others if path not in ("", folder))]
+    )
 
 
 def _interrupt_once(*_: Any) -> NoReturn:
