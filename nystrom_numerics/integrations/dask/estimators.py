@@ -171,6 +171,11 @@ class _FeatureMap(  # type: ignore[call-arg]
         Returns
         -------
         array (l, m)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the map is not fitted.
         """
         check_is_fitted(self, "normalization_")
         x = self._samples(X, reset=False)
