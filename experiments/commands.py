@@ -127,11 +127,13 @@ def report(
 @app.command(name="claims")
 def list_claims() -> None:
     """List the claims and how many cases each has in each profile."""
-    table = Table("Claim", "Statement", "Source", *(f"Cases, {name}" for name in PROFILES))
+    table = Table()
+    for column in ("Claim", "Statement", "Source", f"Cases: {', '.join(PROFILES)}"):
+        table.add_column(column, overflow="fold", no_wrap=column == "Claim")  # a name is typed as it stands
     for name in claims.names():
         claim = claims.load(name)
-        counts = (str(len(claim.grid(profile))) for profile in PROFILES)
-        table.add_row(name, *map(escape, (claim.CLAIM, claim.SOURCE)), *counts)
+        counts = ", ".join(str(len(claim.grid(profile))) for profile in PROFILES)
+        table.add_row(name, *map(escape, (claim.CLAIM, claim.SOURCE)), counts, end_section=True)
     out.print(table)
 
 
@@ -247,7 +249,9 @@ def _print(sections: Collection[Section], damage: Collection[Damage], path: Path
     from experiments.report import missing
 
     profiles = ", ".join(dict.fromkeys(section.profile for section in sections))
-    table = Table("Statement", "Verdict", "Because", title=f"Verdicts, profile {profiles}")
+    table = Table(title=f"Verdicts, profile {profiles}")
+    for column in ("Statement", "Verdict", "Because"):
+        table.add_column(column, overflow="fold", no_wrap=column == "Verdict")
     for section in sections:
         for verdict in section.verdicts:
             outcome = f"[{_STYLE[verdict.outcome]}]{verdict.outcome.value}[/]"

@@ -31,7 +31,24 @@ __all__ = [
 
 
 class NystromError(Exception):
-    """Base class of everything this package raises on purpose."""
+    """Base class of everything this package raises on purpose.
+
+    Parameters
+    ----------
+    *args
+        As subclasses say.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> from nystrom_numerics.errors import NystromError
+    >>> try:
+    ...     kernels.gaussian(np.zeros((3, 2)), gamma=-1.0)
+    ... except NystromError as error:
+    ...     print(error)
+    `gamma` is -1.0; it needs a positive number
+    """
 
 
 class ArgumentError(NystromError):
@@ -43,6 +60,12 @@ class ArgumentError(NystromError):
         Its name in the signature.
     got, needs : str
         What was received and what is required.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import ArgumentError
+    >>> print(ArgumentError("m", "9", "an integer from 1 to 4"))
+    `m` is 9; it needs an integer from 1 to 4
     """
 
     def __init__(self, argument: str, got: str, needs: str) -> None:
@@ -54,30 +77,117 @@ class ArgumentError(NystromError):
 
 
 class DerivativeError(NystromError, RuntimeError):
-    """A second derivative of something whose first one is given in closed form."""
+    """A second derivative of something whose first one is given in closed form.
+
+    Parameters
+    ----------
+    *args : str
+        The story.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import pinv
+    >>> from nystrom_numerics.errors import DerivativeError
+    >>> a = torch.eye(2, requires_grad=True)
+    >>> try:
+    ...     torch.autograd.functional.hessian(lambda a: pinv.svd(a).value.sum(), a)
+    ... except DerivativeError as error:
+    ...     print(type(error).__name__)
+    DerivativeError
+    """
 
 
 class ShapeError(ArgumentError, ValueError):
-    """Wrong rank, an empty axis, or axes that do not match."""
+    """Wrong rank, an empty axis, or axes that do not match.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import ShapeError
+    >>> try:
+    ...     linalg.frobenius(np.zeros(3))
+    ... except ShapeError as error:
+    ...     print(error.argument, "|", error.got)
+    a | of shape (3,)
+    """
 
 
 class RangeError(ArgumentError, ValueError):
-    """A number outside its range, such as more landmarks than tokens."""
+    """A number outside its range, such as more landmarks than tokens.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> from nystrom_numerics.errors import RangeError
+    >>> try:
+    ...     landmarks.segment_means(np.zeros((3, 2)), 5)
+    ... except RangeError as error:
+    ...     print(error)
+    `m` is 5; it needs an integer from 1 to the number of tokens, 3
+    """
 
 
 class NonFiniteError(ArgumentError, ValueError):
-    """NaN or infinity where a check was asked for."""
+    """NaN or infinity where a check was asked for.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> from nystrom_numerics.errors import NonFiniteError
+    >>> try:
+    ...     landmarks.segment_means(np.full((3, 2), np.nan), 1, check_finite=True)
+    ... except NonFiniteError as error:
+    ...     print(error.argument)
+    x
+    """
 
 
 class IndefiniteError(ArgumentError, ValueError):
     """A matrix that is not symmetric positive semidefinite, given to a method that needs one.
 
-    Attributes
+    Parameters
     ----------
+    argument, got : str
+        As for :class:`ArgumentError`.
     pivot : int
         The index where it showed.
     size : float
         The negative residual met there, or by how much two mirrored entries differ.
+
+    Attributes
+    ----------
+    pivot, size
+        As given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> from nystrom_numerics.errors import IndefiniteError
+    >>> try:
+    ...     landmarks.pivoted_cholesky(kernels.precomputed(np.array([[1.0, 2.0], [2.0, 1.0]])), 2)
+    ... except IndefiniteError as error:
+    ...     print(error.pivot, round(error.size, 6))
+    1 -3.0
     """
 
     def __init__(self, argument: str, got: str, pivot: int, size: float) -> None:
@@ -87,32 +197,126 @@ class IndefiniteError(ArgumentError, ValueError):
 
 
 class DTypeError(ArgumentError, TypeError):
-    """A dtype that is not a real floating one, or dtypes that differ."""
+    """A dtype that is not a real floating one, or dtypes that differ.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import DTypeError
+    >>> try:
+    ...     linalg.frobenius(np.zeros((2, 2), dtype=int))
+    ... except DTypeError as error:
+    ...     print(error.argument, "|", error.got)
+    a | of dtype int64
+    """
 
 
 class KindError(ArgumentError, TypeError):
-    """An object of another type than asked for, such as a matrix in place of a kernel."""
+    """An object of another type than asked for, such as a matrix in place of a kernel.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> from nystrom_numerics.errors import KindError
+    >>> try:
+    ...     landmarks.rpcholesky(np.eye(3), 2)  # a matrix, no kernel
+    ... except KindError as error:
+    ...     print(error.argument)
+    kernel
+    """
 
 
 class MemoryLimitError(ArgumentError, MemoryError):
-    """What does not fit in memory, refused before it is allocated: how much it takes, and how much there is."""
+    """What does not fit in memory, refused before it is allocated: how much it takes, and how much there is.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import MemoryLimitError
+    >>> error = MemoryLimitError("n", "a matrix of 3.2 GB", "2.1 GB at most")
+    >>> isinstance(error, MemoryError), str(error)
+    (True, '`n` is a matrix of 3.2 GB; it needs 2.1 GB at most')
+    """
 
 
 class NamespaceError(ArgumentError, TypeError):
-    """Not an array, or arrays of different libraries."""
+    """Not an array, or arrays of different libraries.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import NamespaceError
+    >>> try:
+    ...     linalg.frobenius([[1.0]])
+    ... except NamespaceError as error:
+    ...     print(error.argument, "|", error.got)
+    a | a list
+    """
 
 
 class DeviceError(ArgumentError, ValueError):
-    """Arrays of one library on different devices."""
+    """Arrays of one library on different devices.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import DeviceError
+    >>> try:
+    ...     linalg.backward_residual(torch.eye(2), torch.eye(2, device="meta"))
+    ... except DeviceError as error:
+    ...     print(error.argument)
+    z
+    """
 
 
 class RankMismatchError(ArgumentError, ValueError):
     """Ranks of a process group that call one function with arguments that do not go together.
 
-    Attributes
+    Parameters
     ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
     ranks : tuple of int
         Those whose argument is not that of the first rank, or that refused a call of their own.
+
+    Attributes
+    ----------
+    ranks
+        As given.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import RankMismatchError
+    >>> error = RankMismatchError("m", "16 on rank 1", "64, as on rank 0", (1,))
+    >>> error.argument, error.ranks
+    ('m', (1,))
     """
 
     def __init__(self, argument: str, got: str, needs: str, ranks: tuple[int, ...]) -> None:
@@ -124,10 +328,23 @@ class RankMismatchError(ArgumentError, ValueError):
 class RankError(NystromError, RuntimeError):
     """A rank of a process group that has died, has stopped, or does not come to what the others wait in.
 
-    Attributes
+    Parameters
     ----------
+    story : str
+        What was waited for, and how long.
     ranks : tuple of int
         Those at fault, by their numbers in the group; empty where nothing tells.
+
+    Attributes
+    ----------
+    story, ranks
+        As given.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import RankError
+    >>> print(RankError("rank 3 has not answered for 30 s", (3,)))
+    rank 3 has not answered for 30 s
     """
 
     def __init__(self, story: str, ranks: tuple[int, ...]) -> None:
@@ -141,12 +358,23 @@ class RankError(NystromError, RuntimeError):
 class CapacityError(NystromError, MemoryError):
     """Arrays that would not fit the memory there is, refused before any is made.
 
-    Attributes
+    Parameters
     ----------
     needs, has : int
         Bytes.
     ranks : tuple of int
         Those whose memory does not do.
+
+    Attributes
+    ----------
+    needs, has, ranks
+        As given.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import CapacityError
+    >>> print(CapacityError(3_000, 2_000, (1,)))
+    3,000 bytes are needed and 2,000 are free on rank 1: use more ranks, shorter shards or a narrower dtype
     """
 
     def __init__(self, needs: int, has: int, ranks: tuple[int, ...]) -> None:
@@ -181,7 +409,21 @@ class NotInstalledError(NystromError, ModuleNotFoundError):
 
 
 class Status(IntEnum):
-    """What an iteration came to, from best to worst; ``remedy`` says what to do."""
+    """What an iteration came to, from best to worst; ``remedy`` says what to do.
+
+    Attributes
+    ----------
+    CONVERGED, MAX_ITERATIONS, STAGNATED, NON_FINITE
+        0 to 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> found = pinv.newton_schulz(np.diag([1.0, 1e-3]), iterations=3, tol=1e-8)
+    >>> found.status.name, found.status.remedy.partition(":")[0]
+    ('MAX_ITERATIONS', 'The iterations allowed ended before the residual met the tolerance')
+    """
 
     CONVERGED = 0
     MAX_ITERATIONS = 1
@@ -213,7 +455,20 @@ _REMEDY = {
 
 
 class Verified(IntEnum):
-    """Whether bounds were verified, and if not, why; ``remedy`` says what to do."""
+    """Whether bounds were verified, and if not, why; ``remedy`` says what to do.
+
+    Attributes
+    ----------
+    VERIFIED, NOT_NEAR, NO_GAP, NON_FINITE, FLUSHED
+        0 to 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> pinv.verify(np.eye(2), np.zeros((2, 2))).status.name
+    'NOT_NEAR'
+    """
 
     VERIFIED = 0
     NOT_NEAR = 1

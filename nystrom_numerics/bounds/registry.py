@@ -27,7 +27,18 @@ __all__ = ["BOUNDS", "Law", "Registered"]
 
 
 class Law(Enum):
-    """Whose landmarks, or which draws, a bound speaks of; the value says it in words."""
+    """Whose landmarks, or which draws, a bound speaks of; the value says it in words.
+
+    Attributes
+    ----------
+    THESE, UNIFORM, LEVERAGE, DIAGONAL, RIDGE_LEVERAGE, DETERMINANTAL, RPCHOLESKY, GAUSSIAN, PROBES
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> bounds.Law("randomly pivoted Cholesky").name
+    'RPCHOLESKY'
+    """
 
     THESE = "these"
     UNIFORM = "uniform without replacement"
@@ -61,6 +72,13 @@ class Registered:
         What it is given.
     make : callable
         The subject's problem to the bounds; none where they do not apply.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> one = next(one for one in bounds.BOUNDS if one.function is bounds.coherence)
+    >>> one.name, one.law.value, one.quadratic
+    ('Gittens, coherence', 'uniform without replacement', True)
     """
 
     name: str
@@ -85,7 +103,23 @@ class Registered:
         require_callable("make", self.make)
 
     def __call__(self, problem: Any, /) -> tuple[Bound, ...]:
-        """The bounds of a problem of its subject; raises KindError for another one."""
+        """The bounds of a problem of its subject.
+
+        Parameters
+        ----------
+        problem : NystromProblem, CrossProblem, ...
+            Of the type that its subject has.
+
+        Returns
+        -------
+        tuple of Bound
+            Empty where they do not apply.
+
+        Raises
+        ------
+        KindError
+            Naming the argument.
+        """
         require_instance("problem", problem, PROBLEMS[self.subject])
         return tuple(require_instance("make", found, Bound) for found in self.make(problem))
 

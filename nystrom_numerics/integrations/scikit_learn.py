@@ -187,7 +187,23 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         self.landmarks = landmarks
 
     def fit(self, X: Any, y: Any = None) -> Nystroem:
-        """Choose the landmarks and factorise their kernel matrix."""
+        """Choose the landmarks and factorise their kernel matrix.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, d)
+        y : ignored
+
+        Returns
+        -------
+        Nystroem
+            Itself.
+
+        Raises
+        ------
+        IndefiniteError, NonFiniteError, RangeError
+            As the class says; of options and of X what scikit-learn raises.
+        """
         self._validate_params()
         self._require_numbers()
         X = self._samples(X, reset=True)
@@ -224,7 +240,21 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Any:
-        """The features of the rows of X, shape (l, m)."""
+        """The features of the rows of X.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (l, d)
+
+        Returns
+        -------
+        array (l, m)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the map is not fitted.
+        """
         check_is_fitted(self, "normalization_")
         features = self._embedded(self._samples(X, reset=False))
         require_finite(np, kernel=features)

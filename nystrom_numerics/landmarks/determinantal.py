@@ -57,6 +57,14 @@ def kdpp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> Co
     :math:`E\,\mathrm{tr} R = (m+1)e_{m+1}(\lambda)/e_m(\lambda)` exactly (Guruswami and Sinop 2012), at most
     (m+1) times the best.  Source: Kulesza and Taskar 2012, Algorithm 8; departures: eigenvectors come as
     in :func:`exact_basis`, and the polynomials are kept in logarithms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.array([[0.0], [0.0], [9.0], [9.0]]), gamma=1.0)
+    >>> landmarks.kdpp(kernel, 2, rng=0).indices // 2  # equal points are never drawn together
+    array([0, 1])
     """
     require_kernel(kernel)
     source, seed = generator(rng)

@@ -130,8 +130,24 @@ def rpcholesky(
 ) -> ColumnSubset:
     r"""Randomly pivoted Cholesky, one pivot at a time: drawn with probability :math:`d_i/\sum_j d_j`.
 
-    Parameters, result and errors are those of :func:`pivoted_cholesky`, and ``rng`` is a
-    numpy.random.Generator or an int.
+    random.Generator or an int.
+
+    Parameters
+    ----------
+    kernel, m, rtol, check_every
+        As in :func:`pivoted_cholesky`.
+    rng : numpy.random.Generator or int
+        Of m uniform draws, one a pivot.
+
+    Returns
+    -------
+    ColumnSubset
+        As from :func:`pivoted_cholesky`.
+
+    Raises
+    ------
+    IndefiniteError, NonFiniteError, RangeError, ShapeError
+        As :func:`pivoted_cholesky`.
 
     Notes
     -----
@@ -142,6 +158,15 @@ def rpcholesky(
     :math:`m \ge r/\varepsilon + r\ln(1/(\varepsilon\eta))`, :math:`\eta = \mathrm{tr}(A - A_r)/\mathrm{tr}A`
     (Chen, Epperly, Tropp and Webber 2024, Theorem 3.1).  One step leaves
     :math:`E\,A^{(1)} = A - A^2/\mathrm{tr}A`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.precomputed(np.diag([0.0, 2.0, 0.0, 1.0]))
+    >>> found = landmarks.rpcholesky(kernel, 3, rng=0)  # the rank is 2
+    >>> sorted(found.indices.tolist()), float(found.residual.sum())
+    ([1, 3], 0.0)
     """
     require_kernel(kernel)
     source, seed = generator(rng)
@@ -167,7 +192,22 @@ def block_rpcholesky(
     Faster than :func:`accelerated_rpcholesky` by little, and worse where a block outnumbers the columns
     that matter, as next to outliers: draws of one block do not know of each other.
 
-    Parameters, result and errors are those of :func:`accelerated_rpcholesky`.
+    Parameters
+    ----------
+    kernel, m, block, rtol
+        As in :func:`accelerated_rpcholesky`.
+    rng : numpy.random.Generator or int
+        Each round takes b uniform draws.
+
+    Returns
+    -------
+    ColumnSubset
+        As from :func:`pivoted_cholesky`.
+
+    Raises
+    ------
+    IndefiniteError, NonFiniteError, RangeError, ShapeError
+        As :func:`pivoted_cholesky`.
 
     Notes
     -----
@@ -175,6 +215,15 @@ def block_rpcholesky(
     still wanted in the order of the draws, so that no index is favoured.  Source: Chen et al. 2024,
     Algorithm 2; departure: in place of a shifted core, draws are dropped that repeat others or whose residual
     after the others of the block is below 1 % of what they were drawn by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((300, 2)), gamma=0.1)
+    >>> found = landmarks.block_rpcholesky(kernel, 30, rng=0)
+    >>> found.factor.shape, bool(found.residual.sum() < 1e-3 * 300)
+    ((300, 30), True)
     """
     return _in_blocks(kernel, m, block, rng, rtol, hurdle=0.01)
 
@@ -219,6 +268,15 @@ def accelerated_rpcholesky(
     Cost: (m+1)n kernel entries and b² a round, nm² multiplications, by matrix products over strips of
     rows; one synchronisation with the device a round, with the b × b core handled on the host.  Guarantee
     as :func:`rpcholesky`.  Source: Epperly, Tropp and Webber 2024, arXiv 2410.03969, Algorithm 2.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((300, 2)), gamma=0.1)
+    >>> found = landmarks.accelerated_rpcholesky(kernel, 30, rng=0)
+    >>> found.factor.shape, bool(found.residual.sum() < 1e-3 * 300), kernel.entries < 40 * 300
+    ((300, 30), True, True)
     """
     return _in_blocks(kernel, m, block, rng, rtol, hurdle=None)
 

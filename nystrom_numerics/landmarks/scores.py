@@ -78,6 +78,13 @@ def length_squared(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int 
     Cost: n kernel entries.  With replacement and rescaling, :math:`m \ge 64k/\varepsilon^4` gives
     :math:`E\|R\|_F \le \|A - A_k\|_F + \varepsilon\sum_i k_{ii}^2` (Drineas and Mahoney 2005, Theorem 3;
     recalled, not re-derived here).  Departure: distinct columns, not rescaled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> landmarks.length_squared(kernels.precomputed(np.diag([0.0, 1.0, 0.0, 3.0])), 3, rng=0).indices
+    array([1, 3])
     """
     m = _check(kernel, m)
     (source, seed), before = generator(rng), kernel.entries
@@ -108,13 +115,29 @@ def leverage(
     rng : numpy.random.Generator or int
         Handed to ``basis`` first.
 
-    Result and errors are those of :func:`length_squared`.
+    Returns
+    -------
+    ColumnSubset
+        Ascending; fewer than m where fewer scores are positive.
+
+    Raises
+    ------
+    DTypeError, IndefiniteError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
     Cost: that of the basis.  :math:`m \ge 3200\varepsilon^{-1}k\ln(4k/\delta)` bounds the trace error by
     :math:`(1 + \varepsilon^2)\,\mathrm{tr}(A - A_k)` with probability 1 − δ (Gittens and Mahoney 2016, Lemma
     3; recalled).  Departure: distinct columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.precomputed(np.diag([5.0, 1e-9, 4.0, 1e-9]))
+    >>> landmarks.leverage(kernel, 2, rng=0).indices
+    array([0, 2])
     """
     m = _check(kernel, m)
     (source, seed), before = generator(rng), kernel.entries
@@ -131,7 +154,34 @@ def exact_basis(kernel: Kernel, rank: int, /, *, rng: np.random.Generator | int 
     From the complete pivoted Cholesky factor F, A = FFᵀ, and the eigenvectors of FᵀF.  Cost: (r+1)n kernel
     entries, nr² multiplications, memory nr: for a full-rank matrix as much as the matrix itself, which no
     exact method avoids.  Where the matrix is at hand (:func:`~nystrom_numerics.kernels.precomputed`), its own
-    eigendecomposition: n² entries, n³.  ``rng`` is not used; the signature is that of a :data:`Basis`.
+    eigendecomposition: n² entries, n³.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Symmetric PSD, of n points.
+    rank : int
+        Eigenvectors, at least 1.
+    rng : numpy.random.Generator or int
+        Not used; the signature is that of a :data:`Basis`.
+
+    Returns
+    -------
+    array (n, k)
+        Orthonormal columns, by descending eigenvalue.
+
+    Raises
+    ------
+    IndefiniteError, KindError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> u = landmarks.exact_basis(kernels.precomputed(np.diag([1.0, 3.0, 2.0])), 2)
+    >>> np.abs(u).argmax(axis=0)
+    array([1, 2])
     """
     generator(rng)
     require_kernel(kernel)
@@ -163,6 +213,36 @@ def sketched_basis(
     The randomised Nyström approximation :math:`Y(\Omega^TY)^+Y^T = FF^T` gives them as the left singular
     vectors of F.  Cost: n² kernel entries in strips, n(k+p)² multiplications, memory n(k+p).  Source: Tropp,
     Yurtsever, Udell and Cevher 2017, Algorithm 3, whose shift ν keeps rounding from spoiling the core.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Symmetric PSD, of n points.
+    rank : int
+        k, at least 1.
+    oversampling : int
+        p, at least 0: more columns of the sketch, nearer vectors.
+    rng : numpy.random.Generator or int
+        Of the n × (k + p) Gaussian draws.
+
+    Returns
+    -------
+    array (n, at most k)
+        Orthonormal columns, by descending eigenvalue.
+
+    Raises
+    ------
+    IndefiniteError, KindError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((60, 2)), gamma=0.1)
+    >>> near, exact = landmarks.sketched_basis(kernel, 3), landmarks.exact_basis(kernel, 3)
+    >>> bool(np.linalg.norm(near @ (near.T @ exact) - exact) < 1e-2)
+    True
     """
     source, _ = generator(rng)
     require_kernel(kernel)
@@ -281,7 +361,15 @@ def ridge_leverage(
         c ≥ 1: the ridge is the mean of the eigenvalues past the k = ⌈m/(4c)⌉ leading ones, and levels below
         the last keep each point with probability min(1, c·ℓ).  By default max(1, ln m).
 
-    Result and errors are those of :func:`length_squared`.
+    Returns
+    -------
+    ColumnSubset
+        Ascending; fewer than m where fewer scores are positive.
+
+    Raises
+    ------
+    IndefiniteError, KindError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
@@ -290,6 +378,15 @@ def ridge_leverage(
     :math:`m = O(d_{\mathrm{eff}}\ln(d_{\mathrm{eff}}/\delta))` (Musco and Musco 2017, Theorem 3, Algorithm 3;
     recalled).  Departures: the last level draws m distinct columns, in place of a random number, and
     the small systems are solved on the host in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((500, 2)), gamma=0.1)
+    >>> found = landmarks.ridge_leverage(kernel, 20, rng=0)
+    >>> found.indices.shape, found.entries == kernel.entries < 100 * 500
+    ((20,), True)
     """
     m = _check(kernel, m)
     (source, seed), before = generator(rng), kernel.entries

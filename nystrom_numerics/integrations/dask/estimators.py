@@ -162,9 +162,20 @@ class _FeatureMap(  # type: ignore[call-arg]
     """Where ``transform`` stands, so that scikit-learn does not wrap it: its frames would be computed at once."""
 
     def transform(self, X: Any) -> Any:
-        """The features of the rows of X, shape (l, m): lazily for Dask's collections, now for others.
+        """The features of the rows of X, lazily for Dask's collections, now for others.
 
-        After ``set_output(transform="pandas")`` a Dask array or dataframe gives a Dask dataframe.
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (l, d)
+
+        Returns
+        -------
+        array (l, m)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the map is not fitted.
         """
         check_is_fitted(self, "normalization_")
         x = self._samples(X, reset=False)
@@ -279,7 +290,23 @@ class Nystroem(_FeatureMap):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Nystroem:
-        """Choose the landmarks and factorise their kernel matrix."""
+        """Choose the landmarks and factorise their kernel matrix.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (n, d)
+        y : ignored
+
+        Returns
+        -------
+        Nystroem
+            Itself.
+
+        Raises
+        ------
+        MemoryLimitError, NonFiniteError, RangeError, ShapeError
+            As the class says; of options and of X what scikit-learn raises.
+        """
         self._validate_params()
         kernel, found = self._chosen(self._samples(X, reset=True))
         self.component_indices_, self.components_, self.entries_ = _told(kernel, found)
@@ -381,7 +408,23 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> KernelRidge:
-        """Choose the landmarks and solve for the weights of their features."""
+        """Choose the landmarks and solve for the weights of their features.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (n, d)
+        y : the like, (n,) or (n, c)
+
+        Returns
+        -------
+        KernelRidge
+            Itself.
+
+        Raises
+        ------
+        MemoryLimitError, NonFiniteError, RangeError, ShapeError
+            As the class says; of options and of X and y what scikit-learn raises.
+        """
         self._validate_params()
         alpha, tol = require_positive("alpha", self.alpha), require_positive("tol", self.tol)
         max_iter = require_count("max_iter", self.max_iter)
@@ -408,7 +451,22 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
         return self
 
     def predict(self, X: Any) -> Any:
-        """The predictions for the rows of X, (l,) or (l, c): lazily for Dask's collections, now for others."""
+        """The predictions for the rows of X.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (l, d)
+
+        Returns
+        -------
+        array (l,) or (l, c)
+            Lazily for Dask's collections, now for others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the model is not fitted.
+        """
         check_is_fitted(self, "dual_coef_")
         x = self._samples(X, reset=False)
         shape = self.dual_coef_.shape[1:]

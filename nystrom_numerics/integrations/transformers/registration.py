@@ -65,6 +65,11 @@ def register_with_transformers(
         What becomes of causal attention of more than m tokens without a ``block``: ``"refuse"``, or ``"exact"``, which
         serves models one part of which is causal, such as CLIP's text tower or Whisper's decoder.
 
+    Returns
+    -------
+    None
+        The name is known to transformers from then on.
+
     Raises
     ------
     KindError
