@@ -11,6 +11,7 @@ from enum import IntEnum
 __all__ = [
     "ArgumentError",
     "CapacityError",
+    "CostWarning",
     "DTypeError",
     "DerivativeError",
     "DeviceError",
@@ -389,15 +390,54 @@ class CapacityError(NystromError, MemoryError):
         )
 
 
+class CostWarning(UserWarning):
+    """What was asked for may take long or much memory, said before it begins; nothing is wrong with it.
+
+    Parameters
+    ----------
+    what : str
+        What takes it.
+    entries : int
+        Kernel entries, about, where the rank is full.
+    size : int
+        Bytes held at once, likewise.
+    seconds : float
+        Of one core, likewise, for a Gaussian kernel.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import CostWarning
+    >>> print(CostWarning("the whole spectrum of 20,000 points", 4 * 10**8, 12 * 2**30, 4900.0))
+    the whole spectrum of 20,000 points may take 4.0e+08 kernel entries, 12.0 GiB and 82 minutes of one core
+    """
+
+    def __init__(self, what: str, entries: int, size: int, seconds: float) -> None:
+        super().__init__(what, entries, size, seconds)
+        self.what, self.entries, self.size, self.seconds = what, entries, size, seconds
+
+    def __str__(self) -> str:
+        time = f"{self.seconds:.0f} seconds" if self.seconds < 120 else f"{self.seconds / 60:.0f} minutes"
+        return (
+            f"{self.what} may take {self.entries:.1e} kernel entries, {self.size / 2**30:.1f} GiB "
+            f"and {time} of one core"
+        )
+
+
 class NotInstalledError(NystromError, ModuleNotFoundError):
     """An optional part was asked for, and what it needs is not installed.
 
-    Attributes
+    Parameters
     ----------
     name : str
         The module that is not here.
     extra : str
         The extra of this package that brings it.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import NotInstalledError
+    >>> print(NotInstalledError("torch", "models"))
+    torch is not installed; this brings it: pip install 'nystrom_numerics[models]'
     """
 
     def __init__(self, name: str, extra: str) -> None:

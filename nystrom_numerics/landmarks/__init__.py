@@ -3,7 +3,9 @@
 Two kinds of rule.  Rules on points, ``rule(x, m, *, mask=None, ...)``, take batches and masks and look at
 no kernel: segment means, strided, uniform, k-means, farthest.  Rules over a kernel,
 ``rule(kernel, m, *, rng=0, ...)``, ask a :class:`~nystrom_numerics.kernels.Kernel` of one set of points for
-entries and count them.  :func:`on_points` and :func:`on_basis` turn others into these.
+entries and count them.  :func:`on_points` and :func:`on_basis` turn others into these.  All that have a name in text
+are in :data:`RULES`.  What evaluates n² entries or holds n numbers for each of the rank warns of its time and memory
+before it begins, where these are ten seconds or one GiB (:class:`~nystrom_numerics.errors.CostWarning`).
 """
 
 from nystrom_numerics.landmarks.adapters import on_basis, on_columns, on_points
@@ -18,6 +20,7 @@ from nystrom_numerics.landmarks.pivoting import (
     rpcholesky,
 )
 from nystrom_numerics.landmarks.points import farthest, kmeans, segment_means
+from nystrom_numerics.landmarks.registry import RULES, Rule
 from nystrom_numerics.landmarks.result import ColumnSubset, KernelStrategy, LandmarkPoints, Strategy
 from nystrom_numerics.landmarks.sampling import strided, uniform
 from nystrom_numerics.landmarks.scores import (
@@ -30,11 +33,13 @@ from nystrom_numerics.landmarks.scores import (
 )
 
 __all__ = [
+    "RULES",
     "Basis",
     "ColumnSubset",
     "CrossSubset",
     "KernelStrategy",
     "LandmarkPoints",
+    "Rule",
     "Strategy",
     "accelerated_rpcholesky",
     "adaptive_cross",

@@ -15,6 +15,7 @@ from nystrom_numerics.errors import NamespaceError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.kernels.arguments import require_kernel
 from nystrom_numerics.landmarks.columns import pivoted_qr
+from nystrom_numerics.landmarks.cost import foretell, of_pivoted_qr
 from nystrom_numerics.landmarks.draws import require_landmarks
 from nystrom_numerics.landmarks.result import (
     ColumnSubset,
@@ -170,6 +171,8 @@ def on_columns(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0)
     require_kernel(kernel, symmetric=False)
     generator(rng)
     m = require_landmarks(m, kernel.shape[1])
+    n, columns = kernel.shape
+    foretell(f"pivoted QR of {n:,} points", kernel, of_pivoted_qr(n, columns, m))
     before, a = kernel.entries, _all(kernel)
     require_finite(namespace(kernel=a), kernel=a)
     found = pivoted_qr(a, m)

@@ -26,6 +26,7 @@ from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import IndefiniteError, ShapeError
 from nystrom_numerics.kernels import Kernel, MatrixKernel
 from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.cost import foretell, of_sketch, of_spectrum
 from nystrom_numerics.landmarks.draws import require_landmarks, without_replacement
 from nystrom_numerics.landmarks.pivoting import complete_factor
 from nystrom_numerics.landmarks.result import ColumnSubset
@@ -249,6 +250,7 @@ def sketched_basis(
     n = kernel.shape[0]
     rank = require_count("rank", rank)
     width = min(n, rank + require_count("oversampling", oversampling, 0))
+    foretell(f"a sketch of {n:,} points", kernel, of_sketch(n, width))
     xp = namespace(kernel=kernel.like)
     gaussian = from_numpy(xp, source.standard_normal((n, width)), kernel.like)
     test, _ = xp.linalg.qr(xp.astype(gaussian, kernel.dtype))
@@ -325,10 +327,11 @@ def of_factor(factor: Array) -> Spectrum:
 def whole_spectrum(kernel: Kernel) -> Spectrum:
     """The spectrum of a kernel: of its matrix if that is at hand, else of its complete Cholesky factor."""
     kernel.require_symmetric()
+    n = kernel.shape[0]
+    foretell(f"the whole spectrum of {n:,} points", kernel, of_spectrum(n))
     if not isinstance(kernel, MatrixKernel):
         return of_factor(complete_factor(kernel))
     xp = namespace(kernel=kernel.like)
-    n = kernel.shape[0]
     a = kernel.block(slice(None), slice(None))
     require_finite(xp, kernel=a)
     values, vectors = xp.linalg.eigh((a + transpose(a)) / 2)
