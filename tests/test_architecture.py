@@ -18,7 +18,7 @@ LAYERS = [
     {"arguments", "brief", "extras", "lapack", "torch_vjp"},
     {"torch_lapack"},
     {"backend"},
-    {"places"},
+    {"places", "solves"},
     {"fused", "linalg"},
     {"enclosures"},
     {"kernels", "pinv"},

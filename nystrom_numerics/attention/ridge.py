@@ -11,11 +11,11 @@ from nystrom_numerics.backend import (
     namespace,
     require_held,
     require_matrix,
-    ridge_solve,
     with_vjp,
 )
 from nystrom_numerics.errors import DTypeError, ShapeError
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.solves import ridge_solve
 
 __all__ = ["ridge"]
 

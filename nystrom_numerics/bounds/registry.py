@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_flag, require_instance
-from nystrom_numerics.bounds import aposteriori, apriori, cross, propagation, quantisation, rows
+from nystrom_numerics.bounds import (
+    aposteriori,
+    apriori,
+    cross,
+    drawn,
+    expected,
+    lanczos,
+    probes,
+    propagation,
+    quantisation,
+    rows,
+)
 from nystrom_numerics.bounds.problems import PROBLEMS, NystromProblem, Subject
 from nystrom_numerics.bounds.result import Bound, Certificate, Norm
 from nystrom_numerics.bounds.spectrum import Spectrum
@@ -186,57 +197,57 @@ BOUNDS: tuple[Registered, ...] = (
     ),
     _apriori(
         "Gittens, coherence",
-        apriori.coherence,
+        drawn.coherence,
         Law.UNIFORM,
-        lambda p: apriori.coherence(p.spectrum, p.m, p.k, failure=p.failure),
+        lambda p: drawn.coherence(p.spectrum, p.m, p.k, failure=p.failure),
     ),
     _apriori(
         "leverage",
-        apriori.drawn_leverage,
+        drawn.drawn_leverage,
         Law.LEVERAGE,
-        lambda p: apriori.drawn_leverage(p.spectrum, p.m, p.k, failure=p.failure),
+        lambda p: drawn.drawn_leverage(p.spectrum, p.m, p.k, failure=p.failure),
     ),
     _apriori(
         "Kumar–Mohri–Talwalkar, additive",
-        apriori.additive_uniform,
+        drawn.additive_uniform,
         Law.UNIFORM,
-        lambda p: (apriori.additive_uniform(p.spectrum, p.m, failure=p.failure),),
+        lambda p: (drawn.additive_uniform(p.spectrum, p.m, failure=p.failure),),
     ),
     _apriori(
         "Drineas–Mahoney, additive",
-        apriori.additive_weighted,
+        drawn.additive_weighted,
         Law.DIAGONAL,
-        lambda p: (apriori.additive_weighted(p.spectrum, p.m, failure=p.failure),),
+        lambda p: (drawn.additive_weighted(p.spectrum, p.m, failure=p.failure),),
     ),
     _apriori(
         "Musco–Musco",
-        apriori.musco_musco,
+        drawn.musco_musco,
         Law.RIDGE_LEVERAGE,
-        lambda p: (apriori.musco_musco(p.spectrum, p.m, failure=p.failure),),
+        lambda p: (drawn.musco_musco(p.spectrum, p.m, failure=p.failure),),
     ),
     _apriori(
         "determinantal, exact mean",
-        apriori.dpp_expectation,
+        expected.dpp_expectation,
         Law.DETERMINANTAL,
-        lambda p: (apriori.dpp_expectation(p.spectrum, p.m),),
+        lambda p: (expected.dpp_expectation(p.spectrum, p.m),),
     ),
     _apriori(
         "Belabbas–Wolfe",
-        apriori.belabbas_wolfe,
+        expected.belabbas_wolfe,
         Law.DETERMINANTAL,
-        lambda p: (apriori.belabbas_wolfe(p.spectrum, p.m),),
+        lambda p: (expected.belabbas_wolfe(p.spectrum, p.m),),
     ),
     _apriori(
         "RPCholesky",
-        apriori.rpcholesky_expectation,
+        expected.rpcholesky_expectation,
         Law.RPCHOLESKY,
-        lambda p: (apriori.rpcholesky_expectation(p.spectrum, p.m),),
+        lambda p: (expected.rpcholesky_expectation(p.spectrum, p.m),),
     ),
     _apriori(
         "Gaussian sketch",
-        apriori.gaussian_sketch,
+        expected.gaussian_sketch,
         Law.GAUSSIAN,
-        lambda p: apriori.gaussian_sketch(p.spectrum, p.m),
+        lambda p: expected.gaussian_sketch(p.spectrum, p.m),
         subject=Subject.SKETCHED_NYSTROM,
     ),
     Registered(
@@ -329,39 +340,33 @@ BOUNDS: tuple[Registered, ...] = (
     ),
     Registered(
         "Halko–Martinsson–Tropp, Gaussian probes",
-        aposteriori.gaussian_norm_bound,
+        probes.gaussian_norm_bound,
         Subject.OPERATOR,
         Law.PROBES,
         "n² in all, for a residual",
         True,
         "products",
-        lambda p: _sides(
-            aposteriori.gaussian_norm_bound(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)
-        ),
+        lambda p: _sides(probes.gaussian_norm_bound(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)),
     ),
     Registered(
         "Gaussian probes",
-        aposteriori.frobenius_probes,
+        probes.frobenius_probes,
         Subject.OPERATOR,
         Law.PROBES,
         "n² in all, for a residual",
         True,
         "products",
-        lambda p: _sides(
-            aposteriori.frobenius_probes(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)
-        ),
+        lambda p: _sides(probes.frobenius_probes(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)),
     ),
     Registered(
         "Lanczos",
-        aposteriori.lanczos_norm,
+        lanczos.lanczos_norm,
         Subject.OPERATOR,
         Law.PROBES,
         "n² a step, for a residual",
         True,
         "products",
-        lambda p: _sides(
-            aposteriori.lanczos_norm(p.apply, p.like, iterations=3, failure=p.failure, rng=p.rng)
-        ),
+        lambda p: _sides(lanczos.lanczos_norm(p.apply, p.like, iterations=3, failure=p.failure, rng=p.rng)),
     ),
     Registered(
         "inexact pseudoinverse",

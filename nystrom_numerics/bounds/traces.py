@@ -10,7 +10,7 @@ import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_count, require_instance, require_positive
 from nystrom_numerics.backend import Array, from_numpy, generator, namespace, to_numpy
-from nystrom_numerics.bounds.aposteriori import Operator, require_like
+from nystrom_numerics.bounds.probes import Operator, require_like
 from nystrom_numerics.bounds.result import Estimate
 from nystrom_numerics.errors import RangeError
 from nystrom_numerics.linalg import transpose

@@ -9,6 +9,7 @@ before it begins, where these are ten seconds or one GiB (:class:`~nystrom_numer
 """
 
 from nystrom_numerics.landmarks.adapters import on_basis, on_columns, on_points
+from nystrom_numerics.landmarks.bases import Basis, exact_basis, sketched_basis
 from nystrom_numerics.landmarks.columns import deim, maxvol, pivoted_qr, qdeim, rectangular_maxvol
 from nystrom_numerics.landmarks.cross import CrossSubset, adaptive_cross
 from nystrom_numerics.landmarks.determinantal import adaptive_randomized_pivoting, kdpp
@@ -22,15 +23,9 @@ from nystrom_numerics.landmarks.pivoting import (
 from nystrom_numerics.landmarks.points import farthest, kmeans, segment_means
 from nystrom_numerics.landmarks.registry import RULES, Rule
 from nystrom_numerics.landmarks.result import ColumnSubset, KernelStrategy, LandmarkPoints, Strategy
+from nystrom_numerics.landmarks.ridge import ridge_leverage
 from nystrom_numerics.landmarks.sampling import strided, uniform
-from nystrom_numerics.landmarks.scores import (
-    Basis,
-    exact_basis,
-    length_squared,
-    leverage,
-    ridge_leverage,
-    sketched_basis,
-)
+from nystrom_numerics.landmarks.scores import length_squared, leverage
 
 __all__ = [
     "RULES",

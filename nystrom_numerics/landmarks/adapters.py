@@ -14,6 +14,7 @@ from nystrom_numerics.backend import Array, from_numpy, generator, namespace, re
 from nystrom_numerics.errors import NamespaceError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.bases import Basis, of_basis, sketched_basis
 from nystrom_numerics.landmarks.columns import pivoted_qr
 from nystrom_numerics.landmarks.cost import foretell, of_pivoted_qr
 from nystrom_numerics.landmarks.draws import require_landmarks
@@ -24,7 +25,6 @@ from nystrom_numerics.landmarks.result import (
     Strategy,
     require_found,
 )
-from nystrom_numerics.landmarks.scores import Basis, of_basis, sketched_basis
 
 __all__ = ["on_basis", "on_columns", "on_points"]
 

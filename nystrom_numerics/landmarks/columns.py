@@ -21,13 +21,13 @@ from nystrom_numerics.backend import (
     namespace,
     require_finite,
     require_matrix,
-    solve_lower,
     unit_roundoff,
 )
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks.determinantal import require_basis
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["deim", "maxvol", "pivoted_qr", "qdeim", "rectangular_maxvol"]
 

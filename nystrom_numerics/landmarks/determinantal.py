@@ -18,10 +18,10 @@ from nystrom_numerics.backend import (
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Kernel, polynomial
 from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.bases import whole_spectrum
 from nystrom_numerics.landmarks.draws import require_landmarks
 from nystrom_numerics.landmarks.pivoting import accelerated_rpcholesky
 from nystrom_numerics.landmarks.result import ColumnSubset
-from nystrom_numerics.landmarks.scores import whole_spectrum
 
 __all__ = ["adaptive_randomized_pivoting", "kdpp"]
 

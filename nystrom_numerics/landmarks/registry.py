@@ -19,6 +19,7 @@ from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import KindError
 from nystrom_numerics.kernels import Kernel
 from nystrom_numerics.landmarks.adapters import on_basis, on_columns, on_points
+from nystrom_numerics.landmarks.bases import sketched_basis
 from nystrom_numerics.landmarks.columns import deim, maxvol, qdeim
 from nystrom_numerics.landmarks.cross import adaptive_cross
 from nystrom_numerics.landmarks.determinantal import adaptive_randomized_pivoting, kdpp
@@ -31,8 +32,9 @@ from nystrom_numerics.landmarks.pivoting import (
 )
 from nystrom_numerics.landmarks.points import farthest, kmeans, segment_means
 from nystrom_numerics.landmarks.result import ColumnSubset, LandmarkPoints, require_found
+from nystrom_numerics.landmarks.ridge import ridge_leverage
 from nystrom_numerics.landmarks.sampling import strided, uniform
-from nystrom_numerics.landmarks.scores import length_squared, leverage, ridge_leverage, sketched_basis
+from nystrom_numerics.landmarks.scores import length_squared, leverage
 
 __all__ = ["RULES", "Rule"]
 

@@ -24,7 +24,6 @@ from nystrom_numerics.backend import (
     require_finite,
     require_held,
     require_matrix,
-    solve_lower,
     to_numpy,
     unit_roundoff,
 )
@@ -36,6 +35,7 @@ from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints, pivoted_cho
 from nystrom_numerics.landmarks.result import require_found, require_positions
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.lowrank.arguments import require_rows
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["NystromFactor", "NystromPreconditioner", "core_pivots", "nystrom_factor"]
 

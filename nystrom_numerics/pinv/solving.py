@@ -13,12 +13,10 @@ from nystrom_numerics.backend import (
     broadcast_shapes,
     compute_dtype,
     device_of,
-    least_squares,
     namespace,
     real_or_complex,
     require_finite,
     require_matrix,
-    solve_square,
     status_tells,
     with_vjp,
     worst_status,
@@ -28,6 +26,7 @@ from nystrom_numerics.errors import ShapeError, Status
 from nystrom_numerics.linalg import adjoint, all_finite, binary_exponent, frobenius, pivoted_qr, times_power
 from nystrom_numerics.pinv.callables import require_array, require_result
 from nystrom_numerics.pinv.result import PinvResult
+from nystrom_numerics.solves import least_squares, solve_square
 
 __all__ = ["SolveResult", "Solver", "by_product", "lu", "rank_revealing", "solve"]
 

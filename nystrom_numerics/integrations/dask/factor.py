@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 
 from nystrom_numerics.arguments import require_indices, require_instance, require_tolerance
-from nystrom_numerics.backend import require_finite, solve_lower
+from nystrom_numerics.backend import require_finite
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.integrations.dask.chunks import (
@@ -25,6 +25,7 @@ from nystrom_numerics.integrations.dask.kernel import ChunkedKernel, KernelMaker
 from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints
 from nystrom_numerics.landmarks.result import require_found
 from nystrom_numerics.lowrank.nystrom import core_pivots
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["ChunkedFactor", "nystrom_factor"]
 

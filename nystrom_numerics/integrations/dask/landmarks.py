@@ -18,7 +18,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from nystrom_numerics.arguments import require_count, require_instance
-from nystrom_numerics.backend import compute_dtype, default_block, generator, require_finite, solve_lower
+from nystrom_numerics.backend import compute_dtype, default_block, generator, require_finite
 from nystrom_numerics.integrations.dask.chunks import (
     Points,
     as_points,
@@ -30,16 +30,13 @@ from nystrom_numerics.integrations.dask.chunks import (
 from nystrom_numerics.integrations.dask.kernel import ChunkedKernel, KernelMaker, diagonal_of, strips_of
 from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints
 from nystrom_numerics.landmarks.draws import require_landmarks
-from nystrom_numerics.landmarks.pivoting import Partial, begun, in_blocks
+from nystrom_numerics.landmarks.entries import checked_diagonal
+from nystrom_numerics.landmarks.factoring import Partial, begun
 from nystrom_numerics.landmarks.points import below_one
-from nystrom_numerics.landmarks.scores import (
-    by_ridge_leverage,
-    checked_diagonal,
-    oversampled,
-    ridge_system,
-    scores_of_rows,
-)
+from nystrom_numerics.landmarks.ridge import by_ridge_leverage, oversampled, ridge_system, scores_of_rows
+from nystrom_numerics.landmarks.rounds import in_blocks
 from nystrom_numerics.places import sum_by_label
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["accelerated_rpcholesky", "kmeans", "ridge_leverage", "uniform"]
 
@@ -270,7 +267,7 @@ def ridge_leverage(
 
 
 def _scores(kernel: ChunkedKernel, points: Any, chosen: Any, weights: Any, *, k: int) -> Any:
-    """What :func:`~nystrom_numerics.landmarks.scores.ridge_scores` gives, by one pass over the chunks."""
+    """What :func:`~nystrom_numerics.landmarks.ridge.ridge_scores` gives, by one pass over the chunks."""
     z = kernel.gather(chosen)
     scaled, ridge = ridge_system(kernel, chosen, weights, k)
     taken = np.zeros(kernel.shape[0], dtype=bool)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from nystrom_numerics.arguments import require_count, require_instance, require_positive
-from nystrom_numerics.backend import generator, require_finite, ridge_solve, solve_lower
+from nystrom_numerics.backend import generator, require_finite
 from nystrom_numerics.errors import RangeError, Status
 from nystrom_numerics.integrations.dask.chunks import (
     Targets,
@@ -27,6 +27,7 @@ from nystrom_numerics.integrations.dask.chunks import (
 from nystrom_numerics.integrations.dask.factor import ChunkedFactor
 from nystrom_numerics.integrations.dask.kernel import KernelMaker, strips_of
 from nystrom_numerics.lowrank import SolveResult, conjugate_gradients
+from nystrom_numerics.solves import ridge_solve, solve_lower
 
 __all__ = ["falkon", "normal_equations"]
 
