@@ -12,22 +12,21 @@ VERSION = next(
 )
 
 TORCH = ["torch>=2.6"]
-EXPERIMENTS = [
-    "dask[distributed]>=2024.8",
-    "jinja2>=3.1",
-    "matplotlib>=3.8",
-    "pandas>=2.1",
+SKLEARN = ["scikit-learn>=1.6"]
+FRAMES = ["pandas>=2.1"]
+PLOTS = ["matplotlib>=3.8"]
+CLI = ["jinja2>=3.1", "rich>=13", "typer>=0.12", *PLOTS]
+DASK = ["dask[array,dataframe,distributed]>=2024.8", *FRAMES, *SKLEARN]
+MODELS = [*TORCH, "transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
+CHEMISTRY = ["rdkit>=2023.9", "rxn-chem-utils>=1.5"]
+EXPERIMENTS = [  # what a checkout runs: claims and their report
+    *CLI,
+    *DASK,
+    *TORCH,
     "psutil>=5.9",
     "pyarrow>=15",
-    "rich>=13",
-    "scikit-learn>=1.6",
     "seaborn>=0.13",
-    "typer>=0.12",
-    *TORCH,
 ]
-DASK = ["dask[array,dataframe,distributed]>=2024.8", "scikit-learn>=1.6"]
-MODELS = ["transformers>=4.56", "safetensors>=0.4", "tokenizers>=0.20", "einops>=0.8"]
-CHEMISTRY = ["rdkit>=2023.9", "rxn-chem-utils>=1.5"]
 ONNX = [*TORCH, "onnxscript>=0.5", "onnxruntime>=1.20"]
 PROOFS = ["hypothesis>=6.100", "jinja2>=3.1", "python-flint>=0.6", "rich>=13", "sympy>=1.12"]
 DOCS = [
@@ -62,12 +61,8 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
-    packages=find_packages(include=["nystrom_numerics*", "experiments*", "proofs_check*"]),
-    package_data={
-        "nystrom_numerics": ["py.typed"],
-        "experiments": ["**/*.html", "*.css"],
-        "proofs_check": ["**/*.v", "*.html"],
-    },
+    packages=find_packages(include=["nystrom_numerics*"]),  # experiments and proofs are run from a checkout
+    package_data={"nystrom_numerics": ["py.typed", "cli/**/*.html"]},
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.26",
@@ -79,15 +74,19 @@ setup(
         "torch": TORCH,
         "cupy12": ["cupy-cuda12x>=13.4"],
         "cupy13": ["cupy-cuda13x>=13.6"],
+        "sklearn": SKLEARN,
+        "frames": FRAMES,
+        "plots": PLOTS,
+        "cli": CLI,
         "dask": DASK,
+        "models": MODELS,
         "experiments": EXPERIMENTS,
-        "models": [*TORCH, *MODELS],
         "chemistry": CHEMISTRY,
         "onnx": ONNX,
         "proofs": PROOFS,
         "docs": DOCS,
         "dev": DEV,
-        "all": [*EXPERIMENTS, *DASK, *MODELS, *CHEMISTRY, *ONNX, *DEV, *DOCS],
+        "all": [*EXPERIMENTS, *MODELS, *CHEMISTRY, *ONNX, *DEV, *DOCS],
     },
     entry_points={"console_scripts": ["nystrom = nystrom_numerics.cli:main"]},
 )

@@ -1,25 +1,23 @@
-"""The commands of ``nystrom``: run the experiments, write the report, list the claims."""
+"""The commands of a checkout: run the experiments, write the report, list the claims, check the proofs."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from typer.core import TyperGroup
 
-from experiments import audit_command, claims, swap_command
+from experiments import claims
 from experiments.contract import PROFILES, Outcome
-from experiments.errors import ExperimentError, NoDeviceError, RunStoppedError, UnknownNameError
-from nystrom_numerics.cli import INTERRUPTED
+from experiments.errors import ExperimentError, RunStoppedError
+from nystrom_numerics.cli.commands import application
+from nystrom_numerics.cli.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from experiments.report import Section
@@ -28,42 +26,7 @@ if TYPE_CHECKING:
 out = Console()
 err = Console(stderr=True)
 
-
-@contextmanager
-def _in_one_line() -> Iterator[None]:
-    """End what cannot go on with a line and status 1, an interrupt with 130; tracebacks are of faults of the code."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        _stop("interrupted", stop, INTERRUPTED)
-    except RunStoppedError as stop:
-        _stop(str(stop), stop, INTERRUPTED)
-    except ExperimentError as error:
-        _stop(str(error), error, code=2 if isinstance(error, NoDeviceError) else 1)
-    except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
-            raise
-        _stop(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), error)
-
-
-class _Commands(TyperGroup):
-    """The commands, each of which ends in a result, in a line or in a fault of the code."""
-
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _in_one_line():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: Any) -> Any:
-        with _in_one_line():
-            return super().invoke(ctx)
-
-
-def _stop(why: str, cause: BaseException, code: int = 1) -> NoReturn:
-    err.print(f"[bold]Stopped:[/] {escape(' '.join(why.split()))}", highlight=False, soft_wrap=True)
-    raise typer.Exit(code) from cause
-
-
-app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = application("experiments that put its claims to the test", epilog=None)
 
 _STORE, _REPORT, _PROOFS = "records.jsonl", Path("report/index.html"), Path("report/proofs.html")
 _PROOFS_NOTE = (
@@ -88,26 +51,11 @@ def _known_profile(name: str | None) -> str | None:
     return name
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from nystrom_numerics import __version__
-
-        out.print(f"nystrom_numerics {__version__}", highlight=False)
-        raise typer.Exit
-
-
 Claims = Annotated[
     list[str] | None, typer.Argument(metavar="CLAIM", help="All by default.", callback=_known_claims)
 ]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Where the records are kept.")]
 Page = Annotated[Path, typer.Option("--report", metavar="FILE", help="Where the page goes.")]
-
-
-@app.callback()
-def nystrom(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
-) -> None:
-    """Nyström attention as numerics: experiments that put its claims to the test."""
 
 
 @app.command()
@@ -120,7 +68,10 @@ def run(
     page: Page = _REPORT,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A running Dask scheduler, in place of a local cluster."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="A running Dask scheduler, in place of a local cluster; its workers have this checkout on PYTHONPATH.",
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of the local cluster.")] = None,
     fresh: Annotated[
@@ -173,18 +124,16 @@ def report(
     _tell(names or (), results, page, profile)
 
 
-app.command()(audit_command.audit)
-app.command()(swap_command.swap)
-
-
 @app.command(name="claims")
 def list_claims() -> None:
     """List the claims and how many cases each has in each profile."""
-    table = Table("Claim", "Statement", "Source", *(f"Cases, {name}" for name in PROFILES))
+    table = Table()
+    for column in ("Claim", "Statement", "Source", f"Cases: {', '.join(PROFILES)}"):
+        table.add_column(column, overflow="fold", no_wrap=column == "Claim")  # a name is typed as it stands
     for name in claims.names():
         claim = claims.load(name)
-        counts = (str(len(claim.grid(profile))) for profile in PROFILES)
-        table.add_row(name, *map(escape, (claim.CLAIM, claim.SOURCE)), *counts)
+        counts = ", ".join(str(len(claim.grid(profile))) for profile in PROFILES)
+        table.add_row(name, *map(escape, (claim.CLAIM, claim.SOURCE)), counts, end_section=True)
     out.print(table)
 
 
@@ -300,7 +249,9 @@ def _print(sections: Collection[Section], damage: Collection[Damage], path: Path
     from experiments.report import missing
 
     profiles = ", ".join(dict.fromkeys(section.profile for section in sections))
-    table = Table("Statement", "Verdict", "Because", title=f"Verdicts, profile {profiles}")
+    table = Table(title=f"Verdicts, profile {profiles}")
+    for column in ("Statement", "Verdict", "Because"):
+        table.add_column(column, overflow="fold", no_wrap=column == "Verdict")
     for section in sections:
         for verdict in section.verdicts:
             outcome = f"[{_STYLE[verdict.outcome]}]{verdict.outcome.value}[/]"

@@ -1,6 +1,11 @@
 """What can stop an experiment, each with its remedy in the message."""
 
+from __future__ import annotations
+
 import traceback
+
+from nystrom_numerics.cli import INTERRUPTED
+from nystrom_numerics.cli.errors import CommandError
 
 _FRAMES = 3
 _LONGEST = 20_000
@@ -17,16 +22,14 @@ def describe(error: BaseException) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class ExperimentError(Exception):
+class ExperimentError(CommandError):
     """An experiment cannot go on; the message says what to do."""
-
-
-class UnknownNameError(ExperimentError):
-    """There is no claim, or no profile, of that name."""
 
 
 class RunStoppedError(ExperimentError):
     """A run was interrupted by the one who started it."""
+
+    code = INTERRUPTED
 
 
 class StoreLockedError(ExperimentError):
@@ -57,6 +60,8 @@ class UnfitInputError(ExperimentError):
 
 class NoDeviceError(ExperimentError):
     """The profile needs a CUDA device and no worker has one."""
+
+    code = 2
 
 
 class SchedulerError(ExperimentError):

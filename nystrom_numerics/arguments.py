@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nystrom_numerics.errors import DTypeError, KindError, RangeError, ShapeError
+from nystrom_numerics.errors import DTypeError, KindError, NonFiniteError, RangeError, ShapeError
 
 __all__ = [
     "require_callable",
@@ -23,6 +23,7 @@ __all__ = [
     "require_instance",
     "require_nonnegative",
     "require_number",
+    "require_points",
     "require_positive",
     "require_probability",
     "require_tolerance",
@@ -139,6 +140,26 @@ def require_indices(name: str, value: Any, length: int) -> np.ndarray[Any, np.dt
     if found.size and not (found.min() >= 0 and found.max() < length):
         raise RangeError(name, f"from {found.min()} to {found.max()}", f"indices in [0, {length})")
     return found.astype(np.int64)
+
+
+def require_points(name: str, value: Any, width: int, dtype: Any) -> np.ndarray[Any, Any]:
+    """Finite points (m, ``width``) of a caller's, one at least, in that dtype.
+
+    Raises
+    ------
+    DTypeError, NonFiniteError, ShapeError
+        They are none.
+    """
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiu":
+        raise DTypeError(name, f"of dtype {found.dtype}", "numbers")
+    if found.ndim != 2 or not len(found) or found.shape[1] != width:
+        raise ShapeError(name, f"of shape {found.shape}", f"shape (m, {width}), one point at least")
+    with np.errstate(over="ignore"):
+        found = found.astype(dtype)
+    if not np.isfinite(found).all():
+        raise NonFiniteError(name, "not finite", "finite points")
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError",
+    "CostWarning",
     "DTypeError",
     "DerivativeError",
     "DeviceError",
@@ -19,6 +20,7 @@ __all__ = [
     "MemoryLimitError",
     "NamespaceError",
     "NonFiniteError",
+    "NotInstalledError",
     "NystromError",
     "RangeError",
     "RankError",
@@ -30,7 +32,24 @@ __all__ = [
 
 
 class NystromError(Exception):
-    """Base class of everything this package raises on purpose."""
+    """Base class of everything this package raises on purpose.
+
+    Parameters
+    ----------
+    *args
+        As subclasses say.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> from nystrom_numerics.errors import NystromError
+    >>> try:
+    ...     kernels.gaussian(np.zeros((3, 2)), gamma=-1.0)
+    ... except NystromError as error:
+    ...     print(error)
+    `gamma` is -1.0; it needs a positive number
+    """
 
 
 class ArgumentError(NystromError):
@@ -42,6 +61,12 @@ class ArgumentError(NystromError):
         Its name in the signature.
     got, needs : str
         What was received and what is required.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import ArgumentError
+    >>> print(ArgumentError("m", "9", "an integer from 1 to 4"))
+    `m` is 9; it needs an integer from 1 to 4
     """
 
     def __init__(self, argument: str, got: str, needs: str) -> None:
@@ -53,30 +78,117 @@ class ArgumentError(NystromError):
 
 
 class DerivativeError(NystromError, RuntimeError):
-    """A second derivative of something whose first one is given in closed form."""
+    """A second derivative of something whose first one is given in closed form.
+
+    Parameters
+    ----------
+    *args : str
+        The story.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import pinv
+    >>> from nystrom_numerics.errors import DerivativeError
+    >>> a = torch.eye(2, requires_grad=True)
+    >>> try:
+    ...     torch.autograd.functional.hessian(lambda a: pinv.svd(a).value.sum(), a)
+    ... except DerivativeError as error:
+    ...     print(type(error).__name__)
+    DerivativeError
+    """
 
 
 class ShapeError(ArgumentError, ValueError):
-    """Wrong rank, an empty axis, or axes that do not match."""
+    """Wrong rank, an empty axis, or axes that do not match.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import ShapeError
+    >>> try:
+    ...     linalg.frobenius(np.zeros(3))
+    ... except ShapeError as error:
+    ...     print(error.argument, "|", error.got)
+    a | of shape (3,)
+    """
 
 
 class RangeError(ArgumentError, ValueError):
-    """A number outside its range, such as more landmarks than tokens."""
+    """A number outside its range, such as more landmarks than tokens.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> from nystrom_numerics.errors import RangeError
+    >>> try:
+    ...     landmarks.segment_means(np.zeros((3, 2)), 5)
+    ... except RangeError as error:
+    ...     print(error)
+    `m` is 5; it needs an integer from 1 to the number of tokens, 3
+    """
 
 
 class NonFiniteError(ArgumentError, ValueError):
-    """NaN or infinity where a check was asked for."""
+    """NaN or infinity where a check was asked for.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> from nystrom_numerics.errors import NonFiniteError
+    >>> try:
+    ...     landmarks.segment_means(np.full((3, 2), np.nan), 1, check_finite=True)
+    ... except NonFiniteError as error:
+    ...     print(error.argument)
+    x
+    """
 
 
 class IndefiniteError(ArgumentError, ValueError):
     """A matrix that is not symmetric positive semidefinite, given to a method that needs one.
 
-    Attributes
+    Parameters
     ----------
+    argument, got : str
+        As for :class:`ArgumentError`.
     pivot : int
         The index where it showed.
     size : float
         The negative residual met there, or by how much two mirrored entries differ.
+
+    Attributes
+    ----------
+    pivot, size
+        As given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> from nystrom_numerics.errors import IndefiniteError
+    >>> try:
+    ...     landmarks.pivoted_cholesky(kernels.precomputed(np.array([[1.0, 2.0], [2.0, 1.0]])), 2)
+    ... except IndefiniteError as error:
+    ...     print(error.pivot, round(error.size, 6))
+    1 -3.0
     """
 
     def __init__(self, argument: str, got: str, pivot: int, size: float) -> None:
@@ -86,15 +198,60 @@ class IndefiniteError(ArgumentError, ValueError):
 
 
 class DTypeError(ArgumentError, TypeError):
-    """A dtype that is not a real floating one, or dtypes that differ."""
+    """A dtype that is not a real floating one, or dtypes that differ.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import DTypeError
+    >>> try:
+    ...     linalg.frobenius(np.zeros((2, 2), dtype=int))
+    ... except DTypeError as error:
+    ...     print(error.argument, "|", error.got)
+    a | of dtype int64
+    """
 
 
 class KindError(ArgumentError, TypeError):
-    """An object of another type than asked for, such as a matrix in place of a kernel."""
+    """An object of another type than asked for, such as a matrix in place of a kernel.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> from nystrom_numerics.errors import KindError
+    >>> try:
+    ...     landmarks.rpcholesky(np.eye(3), 2)  # a matrix, no kernel
+    ... except KindError as error:
+    ...     print(error.argument)
+    kernel
+    """
 
 
 class MemoryLimitError(ArgumentError, MemoryError):
     """What does not fit in memory, refused before it is allocated: how much it takes, and how much there is.
+
+    Parameters
+    ----------
+    argument, what : str
+        Its name, and what would be made of it.
+    size, room : float
+        Bytes.
+    whose, remedy : str
+        Where the room is, and what to do.
+    ranks : tuple of int
+        Of a process group, those whose memory does not do.
 
     Attributes
     ----------
@@ -102,6 +259,13 @@ class MemoryLimitError(ArgumentError, MemoryError):
         Bytes that it takes, and that there are for it.
     ranks : tuple of int
         Of a process group, those whose memory does not do; else empty.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import MemoryLimitError
+    >>> error = MemoryLimitError("n", "a matrix", 3.2e9, 2.1e9, "free here", "fewer points")
+    >>> isinstance(error, MemoryError), str(error)
+    (True, '`n` is too large: a matrix takes 3.2 GB; it needs at most 2.1 GB, free here: fewer points')
     """
 
     def __init__(
@@ -125,20 +289,67 @@ class MemoryLimitError(ArgumentError, MemoryError):
 
 
 class NamespaceError(ArgumentError, TypeError):
-    """Not an array, or arrays of different libraries."""
+    """Not an array, or arrays of different libraries.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import NamespaceError
+    >>> try:
+    ...     linalg.frobenius([[1.0]])
+    ... except NamespaceError as error:
+    ...     print(error.argument, "|", error.got)
+    a | a list
+    """
 
 
 class DeviceError(ArgumentError, ValueError):
-    """Arrays of one library on different devices."""
+    """Arrays of one library on different devices.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import linalg
+    >>> from nystrom_numerics.errors import DeviceError
+    >>> try:
+    ...     linalg.backward_residual(torch.eye(2), torch.eye(2, device="meta"))
+    ... except DeviceError as error:
+    ...     print(error.argument)
+    z
+    """
 
 
 class RankMismatchError(ArgumentError, ValueError):
     """Ranks of a process group that call one function with arguments that do not go together.
 
-    Attributes
+    Parameters
     ----------
+    argument, got, needs : str
+        As for :class:`ArgumentError`.
     ranks : tuple of int
         Those whose argument is not that of the first rank, or that refused a call of their own.
+
+    Attributes
+    ----------
+    ranks
+        As given.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import RankMismatchError
+    >>> error = RankMismatchError("m", "16 on rank 1", "64, as on rank 0", (1,))
+    >>> error.argument, error.ranks
+    ('m', (1,))
     """
 
     def __init__(self, argument: str, got: str, needs: str, ranks: tuple[int, ...]) -> None:
@@ -150,10 +361,23 @@ class RankMismatchError(ArgumentError, ValueError):
 class RankError(NystromError, RuntimeError):
     """A rank of a process group that has died, has stopped, or does not come to what the others wait in.
 
-    Attributes
+    Parameters
     ----------
+    story : str
+        What was waited for, and how long.
     ranks : tuple of int
         Those at fault, by their numbers in the group; empty where nothing tells.
+
+    Attributes
+    ----------
+    story, ranks
+        As given.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import RankError
+    >>> print(RankError("rank 3 has not answered for 30 s", (3,)))
+    rank 3 has not answered for 30 s
     """
 
     def __init__(self, story: str, ranks: tuple[int, ...]) -> None:
@@ -164,8 +388,80 @@ class RankError(NystromError, RuntimeError):
         return self.story
 
 
+class CostWarning(UserWarning):
+    """What was asked for may take long or much memory, said before it begins; nothing is wrong with it.
+
+    Parameters
+    ----------
+    what : str
+        What takes it.
+    entries : int
+        Kernel entries, about, where the rank is full.
+    size : int
+        Bytes held at once, likewise.
+    seconds : float
+        Of one core, likewise, for a Gaussian kernel.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import CostWarning
+    >>> print(CostWarning("the whole spectrum of 20,000 points", 4 * 10**8, 12 * 2**30, 4900.0))
+    the whole spectrum of 20,000 points may take 4.0e+08 kernel entries, 12.0 GiB and 82 minutes of one core
+    """
+
+    def __init__(self, what: str, entries: int, size: int, seconds: float) -> None:
+        super().__init__(what, entries, size, seconds)
+        self.what, self.entries, self.size, self.seconds = what, entries, size, seconds
+
+    def __str__(self) -> str:
+        time = f"{self.seconds:.0f} seconds" if self.seconds < 120 else f"{self.seconds / 60:.0f} minutes"
+        return (
+            f"{self.what} may take {self.entries:.1e} kernel entries, {self.size / 2**30:.1f} GiB "
+            f"and {time} of one core"
+        )
+
+
+class NotInstalledError(NystromError, ModuleNotFoundError):
+    """An optional part was asked for, and what it needs is not installed.
+
+    Parameters
+    ----------
+    name : str
+        The module that is not here.
+    extra : str
+        The extra of this package that brings it.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.errors import NotInstalledError
+    >>> print(NotInstalledError("torch", "models"))
+    torch is not installed; this brings it: pip install 'nystrom_numerics[models]'
+    """
+
+    def __init__(self, name: str, extra: str) -> None:
+        super().__init__(name, extra)
+        self.name, self.extra = name, extra
+
+    def __str__(self) -> str:
+        return f"{self.name} is not installed; this brings it: pip install 'nystrom_numerics[{self.extra}]'"
+
+
 class Status(IntEnum):
-    """What an iteration came to, from best to worst; ``remedy`` says what to do."""
+    """What an iteration came to, from best to worst; ``remedy`` says what to do.
+
+    Attributes
+    ----------
+    CONVERGED, MAX_ITERATIONS, STAGNATED, NON_FINITE
+        0 to 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> found = pinv.newton_schulz(np.diag([1.0, 1e-3]), iterations=3, tol=1e-8)
+    >>> found.status.name, found.status.remedy.partition(":")[0]
+    ('MAX_ITERATIONS', 'The iterations allowed ended before the residual met the tolerance')
+    """
 
     CONVERGED = 0
     MAX_ITERATIONS = 1
@@ -197,7 +493,20 @@ _REMEDY = {
 
 
 class Verified(IntEnum):
-    """Whether bounds were verified, and if not, why; ``remedy`` says what to do."""
+    """Whether bounds were verified, and if not, why; ``remedy`` says what to do.
+
+    Attributes
+    ----------
+    VERIFIED, NOT_NEAR, NO_GAP, NON_FINITE, FLUSHED
+        0 to 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> pinv.verify(np.eye(2), np.zeros((2, 2))).status.name
+    'NOT_NEAR'
+    """
 
     VERIFIED = 0
     NOT_NEAR = 1

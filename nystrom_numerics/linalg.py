@@ -43,7 +43,34 @@ __all__ = [
 
 
 def transpose(a: Array) -> Array:
-    """The last two axes exchanged, nothing conjugated; they may be empty."""
+    """The last two axes exchanged, nothing conjugated; they may be empty.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+
+    Returns
+    -------
+    array (..., n, m)
+        A view where the library has one.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: O(1), a view.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> linalg.transpose(np.ones((4, 2, 3))).shape
+    (4, 3, 2)
+    """
     xp = namespace(a=a)
     real_or_complex(xp, a=a)
     if a.ndim < 2:
@@ -52,7 +79,34 @@ def transpose(a: Array) -> Array:
 
 
 def adjoint(a: Array) -> Array:
-    """The conjugate transpose Aᴴ, of a real matrix the transpose; axes may be empty."""
+    """The conjugate transpose Aᴴ, of a real matrix the transpose; axes may be empty.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+
+    Returns
+    -------
+    array (..., n, m)
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: O(mn) for complex entries, a view for real ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> linalg.adjoint(np.array([[1.0 + 2.0j, 3.0]]))
+    array([[1.-2.j],
+           [3.-0.j]])
+    """
     xp = namespace(a=a)
     return xp.conj(transpose(a)) if is_complex(xp, a) else transpose(a)
 
@@ -76,6 +130,31 @@ def all_finite(*matrices: Array) -> Array:
 
     Read off the largest entry, which is NaN if an entry is, in every library served; several times faster than
     testing each entry.
+
+    Parameters
+    ----------
+    *matrices : array (..., m, n)
+        At least one; shapes (m, n) may differ.
+
+    Returns
+    -------
+    array (...) of bool
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: one pass over the entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> linalg.all_finite(np.array([[[1.0]], [[np.inf]], [[np.nan]]]))
+    array([ True, False, False])
     """
     if not matrices:
         raise ShapeError("matrices", "none", "at least one stack of matrices")
@@ -119,6 +198,31 @@ def binary_scale(a: Array) -> Array:
     Dividing by it is exact and brings the largest entry into [1, 2), so that squares and products neither overflow
     nor vanish.  1 for what is zero or not finite; the least normal number for subnormal matrices, whose own would
     be useless as a divisor.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+
+    Returns
+    -------
+    array (..., 1, 1), real
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: one pass over the entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> linalg.binary_scale(np.array([[[5.0, -7.0]], [[0.0, 0.3]]])).ravel()
+    array([4.  , 0.25])
     """
     xp = namespace(a=a)
     exponent = binary_exponent(a)
@@ -131,7 +235,34 @@ def binary_scale(a: Array) -> Array:
 
 
 def frobenius(a: Array) -> Array:
-    r"""The Frobenius norm :math:`\|A\|_F`, real, shape (...), scaled against overflow."""
+    r"""The Frobenius norm :math:`\|A\|_F`, scaled against overflow.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+
+    Returns
+    -------
+    array (...), real
+        To some mn u relative.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: two passes over the entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> round(float(linalg.frobenius(np.array([[3e200, 4e200]])) / 1e200), 6)
+    5.0
+    """
     xp = namespace(a=a)
     scale = binary_scale(a)
     return scale[..., 0, 0] * xp.sqrt(xp.sum(_square(xp, a / scale), axis=(-2, -1)))
@@ -146,23 +277,104 @@ def _square(xp: Any, a: Array) -> Array:
 
 
 def one_norm(a: Array) -> Array:
-    r"""The operator norm :math:`\|A\|_1` (largest column sum of moduli), real, shape (...)."""
+    r"""The operator norm :math:`\|A\|_1`, the largest column sum of moduli.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+
+    Returns
+    -------
+    array (...), real
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: mn additions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> float(linalg.one_norm(np.array([[1.0, -2.0], [3.0, 4.0]])))
+    6.0
+    """
     xp = namespace(a=a)
     _matrices(xp, a=a)
     return xp.max(xp.sum(xp.abs(a), axis=-2), axis=-1)
 
 
 def sup_norm(a: Array) -> Array:
-    r"""The operator norm :math:`\|A\|_\infty` (largest row sum of moduli), real, shape (...)."""
+    r"""The operator norm :math:`\|A\|_\infty`, the largest row sum of moduli.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+
+    Returns
+    -------
+    array (...), real
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: mn additions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> float(linalg.sup_norm(np.array([[1.0, -2.0], [3.0, 4.0]])))
+    7.0
+    """
     xp = namespace(a=a)
     _matrices(xp, a=a)
     return xp.max(xp.sum(xp.abs(a), axis=-1), axis=-1)
 
 
 def backward_residual(a: Array, z: Array, az: Array | None = None) -> Array:
-    r"""The relative backward residual :math:`\|AZA - A\|_F / \|A\|_F` of :math:`Z \approx A^+`, real, shape (...).
+    r"""The relative backward residual :math:`\|AZA - A\|_F / \|A\|_F` of :math:`Z \approx A^+`.
 
-    Zero for a zero matrix, and the same for A/2ⁿ with 2ⁿZ.  Costs two products, or one where ``az`` = AZ is at hand.
+    Zero for a zero matrix, and the same for A/2ⁿ with 2ⁿZ.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating.
+    z : array (..., n, m)
+    az : array (..., m, m), optional
+        AZ, where it is at hand.
+
+    Returns
+    -------
+    array (...), real
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: two products, or one where ``az`` is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> a = np.array([[2.0, 0.0], [0.0, 0.0]])
+    >>> [float(linalg.backward_residual(a, np.diag(z))) for z in ([0.5, 7.0], [0.25, 0.0])]
+    [0.0, 0.5]
     """
     xp = namespace(a=a, z=z, az=az)
     _matrices(xp, a=a, z=z, **({} if az is None else {"az": az}))
@@ -193,9 +405,37 @@ def inverse_root(core: Any) -> Any:
 
 
 def masked_softmax(scores: Array, mask: Array | None = None) -> Array:
-    """Softmax along the last axis over the entries where ``mask`` is true; real scores.
+    """Softmax along the last axis over the entries where ``mask`` is true.
 
     A row with no such entry is zero.  The maximum is subtracted first, so no finite score overflows.
+
+    Parameters
+    ----------
+    scores : array (..., n, p)
+        Real floating.
+    mask : array of bool, optional
+        Broadcastable with ``scores``; True for what counts.
+
+    Returns
+    -------
+    array (..., n, p)
+        Rows of non-negative numbers with sum 1 or 0, of the dtype of ``scores``.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: np exponentials, and two copies of the scores while at work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> linalg.masked_softmax(np.array([[1.0, 1.0, 9.0]]), np.array([True, True, False]))
+    array([[0.5, 0.5, 0. ]])
     """
     xp: Any = namespace(scores=scores, mask=mask)
     floating(xp, scores=scores)
@@ -220,13 +460,42 @@ def masked_softmax(scores: Array, mask: Array | None = None) -> Array:
 def pivoted_qr(a: Array) -> tuple[Array, Array, Array]:
     r"""Column-pivoted QR by Householder reflections, in products and reductions alone.
 
-    For a (..., m, n) and k = min(m, n) gives Q (..., m, k) with orthonormal columns, R (..., k, n) upper
-    trapezoidal with :math:`|r_{11}| \ge |r_{22}| \ge \dots`, and the permutation (..., n) with
-    :math:`A_{:,\pi} = QR`.  Per matrix of the stack, without synchronisation; for libraries without LAPACK's.
+    Per matrix of the stack, without synchronisation; for libraries without LAPACK's.  Columns are measured relative to
+    the largest entry that is left, so that squares neither overflow nor vanish: A/2ⁿ has the same Q and permutation,
+    and R/2ⁿ.
 
-    Columns are measured relative to the largest entry that is left, so that squares neither overflow nor vanish:
-    A/2ⁿ has the same Q and permutation, and R/2ⁿ.  Cost: k rank-one updates.  Source: Golub and Van Loan, §5.4.2;
-    for complex matrices the reflection :math:`I - vv^H` with v along :math:`x + \frac{x_1}{|x_1|}\|x\|e_1`.
+    Parameters
+    ----------
+    a : array (..., m, n)
+        Real or complex floating; k = min(m, n).
+
+    Returns
+    -------
+    q : array (..., m, k)
+        Orthonormal columns.
+    r : array (..., k, n)
+        Upper trapezoidal with :math:`|r_{11}| \ge |r_{22}| \ge \dots`.
+    order : array (..., n) of int
+        The permutation π with :math:`A_{:,\pi} = QR`.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: k rank-one updates of R and k of Q.  Source: Golub and Van Loan, §5.4.2; for complex matrices the reflection
+    :math:`I - vv^H` with v along :math:`x + \frac{x_1}{|x_1|}\|x\|e_1`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import linalg
+    >>> q, r, order = linalg.pivoted_qr(np.array([[1.0, 3.0], [0.0, 4.0]]))
+    >>> order, np.abs(r).round(6)
+    (array([1, 0]), array([[5. , 0.6],
+           [0. , 0.8]]))
     """
     xp: Any = namespace(a=a)
     _matrices(xp, a=a)

@@ -422,9 +422,9 @@ def audit_all(kind: str, start: int, stop: int, folder: Path) -> dict[str, objec
     import typer
     from click.testing import CliRunner
 
-    from experiments.commands import app
+    from nystrom_numerics.cli.commands import application
 
-    command, runner = typer.main.get_command(app), CliRunner()
+    command, runner = typer.main.get_command(application()), CliRunner()
     counts: dict[str, object] = {"tried": 0, "accepted": 0, "refused": 0, "longest": 0.0}
     wrong: list[str] = []
     for number_of in range(start, stop):

@@ -15,10 +15,10 @@ PACKAGE = ROOT / "nystrom_numerics"
 # low to high; a module imports only from lower layers or from its own package
 LAYERS = [
     {"errors"},
-    {"arguments", "brief", "lapack", "torch_vjp"},
+    {"arguments", "brief", "extras", "lapack", "torch_vjp"},
     {"torch_lapack"},
     {"backend"},
-    {"places"},
+    {"places", "solves"},
     {"fused", "linalg"},
     {"enclosures"},
     {"kernels", "pinv"},

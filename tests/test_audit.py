@@ -16,8 +16,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments import audit_command, commands, matrix_files
-from experiments.matrix_files import UnreadableFileError, read_arrays
+from nystrom_numerics.cli import audit as audit_command
+from nystrom_numerics.cli import matrix_files
+from nystrom_numerics.cli.commands import application
+from nystrom_numerics.cli.matrix_files import UnreadableFileError, read_arrays
 from tests import hostile_files as hostile
 
 RNG = np.random.default_rng(0)
@@ -29,7 +31,7 @@ A = np.exp(-0.3 * ((X[:, None] - X) ** 2).sum(-1))
 def nystrom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(audit_command, "out", Console(width=250))  # wide, whatever was imported before
-    return lambda *arguments: CliRunner().invoke(commands.app, ["audit", *arguments])
+    return lambda *arguments: CliRunner().invoke(application(), ["audit", *arguments])
 
 
 def npy(x):
@@ -297,13 +299,23 @@ def test_a_matrix(nystrom, tmp_path):
 
 
 def test_points_and_every_rule(nystrom):
-    from experiments.auditing.matrices import RULES
+    from nystrom_numerics.landmarks import RULES
 
     np.savez("p.npz", x=X, y=X)
     for rule in RULES:
         result = nystrom("p.npz", "--array", "x", "--gamma", "0.3", "-m", "8", "--rule", rule)
         assert result.exit_code == 0, result.output
         assert "quantisation" in result.output
+
+
+def test_a_rule_that_takes_long_is_told_in_a_line_and_run(nystrom, monkeypatch):
+    monkeypatch.setattr("nystrom_numerics.landmarks.cost.LONG", 0.0)
+    np.save("a.npy", A)
+    result = nystrom("a.npy", "-m", "8", "--rule", "kdpp")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Note: the whole spectrum of 40 points may take 1.6e+03 kernel entries")
+    assert len(result.stderr.splitlines()) == 1
+    assert nystrom("a.npy", "-m", "8", "--rule", "no[t]").exit_code == 2
 
 
 def test_bounds_of_a_matrix_as_json_and_csv(nystrom, tmp_path):
@@ -400,7 +412,7 @@ def test_every_option_of_the_command_is_one_of_those_known_here():
     import inspect
     from dataclasses import fields
 
-    from experiments.auditing.finding import Options
+    from nystrom_numerics.cli.auditing.finding import Options
 
     given = set(inspect.signature(audit_command.audit).parameters)
     assert given - {"file", "html", "as_json", "as_csv"} == {field.name for field in fields(Options)}
@@ -506,7 +518,7 @@ def test_too_many_rows_are_refused_before_the_work(nystrom, monkeypatch):
         ({"q": X, "k": X}, ["-m", "41"], "give --landmarks of at most 40"),
         ({"q": X[0], "k": X}, [], "(…, tokens, width) is needed"),
         ({"q": X, "k": X[:, :2]}, ["-m", "4"], "the width of `q`"),
-        ({"a": A}, ["--rule", "magic"], "the rules are rpcholesky"),
+        ({"a": A}, ["--rule", "magic"], "the rules are uniform, strided"),
         ({"q": X, "k": X}, ["--estimator", "magic"], "the estimators are exact,"),
         ({"q": X, "k": X}, ["--head", "-1"], "give a number from 0 on, or all"),
         ({"q": X, "k": X}, ["--head", "two"], "give a number from 0 on, or all"),

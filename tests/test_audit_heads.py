@@ -10,15 +10,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments import audit_command, commands
 from nystrom_numerics import attention
+from nystrom_numerics.cli import audit as audit_command
+from nystrom_numerics.cli.commands import application
 
 
 @pytest.fixture
 def nystrom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(audit_command, "out", Console(width=250))  # wide, whatever was imported before
-    return lambda *arguments: CliRunner().invoke(commands.app, ["audit", *arguments])
+    return lambda *arguments: CliRunner().invoke(application(), ["audit", *arguments])
 
 
 def test_attention(nystrom, tmp_path):
@@ -44,7 +45,7 @@ def test_attention(nystrom, tmp_path):
 
 
 def test_the_spectrum_of_long_attention_is_that_of_its_core(nystrom, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.auditing.heads.FORMED", 59 * 60)
+    monkeypatch.setattr("nystrom_numerics.cli.auditing.heads.FORMED", 59 * 60)
     q, k = np.random.default_rng(0).standard_normal((2, 60, 4))
     np.savez("h.npz", q=q, k=k)
     result = nystrom("h.npz", "-m", "8", "--html", "h.html")
@@ -103,7 +104,7 @@ def test_without_values_and_beyond_what_is_formed(nystrom, tmp_path, monkeypatch
     arguments = ("h.npz", "-m", "8", "--head", "all", "--estimator", "tangent", "--json", "h.json")
     found = []
     for formed in (300 * 300, 300 * 300 - 1):
-        monkeypatch.setattr("experiments.auditing.heads.FORMED", formed)
+        monkeypatch.setattr("nystrom_numerics.cli.auditing.heads.FORMED", formed)
         assert nystrom(*arguments).exit_code == 0
         found.append(json.loads((tmp_path / "h.json").read_text())["heads"])
     for true, sampled in zip(*found, strict=True):

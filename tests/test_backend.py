@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import linalg
 
-from nystrom_numerics import backend, errors
+from nystrom_numerics import backend, errors, solves
 from nystrom_numerics.torch_vjp import WithVjp
 
 
@@ -217,7 +217,7 @@ def test_rows_against_a_lower_triangle(lane, rng):
     lower = np.tril(rng.standard_normal((4, 4))) + 3 * np.eye(4)
     rows = rng.standard_normal((5, 4))
     lane.assert_close(
-        backend.solve_lower(lane(lower), lane(rows)), np.linalg.solve(lower, rows.T).T, lane(rows), rtol=1e-12
+        solves.solve_lower(lane(lower), lane(rows)), np.linalg.solve(lower, rows.T).T, lane(rows), rtol=1e-12
     )
 
 
@@ -234,7 +234,7 @@ def test_a_lower_triangle_of_cupy(monkeypatch, rng):
     monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda x: x is not None)
     monkeypatch.setitem(sys.modules, "cupyx.scipy.linalg", SimpleNamespace(solve_triangular=solve_triangular))
     spoilt = lower + np.triu(np.full((4, 4), np.nan), 1)
-    got = backend.solve_lower(array_api_strict.asarray(spoilt), array_api_strict.asarray(rows))
+    got = solves.solve_lower(array_api_strict.asarray(spoilt), array_api_strict.asarray(rows))
     np.testing.assert_allclose(np.asarray(got), np.linalg.solve(lower, rows.T).T, rtol=1e-12)
 
 
@@ -245,17 +245,17 @@ def test_arrays_of_cupy_are_fetched(monkeypatch):
 
 def test_what_is_above_the_triangle_is_not_read(rng):
     lower, rows = np.tril(rng.standard_normal((4, 4))) + 3 * np.eye(4), rng.standard_normal((5, 4))
-    expected = backend.solve_lower(lower, rows)
+    expected = solves.solve_lower(lower, rows)
     spoilt = lower + np.triu(np.full((4, 4), np.nan), 1)
-    np.testing.assert_array_equal(backend.solve_lower(spoilt, rows), expected)
-    got = backend.solve_lower(torch.from_numpy(spoilt), torch.from_numpy(rows))
+    np.testing.assert_array_equal(solves.solve_lower(spoilt, rows), expected)
+    got = solves.solve_lower(torch.from_numpy(spoilt), torch.from_numpy(rows))
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
 def test_rows_by_a_root(lane, rng):
     half, rows = rng.standard_normal((2, 3, 3)), rng.standard_normal((2, 5, 3))
     gram = half @ half.mT
-    got = backend.to_numpy(backend.by_root(backend.namespace(x=lane(gram)), lane(gram), lane(rows)))
+    got = backend.to_numpy(solves.by_root(backend.namespace(x=lane(gram)), lane(gram), lane(rows)))
     np.testing.assert_allclose(got @ np.linalg.cholesky(gram).mT, rows, rtol=1e-9, atol=1e-11)
 
 
@@ -284,8 +284,8 @@ def test_a_number_that_the_dtype_holds():
 @pytest.mark.parametrize("a", [torch.full((2, 2), torch.inf), torch.full((2, 2), 1e30) ** 2, -torch.eye(2)])
 def test_a_factor_that_is_none_solves_nothing(a):
     """Infinite, overflown, not positive: NaN in Torch as in NumPy."""
-    both = backend.ridge_solve(torch, torch.stack([a, torch.eye(2)]), 1e-3, torch.ones(2, 2, 1))
-    alone = backend.ridge_solve(np, a.numpy()[None], 1e-3, np.ones((1, 2, 1), "f4"))
+    both = solves.ridge_solve(torch, torch.stack([a, torch.eye(2)]), 1e-3, torch.ones(2, 2, 1))
+    alone = solves.ridge_solve(np, a.numpy()[None], 1e-3, np.ones((1, 2, 1), "f4"))
     assert bool(both[0].isnan().all())
     assert np.isnan(alone).all()
     torch.testing.assert_close(both[1], torch.full((2, 1), 1 / 1.001))
@@ -341,18 +341,18 @@ def test_ridge_solve_is_the_solution_of_the_shifted_system(batch, lane, rng):
     a, b = rng.standard_normal((*batch, 7, 5)), rng.standard_normal((*batch, 5, 2))
     gram = np.swapaxes(a, -1, -2) @ a
     xp = backend.namespace(x=lane(b))
-    got = backend.ridge_solve(xp, lane(gram), 0.5, lane(b))
+    got = solves.ridge_solve(xp, lane(gram), 0.5, lane(b))
     lane.assert_close(got, np.linalg.solve(gram + 0.5 * np.eye(5), b), lane(b), rtol=1e-10, atol=1e-12)
 
 
 def test_ridge_solve_keeps_the_dtype(lane):
     b = lane(np.ones((3, 1)), "float32")
-    got = backend.ridge_solve(backend.namespace(x=b), lane(np.eye(3), "float32"), 1.0, b)
+    got = solves.ridge_solve(backend.namespace(x=b), lane(np.eye(3), "float32"), 1.0, b)
     lane.assert_close(got, np.full((3, 1), 0.5), b, rtol=1e-6)
 
 
 def test_ridge_solve_of_no_items():
-    got = backend.ridge_solve(np, np.zeros((0, 3, 3)), 0.5, np.zeros((0, 3, 2)))
+    got = solves.ridge_solve(np, np.zeros((0, 3, 3)), 0.5, np.zeros((0, 3, 2)))
     assert got.shape == (0, 3, 2)
 
 
@@ -362,7 +362,7 @@ def test_ridge_solve_is_nan_for_an_item_without_a_factor_alone(bad, asarray, rng
     gram, b = np.stack([np.eye(3)] * 3), rng.standard_normal((3, 3, 2))
     gram[1, 0, 0] = bad
     got = backend.to_numpy(
-        backend.ridge_solve(backend.namespace(x=asarray(b)), asarray(gram), 1.0, asarray(b))
+        solves.ridge_solve(backend.namespace(x=asarray(b)), asarray(gram), 1.0, asarray(b))
     )
     np.testing.assert_allclose(got[[0, 2]], b[[0, 2]] / 2, rtol=1e-12)
     if asarray is np.asarray or np.isnan(bad):
@@ -409,7 +409,7 @@ def test_a_namespace_of_nothing():
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 def test_square_systems(batch, lane, rng):
     a, b = rng.standard_normal((*batch, 4, 4)) + 3 * np.eye(4), rng.standard_normal((*batch, 4, 2))
-    got = backend.solve_square(backend.namespace(x=lane(b)), lane(a), lane(b))
+    got = solves.solve_square(backend.namespace(x=lane(b)), lane(a), lane(b))
     lane.assert_close(got, np.linalg.solve(a, b), lane(b), rtol=1e-12)
 
 
@@ -417,22 +417,22 @@ def test_square_systems(batch, lane, rng):
 def test_a_singular_item_is_nan_alone(asarray, rng):
     a, b = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3), np.eye(3)]), rng.standard_normal((4, 3, 2))
     xp = backend.namespace(x=asarray(b))
-    got = backend.to_numpy(backend.solve_square(xp, asarray(a), asarray(b)))
+    got = backend.to_numpy(solves.solve_square(xp, asarray(a), asarray(b)))
     np.testing.assert_array_equal(got, [b[0], np.full((3, 2), np.nan), b[2] / 2, b[3]])
-    got = backend.solve_square(xp, asarray(a[1]), asarray(b[1]))
+    got = solves.solve_square(xp, asarray(a[1]), asarray(b[1]))
     np.testing.assert_array_equal(backend.to_numpy(got), np.full((3, 2), np.nan))
 
 
 def test_least_squares_of_the_host_cut_off_what_is_small(rng):
     a, b = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 2))
     a[:, :, 2] = a[:, :, 1] + 1e-9 * a[:, :, 0]
-    got = backend.least_squares(np, a, b, 1e-6)
+    got = solves.least_squares(np, a, b, 1e-6)
     expected = np.stack([np.linalg.lstsq(x, y, rcond=1e-6)[0] for x, y in zip(a, b, strict=True)])
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     t, u = torch.from_numpy(a), torch.from_numpy(b)
-    np.testing.assert_array_equal(backend.least_squares(backend.namespace(x=t), t, u, 1e-6).numpy(), got)
+    np.testing.assert_array_equal(solves.least_squares(backend.namespace(x=t), t, u, 1e-6).numpy(), got)
     for absent in (array_api_strict.asarray(a), on_a_device(5, 3)):
-        assert backend.least_squares(None, absent, absent, 1e-6) is None
+        assert solves.least_squares(None, absent, absent, 1e-6) is None
 
 
 def test_a_derivative_is_recorded_where_one_is_asked_for(monkeypatch):

@@ -374,3 +374,20 @@ def test_prove_checks_one_claim_and_leaves_the_whole_page_alone(tmp_path, monkey
     done = CliRunner().invoke(commands.app, ["prove", "eq16_index", "--html", "deep/page.html"])
     assert done.exit_code == 0, done.output
     assert "eq16" in (tmp_path / "deep" / "page.html").read_text("utf-8")
+
+
+def test_names_are_whole_at_80_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed = CliRunner().invoke(commands.app, ["claims"], env={"COLUMNS": "80"}).output
+    lines = listed.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(line.split("│")[1] for line in lines if line.count("│") > 3)
+    assert all(f"│ {name} " in listed for name in claims.names())
+
+
+def test_verdicts_are_whole_at_80_columns(nystrom, monkeypatch):
+    monkeypatch.setattr(commands.out, "width", 80, raising=False)
+    put(*range(6))
+    told = nystrom("report", "squares").output
+    assert max(map(len, told.splitlines())) <= 80
+    assert any(f" {outcome} " in told for outcome in ("SUPPORTED", "REFUTED", "UNDECIDED"))

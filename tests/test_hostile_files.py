@@ -46,13 +46,13 @@ def test_the_sound_files_are_accepted(tmp_path):
     """Else their mutants would be refused for a reason that is not the mutation's."""
     from typer.testing import CliRunner
 
-    from experiments.commands import app
+    from nystrom_numerics.cli.commands import application
 
     refused = []
     for kind, files in hostile_files.SOUND.items():
         for i, content in enumerate(files):
             path = tmp_path / f"{i}.{kind}"
             path.write_bytes(content)
-            if CliRunner().invoke(app, ["audit", str(path), "-m", "1"]).exit_code:
+            if CliRunner().invoke(application(), ["audit", str(path), "-m", "1"]).exit_code:
                 refused.append(path.name)
     assert refused == ["4.npz", "5.npz", "6.npz"], "packed by bzip2, by LZMA, and an archive in an archive"

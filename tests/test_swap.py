@@ -13,7 +13,8 @@ from rich.console import Console
 from scipy.io import wavfile
 from typer.testing import CliRunner
 
-from experiments import commands, swap_command
+from nystrom_numerics.cli import swap as swap_command
+from nystrom_numerics.cli.commands import application
 from nystrom_numerics.integrations.transformers import compare, register_with_transformers, use_nystrom
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -59,7 +60,7 @@ def nystrom(tmp_path, monkeypatch):
     (tmp_path / "ids.json").write_text(json.dumps(numbers[0].tolist()))
     wave = np.random.default_rng(0).standard_normal((11025, 2)) * 3000
     wavfile.write("noise.wav", 22050, wave.astype(np.int16))
-    return lambda *arguments: CliRunner().invoke(commands.app, ["swap", *map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(application(), ["swap", *map(str, arguments)])
 
 
 def test_a_text(nystrom, folders, tmp_path):

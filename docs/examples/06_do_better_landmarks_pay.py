@@ -12,13 +12,14 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import StandardScaler
 
 from nystrom_numerics.integrations.scikit_learn import Nystroem
+from nystrom_numerics.landmarks import RULES
 
 rules = {
     "uniform": "0.4",
-    "k-means": "#3b8a5a",
-    "ridge leverage": "#b8860b",
-    "rpcholesky": "#1a56b0",
-    "pivoted cholesky": "#9a3a00",
+    "kmeans": "#3b8a5a",
+    "ridge_leverage": "#b8860b",
+    "accelerated_rpcholesky": "#1a56b0",
+    "pivoted_cholesky": "#9a3a00",
 }
 sets = {"digits": load_digits().data, "breast cancer": load_breast_cancer().data}
 sizes = (10, 20, 40, 80, 160)
@@ -40,7 +41,7 @@ for panel, (name, x) in zip(panels, sets.items(), strict=True):
             found[rule].append(np.median(lost))
     for rule, colour in rules.items():
         ratio = np.array(found[rule]) / np.array(found["uniform"])
-        panel.plot(sizes, ratio, "o-", markersize=4, color=colour, label=rule)
+        panel.plot(sizes, ratio, "o-", markersize=4, color=colour, label=RULES[rule].title)
     panel.set(title=f"{name}, n = {len(x)}", xlabel="landmarks m", xscale="log")
     panel.set_xticks(sizes, sizes, minor=False)
     panel.grid(alpha=0.3)

@@ -31,11 +31,12 @@ def bounds() -> Rows:
 
 
 def rules() -> Rows:
-    from nystrom_numerics.integrations.scikit_learn import RULES
+    from nystrom_numerics.landmarks import RULES
 
-    yield ("name in Nystroem(landmarks=…)",)
-    for name in ("uniform", *RULES):
-        yield (name,)
+    yield "name", "what it is", "needs", "kernel entries", "grows as n²", "numbers held", "chance", "source"
+    for name, one in RULES.items():
+        marks = _mark(one.quadratic), one.memory, _mark(one.random)
+        yield name, one.title, one.needs, one.entries, *marks, one.source
 
 
 def faults() -> Rows:

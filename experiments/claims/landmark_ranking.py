@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,42 +34,16 @@ ALT = (
     "of seven rules, a dotted black line for the best approximation of the same rank; bands are quartiles over draws."
 )
 
-FIXED: dict[str, Any] = {  # no chance in them: one draw says all
-    "strided": landmarks.on_points(landmarks.strided),
-    "segment means": landmarks.on_points(landmarks.segment_means),
-    "farthest point": lambda kernel, m, rng: landmarks.farthest_point(kernel, m),
-    "greedy Cholesky": lambda kernel, m, rng: landmarks.pivoted_cholesky(kernel, m),
-    "pivoted QR": landmarks.on_columns,
-    "DEIM": landmarks.on_basis(landmarks.deim),
-    "QDEIM": landmarks.on_basis(landmarks.qdeim),
-    "maxvol": landmarks.on_basis(landmarks.maxvol),
-}
-RULES: dict[str, Any] = {
-    "uniform": landmarks.on_points(landmarks.uniform),
-    "k-means": landmarks.on_points(landmarks.kmeans),
-    "kernel k-means++": landmarks.kernel_kmeanspp,
-    "length-squared": landmarks.length_squared,
-    "leverage": landmarks.leverage,
-    "sketched leverage": partial(landmarks.leverage, basis=landmarks.sketched_basis),
-    "ridge leverage": landmarks.ridge_leverage,
-    "k-DPP": landmarks.kdpp,
-    "RPCholesky": landmarks.accelerated_rpcholesky,
-    "block RPCholesky": landmarks.block_rpcholesky,
-    "adaptive pivoting": landmarks.on_basis(landmarks.adaptive_randomized_pivoting),
-    "cross approximation": lambda kernel, m, rng: _columns_of_cross(kernel, m, rng),
-    **FIXED,
-}
+LEFT_OUT = ("rpcholesky", "farthest")  # the law of another, and for a Gaussian kernel the points of another
+RULES: dict[str, Any] = {rule.title: rule for name, rule in landmarks.RULES.items() if name not in LEFT_OUT}
+FIXED = {rule.title for rule in RULES.values() if not rule.random} | {"DEIM", "QDEIM", "maxvol"}
+"""One draw says all: there is no chance in them, or next to none, that of the basis."""
 SHOWN = ("uniform", "k-means", "kernel k-means++", "ridge leverage", "k-DPP", "RPCholesky", "greedy Cholesky")
 EXACT = ("leverage", "k-DPP")  # these take the whole spectrum
 HEADS = (("keys", 0, 0), ("queries", 2, 4), ("keys", 5, 8))
 RIDGE = 1e-4  # times the number of points
 BETTER = 0.95  # worth a choice: at least 5 % less of the trace
 _STATEMENT = f"some rule leaves at least {1 - BETTER:.0%} less of the trace than as many uniform landmarks"
-
-
-def _columns_of_cross(kernel: Any, m: int, rng: Any) -> Any:
-    found = landmarks.adaptive_cross(kernel, m, rng=rng)
-    return landmarks.ColumnSubset(found.columns, None, found.entries, found.seed)
 
 
 def grid(profile: str) -> tuple[Case, ...]:

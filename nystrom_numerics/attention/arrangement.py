@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from nystrom_numerics.backend import Array, by_root, device_of
+from nystrom_numerics.backend import Array, device_of
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.landmarks.tokens import segments
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.places import gathered, inverse_order, moved, rows_of, upper_half
+from nystrom_numerics.solves import by_root
 
 __all__ = ["Arrangement", "arrange", "arrangement", "directions", "order_of_runs", "run_count"]
 

@@ -26,10 +26,24 @@ def causal_operator(
 ) -> AttentionOperator:
     r"""Causal attention as an :class:`~nystrom_numerics.attention.AttentionOperator`: row i is zero behind i.
 
-    Parameters and errors are those of :func:`causal`; masked keys are masked queries.
+    Parameters
+    ----------
+    q, k, block, near, group, routed, key_mask, scale, check_finite
+        As in :func:`causal`; masked keys are masked queries.
+
+    Returns
+    -------
+    AttentionOperator
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        As :func:`causal`.
 
     Notes
     -----
+    Cost: entries of a call as :func:`causal` says.
+
     ``apply`` is a call of :func:`causal`.  Rows come by way of the columns of all tokens up to the last that is asked
     for, 256 at a time; the diagonal and the transpose by way of all columns: n/256 calls for 256 values each, and
     n × 256 numbers held.

@@ -46,6 +46,15 @@ class Choices:
         Kernel entries of what was chosen.
     spent : array (...) of int
         Kernel entries of what was tried, exact rows included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 300, 4))
+    >>> chosen = attention.choose(q, k, v, error=0.3)
+    >>> chosen.estimator, chosen.m.shape, bool(chosen.estimate <= 0.3)
+    ('tangent', (), True)
     """
 
     estimator: str
@@ -158,8 +167,27 @@ def approximate(
 ) -> tuple[Array, Choices]:
     """Attention (..., n_q, d_v) within a tolerance, and what was chosen for each head: see :func:`choose`.
 
-    Zeros for masked queries.  Arguments, errors and costs are those of :func:`choose`; heads without an estimator
-    within the tolerance are exact.
+    Zeros for masked queries.
+
+    Parameters
+    ----------
+    q, k, v, error, estimator, budgets, dearer, rows, key_mask, query_mask, scale, failure, rng
+        As in :func:`choose`.
+
+    Returns
+    -------
+    out : array (..., n_q, d_v)
+        Zeros for masked queries; exact for heads without an estimator within the tolerance.
+    chosen : Choices
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        As :func:`choose`.
+
+    Notes
+    -----
+    Cost: that of :func:`choose`, and one call of what was chosen.
 
     Examples
     --------

@@ -163,6 +163,10 @@ def exact_operator(
     causal : bool
         Query i sees keys up to i alone, of which there are as many as queries.
 
+    Returns
+    -------
+    AttentionOperator
+
     Raises
     ------
     DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError

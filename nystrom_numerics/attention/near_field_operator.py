@@ -183,7 +183,19 @@ def near_field_operator(
 ) -> AttentionOperator:
     r"""Attention with an exact near field as an :class:`~nystrom_numerics.attention.AttentionOperator`.
 
-    Parameters and errors are those of :func:`near_field`.
+    Parameters
+    ----------
+    q, k, m, block, margin, solver, mask, scale, grouped, check_finite
+        As in :func:`near_field`.
+
+    Returns
+    -------
+    AttentionOperator
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        As :func:`near_field`.
 
     Notes
     -----

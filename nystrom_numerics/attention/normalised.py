@@ -120,6 +120,11 @@ def normalised(
         keys a landmark.  For segment means the true one is at least 1 of these (Jensen), so the default cuts only
         what cannot be; for other landmarks it is a choice.
 
+    Returns
+    -------
+    array (..., n_q, d_v)
+        In the dtype of ``v``; zeros for masked queries.
+
     Raises
     ------
     DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
@@ -265,7 +270,19 @@ def normalised_operator(
 ) -> AttentionOperator:
     r"""The row-normalised estimator as an :class:`~nystrom_numerics.attention.AttentionOperator`.
 
-    Parameters and errors are those of :func:`normalised`.
+    Parameters
+    ----------
+    q, k, m, landmarks, solver, guard, key_mask, query_mask, scale, grouped, check_finite
+        As in :func:`normalised`.
+
+    Returns
+    -------
+    AttentionOperator
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        As :func:`normalised`.
 
     Notes
     -----

@@ -57,6 +57,9 @@ class NystromOperator(OperatorBase):
         Which of them are real.
     row_mask : array (..., n_q) of bool, or None
         Which queries may see any key; the rows of others are zero.
+    bias : array (..., n_k) or None
+        What an additive mask adds to the scores of the keys.
+    scale : float
     core : array (..., m_q, m_k)
         A, the softmax of query landmarks against key landmarks; rows and columns of landmarks that do
         not exist are zero.
@@ -69,6 +72,17 @@ class NystromOperator(OperatorBase):
         Which landmarks exist.
     key_bias : array (..., m_k) or None
         What an additive mask comes to at the key landmarks.
+    grouped : bool
+        Heads of queries share those of keys.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention, pinv
+    >>> q, k = np.random.default_rng(0).standard_normal((2, 40, 4))
+    >>> made = attention.nystrom_operator(q, k, 8, pinv=pinv.razavi)
+    >>> made.core.shape, int(made.pinv.matmuls), made.entries == (40 + 8) * 8 + 40 * 8
+    ((8, 8), 24, True)
     """
 
     q: Array
@@ -91,14 +105,25 @@ class NystromOperator(OperatorBase):
     __repr__ = brief
 
     def apply(self, v: Array, /) -> Array:
-        r""":math:`\hat S V` for v (..., n_k, d_v), in the dtype of ``v``.
+        r"""The product :math:`\hat S V`.
 
-        Cost: (n_q + n_k) m kernel entries; memory one block and O(m d_v).
+        Parameters
+        ----------
+        v : array (..., n_k, d_v)
+
+        Returns
+        -------
+        array (..., n_q, d_v)
+            In the dtype of ``v``.
 
         Raises
         ------
         DTypeError, DeviceError, NamespaceError, ShapeError
             ``v`` is no floating array of as many tokens as the keys, or its leading axes do not broadcast.
+
+        Notes
+        -----
+        Cost: (n_q + n_k) m kernel entries; memory one block and O(m d_v).
         """
         xp, v = self._values(v)
         storage = v.dtype
@@ -181,6 +206,33 @@ def nystrom_operator(
     """The approximate attention matrix as an operator, with everything an analysis wants to look at.
 
     Parameters, errors and costs are those of :func:`nystrom`.
+
+    Parameters
+    ----------
+    q, k, m, landmarks, solver, pinv, key_mask, query_mask, attn_mask, scale, grouped, check_finite
+        As in :func:`nystrom`.
+
+    Returns
+    -------
+    NystromOperator
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        As :func:`nystrom`.
+
+    Notes
+    -----
+    Cost: m_q m_k kernel entries now, and the pseudoinverse if one is asked for; ``apply`` as :func:`nystrom`.
+    Source: Xiong et al. 2021, eq. (13).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 40, 4))
+    >>> bool(np.allclose(attention.nystrom_operator(q, k, 8).apply(v), attention.nystrom(q, k, v, 8)))
+    True
     """
     a, q, k, _ = product_form(
         q,

@@ -38,13 +38,37 @@ SEEN = 256
 class AttentionOperator(Protocol):
     r"""What an estimator makes of queries and keys: Ŝ (..., n_q, n_k), linear in the values, never formed.
 
-    ``q`` (..., n_q, d) and ``k`` (..., n_k, d) are zero where ``query_mask`` (..., n_q) and ``key_mask`` (..., n_k),
-    or None, are false; with ``scale`` they give the S that Ŝ stands for.  With ``grouped`` heads both have two axes of
-    heads: groups, and their members; what is read has one.  Rows of masked queries and columns of masked keys are zero
-    where they are read; what ``apply`` gives to masked queries is the estimator's own affair.
+    Rows of masked queries and columns of masked keys are zero where they are read; what ``apply`` gives to masked
+    queries is the estimator's own affair.  With ``grouped`` heads ``q`` and ``k`` have two axes of heads: groups, and
+    their members; what is read has one.
 
     Made by :func:`exact_operator`, :func:`nystrom_operator`, :func:`tangent_operator`, :func:`normalised_operator`,
     :func:`near_field_operator` and :func:`causal_operator`; an object of any class that has all of this is one too.
+
+    Attributes
+    ----------
+    q, k : array (..., n_q, d), (..., n_k, d)
+        Zero where they are masked.
+    key_mask, query_mask : array (..., n_k), (..., n_q) of bool, or None
+        True for real tokens.
+    scale : float
+        With it they give the S that Ŝ stands for.
+    grouped, causal, stochastic : bool
+    shape : tuple of int
+    entries : int
+        Kernel entries that the estimator evaluates for one head.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 40, 4))
+    >>> for make in (attention.exact_operator, lambda q, k: attention.nystrom_operator(q, k, 8)):
+    ...     made = make(q, k)
+    ...     print(isinstance(made, attention.AttentionOperator), made.shape, made.entries)
+    ...     assert np.allclose(made.rows([3, 7]) @ v, made.apply(v)[[3, 7]])
+    True (40, 40) 1600
+    True (40, 40) 704
     """
 
     @property
@@ -93,19 +117,69 @@ class AttentionOperator(Protocol):
 
     @abstractmethod
     def apply(self, v: Array, /) -> Array:
-        """ŜV for v (..., n_k, d_v), in its dtype."""
+        """The product ŜV.
+
+        Parameters
+        ----------
+        v : array (..., n_k, d_v)
+
+        Returns
+        -------
+        array (..., n_q, d_v)
+            In the dtype of ``v``.
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
 
     @abstractmethod
     def rows(self, indices: Index, /) -> Array:
-        """Rows of Ŝ (..., r, n_k), in the dtype to compute in."""
+        """Rows of Ŝ.
+
+        Parameters
+        ----------
+        indices : sequence or 1-D array of int
+
+        Returns
+        -------
+        array (..., r, n_k)
+            In the dtype to compute in.
+
+        Raises
+        ------
+        DTypeError, RangeError, ShapeError
+            Naming the argument.
+        """
 
     @abstractmethod
     def columns(self, indices: Index, /) -> Array:
-        """Columns of Ŝ (..., n_q, c), in the dtype to compute in."""
+        """Columns of Ŝ.
+
+        Parameters
+        ----------
+        indices : sequence or 1-D array of int
+
+        Returns
+        -------
+        array (..., n_q, c)
+            In the dtype to compute in.
+
+        Raises
+        ------
+        DTypeError, RangeError, ShapeError
+            Naming the argument.
+        """
 
     @abstractmethod
     def diagonal(self) -> Array:
-        """Entries (..., min(n_q, n_k)) of Ŝ, those of each query and the key of its number."""
+        """Entries of Ŝ, those of each query and the key of its number.
+
+        Returns
+        -------
+        array (..., min(n_q, n_k))
+        """
 
     @property
     @abstractmethod
@@ -115,7 +189,24 @@ class AttentionOperator(Protocol):
 
 @runtime_checkable
 class TransposedOperator(Protocol):
-    r""":math:`\hat S^T` of an :class:`AttentionOperator`, never formed: linear in what queries hold."""
+    r""":math:`\hat S^T` of an :class:`AttentionOperator`, never formed: linear in what queries hold.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (..., n_k, n_q).
+    T : AttentionOperator
+        Ŝ itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, u = np.random.default_rng(0).standard_normal((3, 40, 4))
+    >>> made = attention.nystrom_operator(q, k, 8)
+    >>> bool(np.allclose(made.T.apply(u), made.rows(range(40)).T @ u))
+    True
+    """
 
     @property
     @abstractmethod
@@ -124,15 +215,48 @@ class TransposedOperator(Protocol):
 
     @abstractmethod
     def apply(self, u: Array, /) -> Array:
-        """ŜᵀU (..., n_k, w) for u (..., n_q, w), in its dtype; what masked queries hold has no part in it."""
+        """The product ŜᵀU; what masked queries hold has no part in it.
+
+        Parameters
+        ----------
+        u : array (..., n_q, w)
+
+        Returns
+        -------
+        array (..., n_k, w)
+            In the dtype of ``u``.
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
 
     @abstractmethod
     def rows(self, indices: Index, /) -> Array:
-        """Rows of Ŝᵀ (..., r, n_q): columns of Ŝ."""
+        """Rows of Ŝᵀ: columns of Ŝ.
+
+        Parameters
+        ----------
+        indices : sequence or 1-D array of int
+
+        Returns
+        -------
+        array (..., r, n_q)
+        """
 
     @abstractmethod
     def columns(self, indices: Index, /) -> Array:
-        """Columns of Ŝᵀ (..., n_k, c): rows of Ŝ."""
+        """Columns of Ŝᵀ: rows of Ŝ.
+
+        Parameters
+        ----------
+        indices : sequence or 1-D array of int
+
+        Returns
+        -------
+        array (..., n_k, c)
+        """
 
     @abstractmethod
     def diagonal(self) -> Array:
@@ -178,6 +302,15 @@ class OperatorBase(ABC):
     def rows(self, indices: Index, /) -> Array:
         """Rows of Ŝ (..., r, n_k) by number, in the dtype to compute in; those of masked queries are zero.
 
+        Parameters
+        ----------
+        indices : sequence or 1-D array of int
+
+        Returns
+        -------
+        array (..., r, n_k)
+            In the dtype to compute in.
+
         Raises
         ------
         DTypeError, DeviceError, KindError, NamespaceError, RangeError, ShapeError
@@ -188,6 +321,15 @@ class OperatorBase(ABC):
 
     def columns(self, indices: Index, /) -> Array:
         """Columns of Ŝ (..., n_q, c) by number, in the dtype to compute in: Ŝ applied to unit vectors.
+
+        Parameters
+        ----------
+        indices : sequence or 1-D array of int
+
+        Returns
+        -------
+        array (..., n_q, c)
+            In the dtype to compute in.
 
         Raises
         ------

@@ -231,7 +231,19 @@ def tangent_operator(
     ``apply`` gives what :func:`tangent` does, to the last bit.  A row is the softmax over what the query's block
     faces: what a near key has goes to it, what a group has is spread over its other keys by their weights.
 
-    Parameters, errors and costs of making it are those of :func:`tangent`.
+    Parameters
+    ----------
+    q, k, blocks, near, groups, candidates, position, key_mask, query_mask, scale, grouped, check_finite
+        As in :func:`tangent`, which also says what making it costs.
+
+    Returns
+    -------
+    AttentionOperator
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        As :func:`tangent`.
 
     Notes
     -----

@@ -9,10 +9,11 @@ from typing import Any
 
 from nystrom_numerics.attention.arrangement import Arrangement, arrange, arrangement, directions
 from nystrom_numerics.attention.faced import Faced, Part, Route, Values, dense, flat, joined
-from nystrom_numerics.backend import Array, by_root, device_of, items_at_once, still
+from nystrom_numerics.backend import Array, device_of, items_at_once, still
 from nystrom_numerics.landmarks.result import take_rows
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.places import filled_at, largest, swapped
+from nystrom_numerics.solves import by_root
 
 __all__ = [
     "CAP",

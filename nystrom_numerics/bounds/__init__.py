@@ -1,34 +1,16 @@
 """How far an approximation is from the truth, and how one knows: bounds, estimates, certificates.
 
-Before the fact, from a spectrum: :mod:`~nystrom_numerics.bounds.apriori` for PSD matrices,
+Before the fact, from a spectrum: for PSD matrices :mod:`~nystrom_numerics.bounds.apriori` for any landmarks,
+:mod:`~nystrom_numerics.bounds.drawn` in probability, :mod:`~nystrom_numerics.bounds.expected` in the mean;
 :mod:`~nystrom_numerics.bounds.cross` for rows and columns of any,
-:mod:`~nystrom_numerics.bounds.quantisation` from points.  After the fact, from products with the error:
-:mod:`~nystrom_numerics.bounds.aposteriori`, :mod:`~nystrom_numerics.bounds.traces`.  :func:`certify` gathers
+:mod:`~nystrom_numerics.bounds.quantisation` from points.  After the fact, free of charge
+:mod:`~nystrom_numerics.bounds.aposteriori`; from products with the error :mod:`~nystrom_numerics.bounds.probes`,
+:mod:`~nystrom_numerics.bounds.lanczos`, :mod:`~nystrom_numerics.bounds.traces`.  :func:`certify` gathers
 what is known of a factor, :func:`audit` holds every bound against the truth, and :data:`BOUNDS` lists them all.
 """
 
-from nystrom_numerics.bounds.aposteriori import (
-    Operator,
-    frobenius_probes,
-    gaussian_norm_bound,
-    lanczos_norm,
-    leave_one_out,
-    psd_sandwich,
-)
-from nystrom_numerics.bounds.apriori import (
-    additive_uniform,
-    additive_weighted,
-    belabbas_wolfe,
-    coherence,
-    dpp_expectation,
-    drawn_leverage,
-    eckart_young,
-    gaussian_sketch,
-    gittens_mahoney,
-    musco_musco,
-    rpcholesky_expectation,
-    structural,
-)
+from nystrom_numerics.bounds.aposteriori import leave_one_out, psd_sandwich
+from nystrom_numerics.bounds.apriori import eckart_young, gittens_mahoney, structural
 from nystrom_numerics.bounds.audit import Audit, Line, audit
 from nystrom_numerics.bounds.certificate import certify
 from nystrom_numerics.bounds.cross import (
@@ -37,6 +19,21 @@ from nystrom_numerics.bounds.cross import (
     oversampled_cross,
     sorensen_embree,
 )
+from nystrom_numerics.bounds.drawn import (
+    additive_uniform,
+    additive_weighted,
+    coherence,
+    drawn_leverage,
+    musco_musco,
+)
+from nystrom_numerics.bounds.expected import (
+    belabbas_wolfe,
+    dpp_expectation,
+    gaussian_sketch,
+    rpcholesky_expectation,
+)
+from nystrom_numerics.bounds.lanczos import lanczos_norm
+from nystrom_numerics.bounds.probes import Operator, frobenius_probes, gaussian_norm_bound
 from nystrom_numerics.bounds.problems import (
     CrossProblem,
     GroupsProblem,

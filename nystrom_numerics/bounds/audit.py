@@ -44,6 +44,15 @@ class Line:
         The norm that it bounds, of these landmarks' error.
     of : str
         Which landmarks it speaks of: these, or any drawn by a rule.  Only a bound of these must hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds, kernels, landmarks
+    >>> kernel = kernels.precomputed(np.diag([4.0, 2.0, 1.0]))
+    >>> line = bounds.audit(kernel, landmarks.pivoted_cholesky(kernel, 2)).lines[0]
+    >>> line.name, round(line.bound.value, 6), line.truth, round(line.tightness, 6)
+    ('diagonal of R', 1.0, 1.0, 1.0)
     """
 
     name: str
@@ -88,6 +97,16 @@ class Audit:
         Bounds that say a number, the tightest first, and last those that do not hold here.
     failed : tuple of Line
         Those whose hypotheses do not hold here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds, kernels, landmarks
+    >>> kernel = kernels.precomputed(np.diag([4.0, 2.0, 1.0]))
+    >>> found = bounds.audit(kernel, landmarks.pivoted_cholesky(kernel, 2))
+    >>> best = found.best(bounds.Norm.TRACE, bounds.Side.UPPER)
+    >>> [round(x, 6) for x in (*found.truth, best.bound.value)]
+    [1.0, 1.0, 1.0, 1.0]
     """
 
     spectrum: Spectrum
@@ -106,6 +125,15 @@ class Audit:
 
     def best(self, norm: Norm, side: Side, /) -> Line:
         """The tightest bound of these very landmarks, in a norm, from one side.
+
+        Parameters
+        ----------
+        norm : Norm
+        side : Side
+
+        Returns
+        -------
+        Line
 
         Raises
         ------
@@ -164,6 +192,15 @@ def audit(
     the spectrum and the given landmarks alone, which for bounds with a probability is allowed.  Bounds of these
     landmarks speak of those that the core kept, and each bound allows for rounding, in the matrix (by its negative
     eigenvalues), in its spectrum and in the factor (:mod:`~nystrom_numerics.bounds.rounding`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds, kernels, landmarks
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((80, 2)), gamma=0.5)
+    >>> found = bounds.audit(kernel, landmarks.rpcholesky(kernel, 15))
+    >>> all(line.holds for line in found.lines if line.of == bounds.Law.THESE.value), len(found.lines) > 20
+    (True, True)
     """
     require_instance("landmarks", landmarks, (LandmarkPoints, ColumnSubset))
     require_probability("failure", failure)

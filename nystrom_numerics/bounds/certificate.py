@@ -16,7 +16,9 @@ from nystrom_numerics.arguments import (
     require_probability,
 )
 from nystrom_numerics.backend import Array, device_of, generator, namespace, unit_roundoff
-from nystrom_numerics.bounds.aposteriori import frobenius_probes, lanczos_norm, psd_sandwich
+from nystrom_numerics.bounds.aposteriori import psd_sandwich
+from nystrom_numerics.bounds.lanczos import lanczos_norm
+from nystrom_numerics.bounds.probes import frobenius_probes
 from nystrom_numerics.bounds.result import Bound, Certificate, Estimate, Norm, Side, bound
 from nystrom_numerics.bounds.rigorous import rigorous_nystrom
 from nystrom_numerics.bounds.rounding import Rounding, nystrom_rounding, widened

@@ -48,11 +48,31 @@ def goreinov_tyrtyshnikov(a: Array, rows: Sequence[int], columns: Sequence[int],
     rows, columns : sequence of int
         k of each.
 
+    Returns
+    -------
+    Bound
+        Of the largest entry; without a value where the hypothesis fails.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     Hypothesis: W is regular.  Cost: npk² multiplications, memory a row of it.  Source: Goreinov and Tyrtyshnikov
     2001, Theorem 2.1, for g = 1; that it needs the bordered matrices only, and g for any W, are derived here
     from its proof: the inverse of the bordered matrix has no entry above g over the residual's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> a = np.array([[3.0, 0.0, 0.1], [0.0, 2.0, 0.1], [0.1, 0.1, 0.5]])
+    >>> found = bounds.goreinov_tyrtyshnikov(a, [0, 1], [0, 1])
+    >>> left = a - a[:, :2] @ np.linalg.inv(a[:2, :2]) @ a[:2]
+    >>> bool(np.abs(left).max() <= found.value), round(found.value, 3)
+    (True, 1.468)
     """
     host = on_host("a", a)
     i, j = _indices("rows", rows, host.shape[0]), _indices("columns", columns, host.shape[1])
@@ -86,10 +106,37 @@ def goreinov_tyrtyshnikov(a: Array, rows: Sequence[int], columns: Sequence[int],
 def sorensen_embree(a: Array, rows: Sequence[int], columns: Sequence[int], k: int, /) -> Bound:
     r"""The best CUR of given rows and columns: :math:`\|A - CC^+AR^+R\|_2 \le (\eta_p + \eta_q)\sigma_{k+1}`.
 
-    With :math:`\eta_p = \|U_k(I,:)^+\|_2` and :math:`\eta_q = \|V_k(J,:)^+\|_2`, and k rows and columns at least.
+    With :math:`\eta_p = \|U_k(I,:)^+\|_2` and :math:`\eta_q = \|V_k(J,:)^+\|_2`.
 
+    Parameters
+    ----------
+    a : array (n, p)
+    rows, columns : sequence of int
+        Distinct, k of each at least.
+    k : int
+        At least 1.
+
+    Returns
+    -------
+    Bound
+        Of the spectral norm; without a value where a hypothesis fails.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
     Hypotheses: both submatrices of singular vectors have full column rank.  Cost: an SVD of A.  Source: Sorensen
     and Embree 2016, Theorem 4.1; for more than k rows or columns by the same proof.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> print(bounds.sorensen_embree(np.diag([3.0, 2.0, 0.5]), [0, 1], [0, 1], 2))
+    spectral norm at most 1 with certainty (Sorensen and Embree 2016, Theorem 4.1)
     """
     host = on_host("a", a)
     i, j = _indices("rows", rows, host.shape[0]), _indices("columns", columns, host.shape[1])
@@ -106,14 +153,42 @@ def sorensen_embree(a: Array, rows: Sequence[int], columns: Sequence[int], k: in
 
 
 def oversampled_cross(a: Array, rows: Sequence[int], columns: Sequence[int], k: int, /) -> Bound:
-    r"""The cross approximation with :math:`|I| \ge |J|`:
-    :math:`\|A - CW^+R\|_2 \le \|Q_C(I,:)^+\|_2\|V_k(J,:)^+\|_2\,\sigma_{k+1}`.
+    r"""The cross approximation with more rows than columns, or as many, :math:`|I| \ge |J| \ge k`.
 
-    :math:`C = Q_CT` with orthonormal :math:`Q_C`; :math:`|J|` at least k.
+    .. math:: \|A - CW^+R\|_2 \le \|Q_C(I,:)^+\|_2\|V_k(J,:)^+\|_2\,\sigma_{k+1},\qquad C = Q_CT
 
+    with orthonormal :math:`Q_C`.
+
+    Parameters
+    ----------
+    a : array (n, p)
+    rows, columns : sequence of int
+        I and J, distinct.
+    k : int
+        1 to :math:`|J|`.
+
+    Returns
+    -------
+    Bound
+        Of the spectral norm; without a value where a hypothesis fails.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
     Hypotheses: C has full column rank, and so have :math:`Q_C(I,:)` and :math:`V_k(J,:)`.  Cost: an SVD of A.
     Source: derived here; :math:`CW^+R = PA` with the oblique projector :math:`P = Q_CQ_C(I,:)^+S_I^T`, and
     :math:`\|I - P\|_2 = \|P\|_2` on what :math:`CC^+A` leaves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> print(bounds.oversampled_cross(np.diag([3.0, 2.0, 0.5]), [0, 1, 2], [0, 1], 2))
+    spectral norm at most 0.5 with certainty (oblique projection by sampled rows; derived here)
     """
     host = on_host("a", a)
     i, j = _indices("rows", rows, host.shape[0]), _indices("columns", columns, host.shape[1])
@@ -147,13 +222,34 @@ def generalised_nystrom(values: Host, columns: int, rows: int, /) -> Bound:
 
     Parameters
     ----------
-    values : array
+    values : array (n,)
         Singular values of A, descending.
+    columns, rows : int
+        m and l.
+
+    Returns
+    -------
+    Bound
+        Of the Frobenius norm, in the root mean square; without a value where a hypothesis fails.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
+    Cost: O(nm).
+
     Hypotheses: m at least 2 and l at least m + 2.  Source: Tropp, Yurtsever, Udell and Cevher 2017, Theorem
     4.3, whose sketch is the one of Nakatsukasa 2020; confirmed here, the first factor being an exact mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> print(bounds.generalised_nystrom(0.5 ** np.arange(20.0), 8, 16))
+    Frobenius norm at most 0.06988 in the mean over the draws (Tropp, Yurtsever, Udell and Cevher 2017, Theorem 4.3)
     """
     values = singular_values("values", values)
     columns, rows = require_count("columns", columns), require_count("rows", rows)

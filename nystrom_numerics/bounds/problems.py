@@ -28,7 +28,19 @@ __all__ = [
 
 
 class Subject(Enum):
-    """What the norm is of; the value is a formula."""
+    """What the norm is of; the value is a formula.
+
+    Attributes
+    ----------
+    NYSTROM, SKETCHED_NYSTROM, CROSS, CUR, GENERALISED_NYSTROM, OPERATOR, PINV, INVERSES
+    SOFTMAX, SUMS, TANGENT, NEAR_FIELD
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> bounds.Subject.CUR.value
+    'A − CC⁺AR⁺R, C = A_{:J}, R = A_{I:}'
+    """
 
     NYSTROM = "A − A_{:J} A_{JJ}⁺ A_{J:}, A symmetric PSD"
     SKETCHED_NYSTROM = "A − AΩ (ΩᵀAΩ)⁺ ΩᵀA, A symmetric PSD, Ω Gaussian"
@@ -62,6 +74,16 @@ class NystromProblem:
     failure : float
     gamma : float or None
         Of a Gaussian kernel, where it is one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds, kernels
+    >>> kernel = kernels.precomputed(np.diag([4.0, 2.0, 1.0]))
+    >>> spectrum = bounds.psd_spectrum(kernel.rows(slice(None)))
+    >>> problem = bounds.NystromProblem(kernel, spectrum, (0, 1), None, m=2, rank=2, k=1, failure=0.01)
+    >>> [b.value for one in bounds.BOUNDS if one.name == "Eckart–Young" for b in one(problem)]
+    [1.0, 1.0, 1.0]
     """
 
     kernel: Kernel
@@ -79,7 +101,22 @@ class NystromProblem:
 
 @dataclass(frozen=True, eq=False)
 class CrossProblem:
-    """A matrix, rows I, columns J and a rank to compare with."""
+    """A matrix, rows I, columns J and a rank to compare with.
+
+    Attributes
+    ----------
+    a : array (n, p)
+    rows, columns : tuple of int
+    k : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.CrossProblem(np.diag([3.0, 2.0, 1.0]), (0, 1), (0, 1), k=2)
+    >>> {one.name: len(one(problem)) for one in bounds.BOUNDS if one.subject is bounds.Subject.CUR}
+    {'Sorensen–Embree': 1}
+    """
 
     a: Array
     rows: tuple[int, ...]
@@ -91,7 +128,21 @@ class CrossProblem:
 
 @dataclass(frozen=True, eq=False)
 class SketchProblem:
-    """Singular values, and the columns of X and rows of Yᵀ of a sketch."""
+    """Singular values, and the columns of X and rows of Yᵀ of a sketch.
+
+    Attributes
+    ----------
+    values : array (n,)
+    columns, rows : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.SketchProblem(np.array([3.0, 2.0, 1.0]), columns=2, rows=4)
+    >>> [one.name for one in bounds.BOUNDS if one.subject is bounds.Subject.GENERALISED_NYSTROM]
+    ['generalised Nyström']
+    """
 
     values: Host
     columns: int
@@ -102,7 +153,25 @@ class SketchProblem:
 
 @dataclass(frozen=True, eq=False)
 class OperatorProblem:
-    """A symmetric PSD operator, an array like its argument, a probability of failure and a seed."""
+    """A symmetric PSD operator, an array like its argument, a probability of failure and a seed.
+
+    Attributes
+    ----------
+    apply : callable
+        v (n, c) to B v.
+    like : array (n, ...)
+    failure : float
+    rng : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.OperatorProblem(lambda v: 2.0 * v, np.zeros(8), failure=0.01, rng=0)
+    >>> lanczos = next(one for one in bounds.BOUNDS if one.function is bounds.lanczos_norm)
+    >>> [round(b.value, 3) for b in lanczos(problem)]
+    [2.0, 2.0]
+    """
 
     apply: Callable[[Array], Array]
     like: Array
@@ -114,7 +183,21 @@ class OperatorProblem:
 
 @dataclass(frozen=True, eq=False)
 class PinvProblem:
-    """A core W, Z in place of its inverse, and the Gram matrices CᵀC and BBᵀ."""
+    """A core W, Z in place of its inverse, and the Gram matrices CᵀC and BBᵀ.
+
+    Attributes
+    ----------
+    core, z, left, right : array (m, m)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.PinvProblem(np.diag([2.0, 1.0]), np.diag([0.5, 0.9]), np.eye(2), np.eye(2))
+    >>> (one,) = [one for one in bounds.BOUNDS if one.subject is bounds.Subject.PINV]
+    >>> [round(b.value, 3) for b in one(problem)]
+    [0.1, 0.1]
+    """
 
     core: Array
     z: Array
@@ -126,7 +209,23 @@ class PinvProblem:
 
 @dataclass(frozen=True, eq=False)
 class PerturbationProblem:
-    """‖A⁺‖₂, ‖B⁺‖₂, and the spectral and the Frobenius norm of B − A."""
+    """What is known of a matrix A and another B near it.
+
+    Attributes
+    ----------
+    inverse_norm, other_norm : float
+        ‖A⁺‖₂ and ‖B⁺‖₂.
+    spectral, frobenius : float
+        The norms of B − A.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.PerturbationProblem(1.0, 1.0, spectral=0.1, frobenius=0.2)
+    >>> (one,) = [one for one in bounds.BOUNDS if one.subject is bounds.Subject.INVERSES]
+    >>> [round(b.value, 3) for b in one(problem)]
+    [0.162, 0.283]
+    """
 
     inverse_norm: float
     other_norm: float
@@ -136,7 +235,20 @@ class PerturbationProblem:
 
 @dataclass(frozen=True, eq=False)
 class ScoresProblem:
-    """Two sets of scores."""
+    """Two sets of scores.
+
+    Attributes
+    ----------
+    scores, other : array (n, p)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.ScoresProblem(np.zeros((2, 3)), np.ones((2, 3)))
+    >>> {one.name: len(one(problem)) for one in bounds.BOUNDS if one.subject is bounds.Subject.SOFTMAX}
+    {'softmax': 1, 'softmax, range of the difference': 2}
+    """
 
     scores: Array
     other: Array
@@ -146,7 +258,22 @@ class ScoresProblem:
 
 @dataclass(frozen=True, eq=False)
 class GroupsProblem:
-    """Means (n, g) and ranges (n, g) of the scores of groups, and how many there are in each (g,)."""
+    """Means and ranges of the scores of groups, and how many there are in each.
+
+    Attributes
+    ----------
+    means, ranges : array (n, g)
+    counts : array (g,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.GroupsProblem(np.zeros((1, 2)), np.array([3.0, 4.0]), np.zeros((1, 2)))
+    >>> (one,) = [one for one in bounds.BOUNDS if one.subject is bounds.Subject.SUMS]
+    >>> [b.value for b in one(problem)]
+    [7.0, 7.0]
+    """
 
     means: Array
     counts: Array
@@ -157,7 +284,24 @@ class GroupsProblem:
 
 @dataclass(frozen=True, eq=False)
 class TangentProblem:
-    """How far the scores of far keys are from their tangent at most (n,), and the share of far keys in Ŝ (n,)."""
+    """How far the scores of far keys are from their tangent, and how much the far keys hold.
+
+    Attributes
+    ----------
+    reach : array (n,)
+        At most so far.
+    far : array (n,)
+        The share of far keys in Ŝ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.TangentProblem(np.array([0.1, 0.0]), np.array([0.5, 0.9]))
+    >>> (one,) = [one for one in bounds.BOUNDS if one.subject is bounds.Subject.TANGENT]
+    >>> [round(b.value, 4) for b in one(problem)]
+    [0.0707]
+    """
 
     reach: Array
     far: Array
@@ -167,7 +311,21 @@ class TangentProblem:
 
 @dataclass(frozen=True, eq=False)
 class NearProblem:
-    """Shares of far keys in the rows of S and of Ŝ (n,)."""
+    """Shares of far keys in the rows of S and of Ŝ.
+
+    Attributes
+    ----------
+    far, estimated : array (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> problem = bounds.NearProblem(np.array([0.1, 0.0]), np.array([0.2, 0.1]))
+    >>> (one,) = [one for one in bounds.BOUNDS if one.subject is bounds.Subject.NEAR_FIELD]
+    >>> [round(b.value, 4) for b in one(problem)]
+    [0.3162]
+    """
 
     far: Array
     estimated: Array

@@ -28,10 +28,28 @@ def kernel_quantisation(kernel: Kernel, points: Array, /) -> Bound:
     points : array (m, d)
         Landmarks of any kind.
 
+    Returns
+    -------
+    Bound
+        Of the trace norm.
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     Cost: nm + 9m + n kernel entries, by strips; no inverse is needed.  Derived: the projection onto the span of
     all :math:`\varphi(z_s)` leaves no more than the nearest one.  Trivial: tr A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds, kernels
+    >>> kernel = kernels.gaussian(np.array([[0.0], [0.1], [5.0]]), gamma=1.0)
+    >>> round(bounds.kernel_quantisation(kernel, np.array([[0.0], [5.0]])).value, 4)
+    0.0199
     """
     require_kernel(kernel)
     if kernel.points is None:
@@ -87,10 +105,28 @@ def gaussian_quantisation(x: Array, z: Array, /, *, gamma: float) -> Bound:
     gamma : float
         Above 0.
 
+    Returns
+    -------
+    Bound
+        Of the trace norm.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     Cost: nmd multiplications, no kernel entry and no inverse.  Derived from :func:`kernel_quantisation` by
     :math:`2(1 - e^{-t}) \le 2t`.  Trivial: tr A = n.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> x, z = np.array([[0.0], [0.1], [5.0]]), np.array([[0.0], [5.0]])
+    >>> round(bounds.gaussian_quantisation(x, z, gamma=1.0).value, 4)
+    0.02
     """
     gamma = require_positive("gamma", gamma)
     total, _ = _nearest(x, z)
@@ -99,7 +135,7 @@ def gaussian_quantisation(x: Array, z: Array, /, *, gamma: float) -> Bound:
 
 
 def zhang_tsang_kwok(x: Array, z: Array, core: Array, /, *, gamma: float) -> Bound:
-    r"""For the Gaussian kernel, in the Frobenius norm, by the inverse of the core:
+    r"""For the Gaussian kernel, in the Frobenius norm, by the inverse of the core.
 
     .. math:: \|R\|_F \le 2L\sqrt{nS} + 2L\sqrt{TmS} + L^2mS\|W^{-1}\|_2,\qquad L^2 = 2\gamma/e,
 
@@ -113,12 +149,33 @@ def zhang_tsang_kwok(x: Array, z: Array, core: Array, /, *, gamma: float) -> Bou
         W, the kernel among the landmarks.
     gamma : float
 
+    Returns
+    -------
+    Bound
+        Without a value where the hypothesis fails.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
+    Cost: O(nmd) multiplications and one SVD m × m; no entry but the m² of ``core``.
+
     Hypothesis: W is regular.  Trivial: :math:`\|A\|_F \le n`.  After Zhang, Tsang and Kwok 2008, Proposition 2;
     the constants are derived here: L is the Lipschitz constant of the kernel in one argument, and
     :math:`K = PWP^T + G`, :math:`E = PW + D` with P the assignment gives
     :math:`R = G - PD^T - DP^T - DW^{-1}D^T`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds, kernels
+    >>> x, z = np.array([[0.0], [0.01], [5.0]]), np.array([[0.0], [5.0]])
+    >>> core = kernels.gaussian(z, gamma=1.0).rows(slice(None))
+    >>> round(bounds.zhang_tsang_kwok(x, z, core, gamma=1.0).value, 4)
+    0.0642
     """
     gamma = require_positive("gamma", gamma)
     w = on_host("core", core)

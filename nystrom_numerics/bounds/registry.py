@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 
 from nystrom_numerics.arguments import require_callable, require_flag, require_instance
-from nystrom_numerics.bounds import aposteriori, apriori, cross, propagation, quantisation, rows
+from nystrom_numerics.bounds import (
+    aposteriori,
+    apriori,
+    cross,
+    drawn,
+    expected,
+    lanczos,
+    probes,
+    propagation,
+    quantisation,
+    rows,
+)
 from nystrom_numerics.bounds.problems import PROBLEMS, NystromProblem, Subject
 from nystrom_numerics.bounds.result import Bound, Certificate, Norm
 from nystrom_numerics.bounds.spectrum import Spectrum
@@ -27,7 +38,18 @@ __all__ = ["BOUNDS", "Law", "Registered"]
 
 
 class Law(Enum):
-    """Whose landmarks, or which draws, a bound speaks of; the value says it in words."""
+    """Whose landmarks, or which draws, a bound speaks of; the value says it in words.
+
+    Attributes
+    ----------
+    THESE, UNIFORM, LEVERAGE, DIAGONAL, RIDGE_LEVERAGE, DETERMINANTAL, RPCHOLESKY, GAUSSIAN, PROBES
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> bounds.Law("randomly pivoted Cholesky").name
+    'RPCHOLESKY'
+    """
 
     THESE = "these"
     UNIFORM = "uniform without replacement"
@@ -61,6 +83,13 @@ class Registered:
         What it is given.
     make : callable
         The subject's problem to the bounds; none where they do not apply.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> one = next(one for one in bounds.BOUNDS if one.function is bounds.coherence)
+    >>> one.name, one.law.value, one.quadratic
+    ('Gittens, coherence', 'uniform without replacement', True)
     """
 
     name: str
@@ -85,7 +114,23 @@ class Registered:
         require_callable("make", self.make)
 
     def __call__(self, problem: Any, /) -> tuple[Bound, ...]:
-        """The bounds of a problem of its subject; raises KindError for another one."""
+        """The bounds of a problem of its subject.
+
+        Parameters
+        ----------
+        problem : NystromProblem, CrossProblem, ...
+            Of the type that its subject has.
+
+        Returns
+        -------
+        tuple of Bound
+            Empty where they do not apply.
+
+        Raises
+        ------
+        KindError
+            Naming the argument.
+        """
         require_instance("problem", problem, PROBLEMS[self.subject])
         return tuple(require_instance("make", found, Bound) for found in self.make(problem))
 
@@ -152,57 +197,57 @@ BOUNDS: tuple[Registered, ...] = (
     ),
     _apriori(
         "Gittens, coherence",
-        apriori.coherence,
+        drawn.coherence,
         Law.UNIFORM,
-        lambda p: apriori.coherence(p.spectrum, p.m, p.k, failure=p.failure),
+        lambda p: drawn.coherence(p.spectrum, p.m, p.k, failure=p.failure),
     ),
     _apriori(
         "leverage",
-        apriori.drawn_leverage,
+        drawn.drawn_leverage,
         Law.LEVERAGE,
-        lambda p: apriori.drawn_leverage(p.spectrum, p.m, p.k, failure=p.failure),
+        lambda p: drawn.drawn_leverage(p.spectrum, p.m, p.k, failure=p.failure),
     ),
     _apriori(
         "Kumar–Mohri–Talwalkar, additive",
-        apriori.additive_uniform,
+        drawn.additive_uniform,
         Law.UNIFORM,
-        lambda p: (apriori.additive_uniform(p.spectrum, p.m, failure=p.failure),),
+        lambda p: (drawn.additive_uniform(p.spectrum, p.m, failure=p.failure),),
     ),
     _apriori(
         "Drineas–Mahoney, additive",
-        apriori.additive_weighted,
+        drawn.additive_weighted,
         Law.DIAGONAL,
-        lambda p: (apriori.additive_weighted(p.spectrum, p.m, failure=p.failure),),
+        lambda p: (drawn.additive_weighted(p.spectrum, p.m, failure=p.failure),),
     ),
     _apriori(
         "Musco–Musco",
-        apriori.musco_musco,
+        drawn.musco_musco,
         Law.RIDGE_LEVERAGE,
-        lambda p: (apriori.musco_musco(p.spectrum, p.m, failure=p.failure),),
+        lambda p: (drawn.musco_musco(p.spectrum, p.m, failure=p.failure),),
     ),
     _apriori(
         "determinantal, exact mean",
-        apriori.dpp_expectation,
+        expected.dpp_expectation,
         Law.DETERMINANTAL,
-        lambda p: (apriori.dpp_expectation(p.spectrum, p.m),),
+        lambda p: (expected.dpp_expectation(p.spectrum, p.m),),
     ),
     _apriori(
         "Belabbas–Wolfe",
-        apriori.belabbas_wolfe,
+        expected.belabbas_wolfe,
         Law.DETERMINANTAL,
-        lambda p: (apriori.belabbas_wolfe(p.spectrum, p.m),),
+        lambda p: (expected.belabbas_wolfe(p.spectrum, p.m),),
     ),
     _apriori(
         "RPCholesky",
-        apriori.rpcholesky_expectation,
+        expected.rpcholesky_expectation,
         Law.RPCHOLESKY,
-        lambda p: (apriori.rpcholesky_expectation(p.spectrum, p.m),),
+        lambda p: (expected.rpcholesky_expectation(p.spectrum, p.m),),
     ),
     _apriori(
         "Gaussian sketch",
-        apriori.gaussian_sketch,
+        expected.gaussian_sketch,
         Law.GAUSSIAN,
-        lambda p: apriori.gaussian_sketch(p.spectrum, p.m),
+        lambda p: expected.gaussian_sketch(p.spectrum, p.m),
         subject=Subject.SKETCHED_NYSTROM,
     ),
     Registered(
@@ -295,39 +340,33 @@ BOUNDS: tuple[Registered, ...] = (
     ),
     Registered(
         "Halko–Martinsson–Tropp, Gaussian probes",
-        aposteriori.gaussian_norm_bound,
+        probes.gaussian_norm_bound,
         Subject.OPERATOR,
         Law.PROBES,
         "n² in all, for a residual",
         True,
         "products",
-        lambda p: _sides(
-            aposteriori.gaussian_norm_bound(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)
-        ),
+        lambda p: _sides(probes.gaussian_norm_bound(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)),
     ),
     Registered(
         "Gaussian probes",
-        aposteriori.frobenius_probes,
+        probes.frobenius_probes,
         Subject.OPERATOR,
         Law.PROBES,
         "n² in all, for a residual",
         True,
         "products",
-        lambda p: _sides(
-            aposteriori.frobenius_probes(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)
-        ),
+        lambda p: _sides(probes.frobenius_probes(p.apply, p.like, probes=5, failure=p.failure, rng=p.rng)),
     ),
     Registered(
         "Lanczos",
-        aposteriori.lanczos_norm,
+        lanczos.lanczos_norm,
         Subject.OPERATOR,
         Law.PROBES,
         "n² a step, for a residual",
         True,
         "products",
-        lambda p: _sides(
-            aposteriori.lanczos_norm(p.apply, p.like, iterations=3, failure=p.failure, rng=p.rng)
-        ),
+        lambda p: _sides(lanczos.lanczos_norm(p.apply, p.like, iterations=3, failure=p.failure, rng=p.rng)),
     ),
     Registered(
         "inexact pseudoinverse",

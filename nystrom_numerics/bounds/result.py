@@ -14,14 +14,37 @@ __all__ = ["Bound", "Certificate", "Estimate", "Hypothesis", "Norm", "Side", "bo
 
 
 class Side(Enum):
-    """Which side of the truth a value is on."""
+    """Which side of the truth a value is on.
+
+    Attributes
+    ----------
+    LOWER, UPPER
+        "at least" and "at most".
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> bounds.Side.UPPER.value
+    'at most'
+    """
 
     LOWER = "at least"
     UPPER = "at most"
 
 
 class Norm(Enum):
-    """What is measured; the value is its name in words."""
+    """What is measured; the value is its name in words.
+
+    Attributes
+    ----------
+    SPECTRAL, FROBENIUS, TRACE, MAX
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> [norm.value for norm in bounds.Norm]
+    ['spectral norm', 'Frobenius norm', 'trace norm', 'largest entry in modulus']
+    """
 
     SPECTRAL = "spectral norm"
     FROBENIUS = "Frobenius norm"
@@ -31,7 +54,20 @@ class Norm(Enum):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A condition of a theorem, whether it holds on the given input, and the numbers that decide."""
+    """A condition of a theorem, whether it holds on the given input, and the numbers that decide.
+
+    Attributes
+    ----------
+    text : str
+    holds : bool
+    found : str
+
+    Examples
+    --------
+    >>> from nystrom_numerics import bounds
+    >>> bounds.Hypothesis("m at least 3", False, "m = 2")
+    Hypothesis(text='m at least 3', holds=False, found='m = 2')
+    """
 
     text: str
     holds: bool
@@ -60,6 +96,16 @@ class Bound:
         or what the docstring of the maker says.
     asymptotic : bool
         The probability is that of the limit of many draws, not of those made.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> found = bounds.wedin(2.0, 3.0, 0.1)
+    >>> round(found.value, 4), found.side.value, found.certainty
+    (1.4562, 'at most', 'with certainty')
+    >>> print(found)
+    spectral norm at most 1.456 with certainty (Wedin 1973, Theorem 4.1; constant recalled, tested here)
     """
 
     value: float | None
@@ -105,7 +151,15 @@ class Bound:
     def with_probability(self, failure: float, /) -> Bound:
         r"""A bound of the mean as one with probability 1 − ``failure``, by Markov: value / failure.
 
-        A bound that has a probability already is returned as it is.
+        Parameters
+        ----------
+        failure : float
+            In (0, 1).
+
+        Returns
+        -------
+        Bound
+            This one, if it has a probability already.
 
         Raises
         ------
@@ -139,6 +193,14 @@ class Estimate:
     matvecs : int
         Products with the operator, a transposed one included, or exact rows where rows are sampled.
     source : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> found = bounds.hutchpp(lambda v: 2.0 * v, np.zeros(6), matvecs=18)
+    >>> round(found.value, 6), found.matvecs
+    (12.0, 18)
     """
 
     value: float
@@ -149,7 +211,24 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Where the norm of an error lies: two bounds, and an estimate between them where there is one."""
+    """Where the norm of an error lies: two bounds, and an estimate between them where there is one.
+
+    Attributes
+    ----------
+    lower : Bound
+    estimate : Estimate or None
+    upper : Bound
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> certificate, _, _ = bounds.psd_sandwich(np.array([0.5, 0.1]))
+    >>> certificate.lower.value, certificate.upper.value, round(certificate.ratio, 6)
+    (0.5, 0.6, 1.2)
+    >>> certificate.certainty
+    'with certainty'
+    """
 
     lower: Bound
     estimate: Estimate | None

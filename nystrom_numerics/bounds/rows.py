@@ -36,12 +36,25 @@ def softmax_range(scores: Array, other: Array, /) -> tuple[Bound, Bound]:
     tuple of Bound
         Of the largest entry, which is no more than a total variation, and of the Frobenius norm.
 
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     Attained: p = (½ + t, ½ − t) against (½ − t, ½ + t).  Derived here: the ratio f of the rows' entries lies in
     [a, ae^R], and its mean by the second row is 1; the mean of (f − 1)₊, convex in f, is at most that of the chord,
     (b − 1)(1 − a)/(b − a) with b = ae^R, and largest at a = e^{−R/2}.  ``proofs_check`` has it in Coq.  Beside
     :func:`softmax_lipschitz` it never exceeds the trivial bound, and is the better one where many scores differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> largest, frobenius = bounds.softmax_range(np.array([[0.5, -0.5]]), np.array([[-0.5, 0.5]]))
+    >>> round(largest.value, 4), round(float(1 / (1 + np.exp(-1)) - 1 / (1 + np.exp(1))), 4)  # attained
+    (0.4621, 0.4621)
     """
     xp = namespace(scores=scores, other=other)
     floating(xp, scores=scores, other=other)
@@ -73,6 +86,11 @@ def group_sums(means: Array, counts: Array, ranges: Array, /) -> tuple[Bound, Bo
     tuple of Bound
         From below and from above.  Trivial from above: every score of a group at its mean and its range.
 
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     From below Jensen's inequality; segment means of keys give :math:`\bar x_{ig} = sq_i\cdot\bar k_g`, so that n g
@@ -80,6 +98,15 @@ def group_sums(means: Array, counts: Array, ranges: Array, /) -> tuple[Bound, Bo
     constant
     of Hoeffding's lemma (Hoeffding 1963, eq. 4.16, before the last step): attained by scores at the two ends of the
     range in the right share.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> x = np.array([[0.0, 0.2, 1.0, 1.4]])  # groups of two
+    >>> low, high = bounds.group_sums(np.array([[0.1, 1.2]]), np.array([2.0, 2.0]), np.array([[0.2, 0.4]]))
+    >>> bool(low.value <= np.exp(x).sum() <= high.value), round(high.value / low.value, 3)
+    (True, 1.016)
     """
     xp = namespace(means=means, counts=counts, ranges=ranges)
     floating(xp, means=means, counts=counts, ranges=ranges)
@@ -122,6 +149,11 @@ def tangent_rows(reach: Array, far: Array, /) -> Bound:
     Bound
         Zero for queries that are their pilots, whatever the groups are: there the tangent is exact.
 
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     Of the tangent without its correction :math:`r_j^2/2`.  Derived here: entries' ratios are :math:`e^{x_j}/\rho`
@@ -130,6 +162,13 @@ def tangent_rows(reach: Array, far: Array, /) -> Bound:
     over 2r, see :func:`softmax_range`; and :math:`\tfrac12E|f/\rho - 1| \le E|f - 1|/\rho` for f of mean ρ, where
     :math:`|e^x - 1| \le |x|(e^r - 1)/r`.  A uniform correction c in every group shifts the logarithm of a group's mass
     against the truth, in [0, h(2r)] without it, by −c: half of its worst case at c = h(2r)/2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> bounds.tangent_rows(np.array([0.0, 0.0]), np.array([0.9, 0.5])).value
+    0.0
     """
     r, phi = _per_row("reach", reach, "far", far)
     holds = (
@@ -153,6 +192,16 @@ def near_rows(far: Array, estimated: Array, /) -> Bound:
     far, estimated : array (n,)
         Shares in [0, 1] of the far keys in rows of S and of Ŝ, or bounds of these from above.
 
+    Returns
+    -------
+    Bound
+        Of the Frobenius norm; without a value where shares are not in [0, 1].
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     For far entries that are not negative and rows of Ŝ that sum to one.  Near entries are those of S times one
@@ -162,6 +211,13 @@ def near_rows(far: Array, estimated: Array, /) -> Bound:
     entries on other keys than those of S.  With negative far entries there is no such bound, and a near field can
     make a
     row worse: ``near_field_harm`` in ``proofs_check``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> print(bounds.near_rows(np.array([0.1, 0.0]), np.array([0.2, 0.1])))
+    Frobenius norm at most 0.3162 with certainty (far shares alone; derived here)
     """
     phi, hat = _per_row("far", far, "estimated", estimated)
     holds = tuple(

@@ -20,10 +20,26 @@ Host = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Eigenvalues (n,) of a PSD matrix, descending, its eigenvectors (n, n), and its diagonal (n,).
+    """The spectrum of a PSD matrix, on the host in float64.
 
-    On the host in float64.  The leading eigenvectors alone will do for a bound that asks for no more.  ``negative`` is
-    how far below zero its least eigenvalue was, before it was counted as 0.
+    Attributes
+    ----------
+    values : array (n,)
+        Eigenvalues, descending.
+    vectors : array (n, r)
+        Eigenvectors; the leading ones alone will do for a bound that asks for no more.
+    diagonal : array (n,)
+        Of the matrix.
+    negative : float
+        How far below zero its least eigenvalue was, before it was counted as 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> spectrum = bounds.psd_spectrum(np.diag([1.0, 3.0, 2.0]))
+    >>> spectrum.values, [round(x, 4) for x in spectrum.norms]
+    (array([3., 2., 1.]), [3.0, 3.7417, 6.0])
     """
 
     values: Host
@@ -123,6 +139,10 @@ def psd_spectrum(a: Array, /, *, noise: float = 0.0) -> Spectrum:
         In [0, 1): how far an entry may be from that of the PSD matrix meant, relative to the largest diagonal entry,
         as :class:`~nystrom_numerics.kernels.Kernel` has it.
 
+    Returns
+    -------
+    Spectrum
+
     Raises
     ------
     DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
@@ -135,6 +155,13 @@ def psd_spectrum(a: Array, /, *, noise: float = 0.0) -> Spectrum:
     -----
     Cost: one symmetric eigendecomposition in the library of ``a``; memory n².  An eigenvalue errs by some
     :math:`nu\lambda_1`, and small negative ones count as zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import bounds
+    >>> bounds.psd_spectrum(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    <Spectrum of 2 eigenvalues, from 3 to 1>
     """
     host = on_host("a", a)
     noise = require_tolerance("noise", noise) * float(np.abs(host.diagonal()).max())

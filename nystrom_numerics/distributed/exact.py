@@ -73,6 +73,17 @@ def exact(
     and holds two blocks.  Kernel entries: n_q n_k / p each where shards are of one length.  Memory: outputs and two
     blocks of the longest shard's keys and values forward, four backward, and a block of scores.  Sources: Liu,
     Zaharia and Abbeel 2023 (ring attention); the derivative of a part from the whole's log-sum-exp, Dao et al. 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import torch.distributed as dist
+    >>> from nystrom_numerics import distributed
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> q, k, v = torch.randn(3, 2, 30, 8).unbind()
+    >>> distributed.exact(q, k, v).shape
+    torch.Size([2, 30, 8])
+    >>> dist.destroy_process_group()
     """
     call = agree(
         "exact",

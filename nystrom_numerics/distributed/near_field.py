@@ -77,6 +77,18 @@ def near_field(
     Sent a head: what :func:`nystrom` sends, two more tokens, m numbers more, and to neighbours at most
     two halos of ``block + margin`` tokens' keys and values; backward the same.  Costs and memory: those of the shards
     by themselves, and of a halo on either side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import torch.distributed as dist
+    >>> from nystrom_numerics import attention, distributed
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> q, k, v = torch.randn(3, 2, 30, 8).unbind()
+    >>> found = distributed.near_field(q, k, v, 4, block=8)
+    >>> torch.allclose(found, attention.near_field(q, k, v, 4, block=8), atol=1e-5)
+    True
+    >>> dist.destroy_process_group()
     """
 
     def check(n_q: int, _: int) -> None:

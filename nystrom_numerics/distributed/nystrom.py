@@ -79,6 +79,17 @@ def nystrom(
     summed over ranks; backward m d_v and 2md.  (The maximum must be known before anything can be summed, so that there
     are three collectives and not two.)  Costs and memory: those of the shards by themselves, and the core on every
     rank.  Source: ours; log-sum-exp of parts as in :func:`exact`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import torch.distributed as dist
+    >>> from nystrom_numerics import attention, distributed
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> q, k, v = torch.randn(3, 2, 30, 8).unbind()
+    >>> torch.allclose(distributed.nystrom(q, k, v, 8), attention.nystrom(q, k, v, 8), atol=1e-5)
+    True
+    >>> dist.destroy_process_group()
     """
     wanted = m if isinstance(m, tuple) else (m, m)
 

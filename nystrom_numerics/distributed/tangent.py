@@ -78,12 +78,25 @@ def tangent(
 
     Notes
     -----
+    Cost: entries as :func:`nystrom_numerics.attention.tangent`, each rank those with its own keys.
+
     Sent a head, whatever n is, summed over ranks: at most 32(b + g)d numbers for the trees, (16b + 1,024)d of samples,
     bd for pilots, 16g for groups, b(t + g)(d + d_v + 1) for b blocks, t near keys and g groups; and to every rank bt
     numbers of 8 bytes that propose near keys.  Backward, b(t + g)(d + d_v + 1) and bd.
 
     What is rounded otherwise than in one process can decide otherwise between keys that are as good as equal; outputs
     then differ by no more than two such choices do, not by rounding alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import torch.distributed as dist
+    >>> from nystrom_numerics import distributed
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> q, k, v = torch.randn(3, 2, 300, 8).unbind()
+    >>> distributed.tangent(q, k, v, blocks=8, near=20, groups=4).shape
+    torch.Size([2, 300, 8])
+    >>> dist.destroy_process_group()
     """
 
     def check(_: int, n_k: int) -> None:

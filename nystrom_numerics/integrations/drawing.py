@@ -11,6 +11,7 @@ from nystrom_numerics.arguments import require_indices, require_instance
 from nystrom_numerics.attention import AttentionOperator
 from nystrom_numerics.backend import Array, floating, namespace, to_numpy
 from nystrom_numerics.errors import KindError, RangeError, ShapeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.kernels import Index
 
 __all__ = ["draw_rows"]
@@ -65,7 +66,8 @@ def draw_rows(
     >>> [axes.get_title() for axes in figure.axes[:2]]
     ['token 0', 'token 450']
     """
-    from matplotlib.figure import Figure
+    with brought_by("plots"):
+        from matplotlib.figure import Figure
 
     require_instance("operator", operator, AttentionOperator, "an AttentionOperator")
     if len(operator.shape) != 2:

@@ -10,44 +10,25 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn import kernel_approximation
-from sklearn.metrics.pairwise import KERNEL_PARAMS, pairwise_kernels
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nystrom_numerics import kernels
-from nystrom_numerics import landmarks as rules
-from nystrom_numerics.arguments import require_count, require_indices, require_number
+from nystrom_numerics.arguments import require_count, require_indices, require_number, require_points
 from nystrom_numerics.backend import require_finite, strip_rows
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.kernels import EntryCounter, Index, Kernel
+from nystrom_numerics.landmarks import RULES, ColumnSubset, on_points
 from nystrom_numerics.landmarks.result import require_found
 from nystrom_numerics.linalg import inverse_root
 
-__all__ = ["RULES", "Nystroem"]
+with brought_by("sklearn"):
+    from sklearn import kernel_approximation
+    from sklearn.metrics.pairwise import KERNEL_PARAMS, pairwise_kernels
+    from sklearn.utils import check_random_state
+    from sklearn.utils._param_validation import StrOptions
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
-RULES: dict[str, Callable[..., Any]] = {
-    "segment means": rules.segment_means,
-    "strided": rules.strided,
-    "k-means": rules.kmeans,
-    "farthest": rules.farthest,
-    "farthest in the kernel": rules.farthest_point,
-    "k-means++ in the kernel": rules.kernel_kmeanspp,
-    "length-squared": rules.length_squared,
-    "leverage": rules.leverage,
-    "sketched leverage": partial(rules.leverage, basis=rules.sketched_basis),
-    "ridge leverage": rules.ridge_leverage,
-    "k-dpp": rules.kdpp,
-    "pivoted cholesky": rules.pivoted_cholesky,
-    "rpcholesky": rules.accelerated_rpcholesky,
-    "pivoted qr": rules.on_columns,
-    "deim": rules.on_basis(rules.deim),
-    "qdeim": rules.on_basis(rules.qdeim),
-    "maxvol": rules.on_basis(rules.maxvol),
-    "adaptive pivoting": rules.on_basis(rules.adaptive_randomized_pivoting),
-}
-"""Landmark rules by name, beside ``"uniform"``, which draws as scikit-learn does."""
+__all__ = ["Nystroem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,20 +92,21 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     kernel, gamma, coef0, degree, kernel_params, n_components, random_state, n_jobs
         As in scikit-learn.  With ``kernel="precomputed"`` ``fit`` takes the kernel matrix (n, n), and
         ``transform`` the entries of new points with the n, (l, n).
-    landmarks : str, callable or array of int, default="uniform"
+    landmarks : str, callable, array of int (m,) or array (m, d), default="uniform"
         Which training points, or which points at all.
 
-        * ``"uniform"``: the draw of scikit-learn; another name of :data:`RULES`.
+        * A name of :data:`nystrom_numerics.landmarks.RULES`; ``"uniform"`` is the draw of scikit-learn.
         * A rule of :mod:`nystrom_numerics.landmarks`, its options bound by ``functools.partial``: over a
           kernel, ``rule(kernel, m, rng=...)``, or on points, ``rule(x, m, mask=...)``.
         * The indices of the landmarks, in place of ``n_components``.
+        * The landmarks themselves, m points of the width of X, whether they occur in it or not.
 
     Attributes
     ----------
     components_ : array (m, d), or None for a precomputed kernel
         The landmarks; fewer than ``n_components`` where the kernel matrix is exhausted.
     component_indices_ : array (m,), or None
-        Where they stand in the training data; None if they were made, as means are.
+        Where they stand in the training data; None if they were made, as means are, or given as points.
     normalization_ : array (m, m)
         :math:`K_{ZZ}^{-1/2}` without the singular values that rounding has taken over.
     entries_ : int
@@ -136,8 +118,9 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     ------
     DTypeError, IndefiniteError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
         The kernel overflows.  From ``fit``: a rule for PSD kernels met another, a rule on points met a sparse or
-        precomputed kernel, a rule found nothing, the indices are not those of training points, or ``gamma``,
-        ``coef0`` or ``degree`` is given beside a kernel that has no use for it.  Otherwise what scikit-learn raises.
+        precomputed kernel, a rule found nothing, the indices are not those of training points, the points are not
+        finite, not of the width of X or given beside a precomputed kernel, or ``gamma``, ``coef0`` or ``degree`` is
+        given beside a kernel that has no use for it.  Otherwise what scikit-learn raises.
 
     Notes
     -----
@@ -149,13 +132,13 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     >>> import numpy as np
     >>> from nystrom_numerics.integrations.scikit_learn import Nystroem
     >>> x = np.random.default_rng(0).standard_normal((300, 4))
-    >>> Nystroem(gamma=0.1, n_components=20, landmarks="rpcholesky", random_state=0).fit_transform(x).shape
+    >>> Nystroem(gamma=0.1, n_components=20, landmarks="accelerated_rpcholesky", random_state=0).fit_transform(x).shape
     (300, 20)
     """
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - as scikit-learn has it
         **kernel_approximation.Nystroem._parameter_constraints,
-        "landmarks": [StrOptions({"uniform", *RULES}), callable, "array-like"],
+        "landmarks": [StrOptions(set(RULES)), callable, "array-like"],
     }
 
     def __init__(
@@ -184,7 +167,23 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         self.landmarks = landmarks
 
     def fit(self, X: Any, y: Any = None) -> Nystroem:
-        """Choose the landmarks and factorise their kernel matrix."""
+        """Choose the landmarks and factorise their kernel matrix.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, d)
+        y : ignored
+
+        Returns
+        -------
+        Nystroem
+            Itself.
+
+        Raises
+        ------
+        IndefiniteError, NonFiniteError, RangeError
+            As the class says; of options and of X what scikit-learn raises.
+        """
         self._validate_params()
         self._require_numbers()
         X = self._samples(X, reset=True)
@@ -221,7 +220,21 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Any:
-        """The features of the rows of X, shape (l, m)."""
+        """The features of the rows of X.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (l, d)
+
+        Returns
+        -------
+        array (l, m)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the map is not fitted.
+        """
         check_is_fitted(self, "normalization_")
         features = self._embedded(self._samples(X, reset=False))
         require_finite(np, kernel=features)
@@ -270,8 +283,13 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
                 raise RangeError(name, f"{value}", needs)
 
     def _looks_at_points(self) -> bool:
-        rule = RULES.get(self.landmarks) if isinstance(self.landmarks, str) else self.landmarks
-        return callable(rule) and "mask" in inspect.signature(rule).parameters
+        if isinstance(self.landmarks, str):  # asked before the name is checked
+            return (
+                self.landmarks in RULES
+                and self.landmarks != "uniform"
+                and RULES[self.landmarks].looks_at_points
+            )
+        return callable(self.landmarks) and "mask" in inspect.signature(self.landmarks).parameters
 
     def _gaussian(self, X: Any) -> float | None:
         """γ where the kernel is Gaussian and X dense: the package's own is then faster, and more accurate."""
@@ -296,22 +314,31 @@ class Nystroem(kernel_approximation.Nystroem):  # type: ignore[misc]
     def _choose(self, kernel: Kernel, m: int) -> tuple[Any, Any, int]:
         """Indices or None, points or None, and the entries that it took."""
         state = check_random_state(self.random_state)
+        if self._given() and np.ndim(self.landmarks) > 1:
+            return None, self._points(kernel), 0
         if self._given():
             indices = require_indices("landmarks", self.landmarks, kernel.shape[0])
             if not len(indices):
-                raise ShapeError("landmarks", "empty", "a name, a rule, or some indices")
+                raise ShapeError("landmarks", "empty", "a name, a rule, some indices or some points")
             return indices, None, 0
         if isinstance(self.landmarks, str) and self.landmarks == "uniform":
             return state.permutation(kernel.shape[0])[:m], None, 0
         rule = RULES[self.landmarks] if isinstance(self.landmarks, str) else self.landmarks
-        if self._looks_at_points():
-            rule = rules.on_points(rule)
+        if not isinstance(self.landmarks, str) and self._looks_at_points():
+            rule = on_points(rule)
         takes_rng = "rng" in inspect.signature(rule).parameters
         options = {"rng": int(state.randint(2**31 - 1))} if takes_rng else {}
         found = require_found("landmarks", rule(kernel, m, **options))
-        if isinstance(found, rules.ColumnSubset):
+        if isinstance(found, ColumnSubset):
             return found.indices, None, found.entries
         return None, found.points, found.entries
+
+    def _points(self, kernel: Kernel) -> Any:
+        """The landmarks that were given as points, in the dtype of the kernel."""
+        if self._is_precomputed():
+            needs = "a name, a rule or indices, as a precomputed kernel knows no points"
+            raise ShapeError("landmarks", f"of shape {np.shape(self.landmarks)}", needs)
+        return require_points("landmarks", self.landmarks, self.n_features_in_, kernel.like.dtype)
 
     def _pairwise(self) -> partial[Any]:
         options = dict(self.kernel_params or {})

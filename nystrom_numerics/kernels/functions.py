@@ -156,7 +156,32 @@ def _centre(x: Array) -> Array:
 def laplacian(x: Array, y: Array | None = None, /, *, gamma: float, check_finite: bool = False) -> Kernel:
     r"""The Laplacian kernel :math:`k(x, y) = \exp(-\gamma\|x - y\|_1)`; d passes over the entries.
 
-    Parameters, result and errors are those of :func:`gaussian`.
+    Parameters
+    ----------
+    x, y, check_finite
+        As in :func:`gaussian`.
+    gamma : float
+        Above 0.
+
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: d passes and one exponential an entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernels.laplacian(np.array([[0.0], [1.0]]), gamma=2.0).columns([0]).round(4).ravel()
+    array([1.    , 0.1353])
     """
     gamma = require_positive("gamma", gamma)
     _check_points(check_finite, x, y)
@@ -193,9 +218,33 @@ def matern(
 
     .. math:: e^{-s},\quad (1 + s)e^{-s},\quad (1 + s + s^2/3)e^{-s},\qquad s = \sqrt{2\nu}\|x - y\|_2/\ell.
 
-    Parameters, result and errors are those of :func:`gaussian`.  Distances come from differences, for an
-    error in the square of a distance would be an error of its square root in :math:`e^{-s}`.
-    Source: Rasmussen and Williams 2006, eq. (4.17).
+    Distances come from differences, for an error in the square of a distance would be an error of its square
+    root in :math:`e^{-s}`. Source: Rasmussen and Williams 2006, eq. (4.17).
+
+    Parameters
+    ----------
+    x, y, check_finite
+        As in :func:`gaussian`.
+    nu : float
+        1/2, 3/2 or 5/2.
+    length_scale : float
+        ℓ, above 0, in the units of the points.
+
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernels.matern(np.array([[0.0], [1.0]]), nu=1.5, length_scale=1.0).columns([0]).round(4).ravel()
+    array([1.    , 0.4834])
     """
     length_scale = require_positive("length_scale", length_scale)
     closed = "0.5, 1.5 or 2.5, the ones with a short closed form"
@@ -227,10 +276,38 @@ def polynomial(
     coef0: float = 1.0,
     check_finite: bool = False,
 ) -> Kernel:
-    r"""The polynomial kernel :math:`k(x, y) = (\gamma x^Ty + c_0)^p`, p from 1 to 2²⁰ and c₀ at least 0.
+    r"""The polynomial kernel :math:`k(x, y) = (\gamma x^Ty + c_0)^p`, of rank at most :math:`\binom{d + p}{p}`.
 
-    Parameters, result and errors are those of :func:`gaussian`.  Its rank is at most
-    :math:`\binom{d + p}{p}`.
+    Parameters
+    ----------
+    x, y, check_finite
+        As in :func:`gaussian`.
+    degree : int
+        p, from 1 to 2²⁰.
+    gamma : float
+        Above 0.
+    coef0 : float
+        c₀, at least 0: below, the kernel is not PSD.
+
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: one product and one power an entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernels.polynomial(np.array([[1.0], [2.0]]), degree=2).rows([1])
+    array([[ 9., 25.]])
     """
     gamma = require_positive("gamma", gamma)
     degree = require_count("degree", degree, high=2**20)
@@ -267,11 +344,27 @@ def softmax(
     check_finite : bool
         Raise on NaN and infinity.
 
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     The unnormalised entries overflow for :math:`s\,q^Tk` above 88 (float32) or 709 (float64).  Then take
-    :func:`gaussian` with ``gamma=scale / 2``: softmax(QKᵀ) is its row-normalised form up to a scaling of
-    the columns by :math:`e^{s\|k\|^2/2}`.  Result and errors are those of :func:`gaussian`.
+    :func:`gaussian` with ``gamma=scale / 2``: softmax(QKᵀ) is its row-normalised form up to a scaling of the
+    columns by :math:`e^{s\|k\|^2/2}`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernels.softmax(np.array([[0.0], [1.0]]), scale=1.0).rows([1]).round(4)
+    array([[1.    , 2.7183]])
     """
     _check_points(check_finite, q, k, "qk")
     s = q.shape[1] ** -0.5 if scale is None else require_positive("scale", scale)
@@ -300,19 +393,42 @@ def custom(
     noise: float = 0.0,
     check_finite: bool = False,
 ) -> Kernel:
-    """A kernel of the user's: ``function(x, y)`` gives the entries (n, p) of points (n, d) and (p, d).
+    """A kernel of the user's.
+
+    That it is symmetric and PSD is the user's word; methods that need it raise where they see that it is not.
 
     Parameters
     ----------
+    function : callable
+        ``function(x, y)`` gives the entries (n, p) of points (n, d) and (p, d).
+    x, y, check_finite
+        As in :func:`gaussian`.
     diagonal : callable, optional
         ``diagonal(x)`` gives the n entries (i, i).  Without it they are read off blocks of eight points,
         and cost 8n entries.
     noise : float
         At least 0 and below 1: see :class:`Kernel`.
 
-    Other parameters, result and errors are those of :func:`gaussian`, and what ``function`` and ``diagonal`` return
-    is checked where they are called.  That the kernel is symmetric and PSD is the user's word; methods that need it
-    raise where they see that it is not.
+    Returns
+    -------
+    Kernel
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument; ``function`` and ``diagonal`` where they are called, if what they return is wrong.
+
+    Notes
+    -----
+    Cost: one call of ``function`` a block asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.custom(lambda x, y: np.minimum(x, y.T), np.array([[1.0], [2.0], [3.0]]))
+    >>> kernel.rows([1])
+    array([[1., 2., 2.]])
     """
     require_callable("function", function)
     noise = require_tolerance("noise", noise)
@@ -355,7 +471,24 @@ def precomputed(a: Array, /, *, noise: float | None = None, check_finite: bool =
         Raise on NaN and infinity.
 
     It counts as symmetric if it is square: a PSD method that meets a pair of entries that differ raises.
-    Raises what :func:`gaussian` raises.
+
+    Returns
+    -------
+    Kernel
+        Symmetric if square: a PSD method that meets a pair of entries that differ raises.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.precomputed(np.eye(3))
+    >>> kernel.diagonal(), kernel.entries
+    (array([1., 1., 1.]), 3)
     """
     require_flag("check_finite", check_finite)
     xp = namespace(a=a)

@@ -28,7 +28,21 @@ Index: TypeAlias = Any
 
 @dataclass
 class EntryCounter:
-    """A running total of kernel entries."""
+    """A running total of kernel entries.
+
+    Attributes
+    ----------
+    total : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.gaussian(np.zeros((5, 2)), gamma=1.0)
+    >>> _ = kernel.rows([0, 1])
+    >>> kernel.counter.total
+    10
+    """
 
     total: int = 0
 
@@ -51,6 +65,14 @@ class Kernel(ABC):
     noise : float
         How far an entry may be from that of the PSD matrix meant, relative to the largest diagonal entry,
         where it is more than the rounding of a few operations.  Residuals below it count as zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.laplacian(np.arange(4.0)[:, None], gamma=1.0)
+    >>> kernel.block([0], slice(None)).round(3), kernel.diagonal(), kernel.entries
+    (array([[1.   , 0.368, 0.135, 0.05 ]]), array([1., 1., 1., 1.]), 8)
     """
 
     shape: tuple[int, int]
@@ -83,26 +105,70 @@ class Kernel(ABC):
         return self.like.dtype
 
     def diagonal(self) -> Array:
-        """The entries (i, i), shape (n,); n entries, unless the docstring of the kernel says more.
+        """The entries (i, i).
+
+        Returns
+        -------
+        array (n,)
 
         Raises
         ------
         ShapeError
             The kernel is rectangular.
+
+        Notes
+        -----
+        Cost: n entries, unless the docstring of the kernel says more.
         """
         self.require_symmetric()
         return self._diagonal()
 
     def columns(self, indices: Index, /) -> Array:
-        """The columns at ``indices``, shape (n, m); nm entries.  Raises what :meth:`block` raises."""
+        """The columns at ``indices``; nm entries.
+
+        Parameters
+        ----------
+        indices : 1-D array of int, or slice
+
+        Returns
+        -------
+        array (n, m)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+            As :meth:`block`.
+        """
         return self._read(slice(None), self._index("indices", indices, self.shape[1]))
 
     def rows(self, indices: Index, /) -> Array:
-        """The rows at ``indices``, shape (m, p); mp entries.  Raises what :meth:`block` raises."""
+        """The rows at ``indices``; mp entries.
+
+        Parameters
+        ----------
+        indices : 1-D array of int, or slice
+
+        Returns
+        -------
+        array (m, p)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+            As :meth:`block`.
+        """
         return self._read(self._index("indices", indices, self.shape[0]), slice(None))
 
     def block(self, rows: Index, columns: Index, /) -> Array:
         """The entries at ``rows`` × ``columns``; as many as the result has.
+
+        Parameters
+        ----------
+        rows, columns : 1-D array of int, or slice
+
+        Returns
+        -------
+        array (rows, columns)
 
         Raises
         ------
@@ -119,7 +185,16 @@ class Kernel(ABC):
         return found
 
     def cross(self, z: Array, /, rows: Index = slice(None)) -> Array:
-        """Entries of the points at ``rows`` with other points ``z`` (m, d), shape (rows, m).
+        """Entries of the points at ``rows`` with other points; as many as the result has.
+
+        Parameters
+        ----------
+        z : array (m, d)
+        rows : 1-D array of int, or slice
+
+        Returns
+        -------
+        array (rows, m)
 
         Raises
         ------
@@ -129,7 +204,16 @@ class Kernel(ABC):
         raise NamespaceError("z", "a set of points", "none: this kernel was given by its matrix")
 
     def between(self, x: Array, z: Array, /) -> Array:
-        """Entries of any points ``x`` (l, d) with any points ``z`` (m, d), shape (l, m).
+        """Entries of any points with any points; as many as the result has.
+
+        Parameters
+        ----------
+        x : array (l, d)
+        z : array (m, d)
+
+        Returns
+        -------
+        array (l, m)
 
         Raises
         ------
@@ -139,7 +223,15 @@ class Kernel(ABC):
         raise NamespaceError("x", "a set of points", "none: this kernel was given by its matrix")
 
     def apply(self, v: Array, /) -> Array:
-        """The product K v for v (p,) or (p, c), by strips of rows; np entries, memory one strip.
+        """The product K v, by strips of rows; np entries, memory one strip.
+
+        Parameters
+        ----------
+        v : array (p,) or (p, c)
+
+        Returns
+        -------
+        array (n,) or (n, c)
 
         Raises
         ------
@@ -153,7 +245,22 @@ class Kernel(ABC):
         return xp.concat([self.block(part, slice(None)) @ v for part in self.strips(self.shape[1])], axis=0)
 
     def strips(self, width: int, /) -> Iterator[slice]:
-        """Consecutive slices of rows, each of a size to hold ``width`` entries a row at once."""
+        """Consecutive slices of rows, each of a size to hold ``width`` entries a row at once.
+
+        Parameters
+        ----------
+        width : int
+            At least 1.
+
+        Yields
+        ------
+        slice
+
+        Raises
+        ------
+        RangeError
+            Naming the argument.
+        """
         width = require_count("width", width)
         step = strip_rows(self.like, width)
         for start in range(0, self.shape[0], step):
@@ -205,6 +312,15 @@ class PointFunction:
         Such a tuple to the entries (i, i); ``None`` reads them off small blocks.
     text : str
         Its name and parameters, for those who look at a kernel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernel = kernels.gaussian(np.array([[0.0], [1.0]]), gamma=1.0)
+    >>> prepared = kernel.function.prepare(np.array([[3.0]]))
+    >>> kernel.function.evaluate(kernel.left, prepared).shape, kernel.function.text
+    ((2, 1), 'gaussian(gamma=1)')
     """
 
     prepare: Callable[[Array], tuple[Array, ...]]
@@ -215,7 +331,27 @@ class PointFunction:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PointKernel(Kernel):
-    """The kernel matrix of points under a :class:`PointFunction`."""
+    """The kernel matrix of points under a :class:`PointFunction`.
+
+    Attributes
+    ----------
+    function : PointFunction
+    points : array (n, d)
+        Those of the rows.
+    left, right : tuple of arrays
+        What the points of the rows and of the columns contribute, prepared once.
+    symmetric : bool
+    counter : EntryCounter
+    noise : float
+        See :class:`Kernel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernels.gaussian(np.zeros((3, 2)), np.ones((5, 2)), gamma=0.5)
+    <gaussian(gamma=0.5) of shape (3, 5), float64, 0 entries evaluated>
+    """
 
     function: PointFunction
     points: Array
@@ -273,7 +409,25 @@ class PointKernel(Kernel):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MatrixKernel(Kernel):
-    """A matrix that is at hand, read through the same door and counted alike."""
+    """A matrix that is at hand, read through the same door and counted alike.
+
+    Attributes
+    ----------
+    matrix : array (n, p)
+    dtype_of : dtype
+        Of the entries given out.
+    counter : EntryCounter
+    points : None
+    noise : float
+        See :class:`Kernel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels
+    >>> kernels.precomputed(np.eye(3))
+    <precomputed() of shape (3, 3), float64, 0 entries evaluated>
+    """
 
     matrix: Array
     dtype_of: Any

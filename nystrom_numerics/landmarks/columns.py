@@ -21,13 +21,13 @@ from nystrom_numerics.backend import (
     namespace,
     require_finite,
     require_matrix,
-    solve_lower,
     unit_roundoff,
 )
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.landmarks.determinantal import require_basis
 from nystrom_numerics.landmarks.result import ColumnSubset
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["deim", "maxvol", "pivoted_qr", "qdeim", "rectangular_maxvol"]
 
@@ -144,6 +144,13 @@ def qdeim(basis: Array, /) -> ColumnSubset:
     -----
     Cost: 4nr² multiplications.  :math:`\|U_I^{-1}\|_2 \le \sqrt{n - r + 1}\,\sqrt{4^r + 6r - 1}/3` (Drmač and
     Gugercin 2016, Lemma 2.1), in practice near :math:`\sqrt{nr}`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> landmarks.qdeim(np.linalg.qr(np.array([[3.0, 0.0], [0.0, 1.0], [0.1, 0.1]]))[0]).indices
+    array([0, 1])
     """
     require_basis(basis)
     found = pivoted_qr(transpose(basis), basis.shape[1])
@@ -156,7 +163,20 @@ def deim(basis: Array, /) -> ColumnSubset:
     Vector j is interpolated at the rows picked from the vectors before it, and its largest error gives
     the next row: the pivots of Gaussian elimination with row exchanges.
 
-    Parameters, result and errors are those of :func:`qdeim`; the order of the columns matters.
+    Parameters
+    ----------
+    basis : array (n, r)
+        Orthonormal columns, n >= r, the most important first.
+
+    Returns
+    -------
+    ColumnSubset
+        Indices in the order picked; no kernel entries.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, ShapeError
+        Naming the argument.
 
     Notes
     -----
@@ -164,6 +184,13 @@ def deim(basis: Array, /) -> ColumnSubset:
     :math:`\|U_I^{-1}\|_2 \le \sqrt{nr/3}\,2^r` (Sorensen and Embree 2016, Lemma 4.4).  Source: Chaturantabut
     and Sorensen 2010, Algorithm 1; the interpolation is solved for by the triangle of
     that elimination.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> landmarks.deim(np.eye(4)[:, [2, 0]]).indices
+    array([2, 0])
     """
     xp = require_basis(basis)
     require_finite(xp, basis=basis)
@@ -204,6 +231,16 @@ def maxvol(basis: Array, /, *, tol: float = 0.05, iterations: int = 1000) -> Col
 
     Result and errors are those of :func:`qdeim`; RangeError names an option.
 
+    Returns
+    -------
+    ColumnSubset
+        r indices; no kernel entries.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
     Notes
     -----
     Cost: that of :func:`qdeim`, and nr an exchange with one synchronisation.  For orthonormal columns
@@ -211,6 +248,15 @@ def maxvol(basis: Array, /, *, tol: float = 0.05, iterations: int = 1000) -> Col
     itself the submatrix of largest volume gives :math:`\|A - CW^{-1}R\|_{\max} \le (r+1)\sigma_{r+1}`
     (Goreinov and Tyrtyshnikov 2001).  Source: Goreinov, Oseledets, Savostyanov, Tyrtyshnikov and Zamarashkin
     2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> basis = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 3)))[0]
+    >>> rows = landmarks.maxvol(basis).indices
+    >>> bool(np.abs(basis @ np.linalg.inv(basis[rows])).max() <= 1.05)
+    True
     """
     xp, rows, _ = _dominant(basis, tol, iterations)
     return ColumnSubset(from_numpy(xp, np.asarray(rows, dtype=np.int64), basis), None, entries=0, seed=None)
@@ -253,7 +299,15 @@ def rectangular_maxvol(basis: Array, m: int, /, *, tol: float = 0.05, iterations
     m : int
         Rows, r <= m <= n.
 
-    Result and errors are those of :func:`maxvol`.
+    Returns
+    -------
+    ColumnSubset
+        m indices, the first r as of :func:`maxvol`; no kernel entries.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
@@ -261,6 +315,16 @@ def rectangular_maxvol(basis: Array, m: int, /, *, tol: float = 0.05, iterations
     C that were not picked have length at most :math:`\sqrt{r/(m + 1 - r)}` (theirs, Theorem 2; recalled), which the
     greedy set comes near.  Source: Mikhalev and Oseledets 2018,
     Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> basis = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 3)))[0]
+    >>> few, more = landmarks.maxvol(basis).indices, landmarks.rectangular_maxvol(basis, 6).indices
+    >>> norms = [np.linalg.norm(np.linalg.pinv(basis[rows]), 2) for rows in (few, more)]
+    >>> bool(norms[1] < norms[0]), set(few.tolist()) <= set(more.tolist())
+    (True, True)
     """
     xp, rows, c = _dominant(basis, tol, iterations)
     m = require_count("m", m, basis.shape[1], basis.shape[0], of="the number of rows")

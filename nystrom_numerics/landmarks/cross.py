@@ -41,6 +41,15 @@ class CrossSubset:
         Kernel entries evaluated to find them.
     seed : int or None
         As in :class:`~nystrom_numerics.landmarks.LandmarkPoints`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> a = np.outer([1.0, 2.0], [4.0, 5.0, 6.0])
+    >>> found = landmarks.adaptive_cross(kernels.precomputed(a), 1)
+    >>> found.left.shape, found.right.shape, found.entries
+    ((2, 1), (1, 3), 5)
     """
 
     rows: Array

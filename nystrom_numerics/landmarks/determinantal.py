@@ -18,10 +18,10 @@ from nystrom_numerics.backend import (
 from nystrom_numerics.errors import ShapeError
 from nystrom_numerics.kernels import Kernel, polynomial
 from nystrom_numerics.kernels.arguments import require_kernel
+from nystrom_numerics.landmarks.bases import whole_spectrum
 from nystrom_numerics.landmarks.draws import require_landmarks
 from nystrom_numerics.landmarks.pivoting import accelerated_rpcholesky
 from nystrom_numerics.landmarks.result import ColumnSubset
-from nystrom_numerics.landmarks.scores import whole_spectrum
 
 __all__ = ["adaptive_randomized_pivoting", "kdpp"]
 
@@ -57,6 +57,14 @@ def kdpp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> Co
     :math:`E\,\mathrm{tr} R = (m+1)e_{m+1}(\lambda)/e_m(\lambda)` exactly (Guruswami and Sinop 2012), at most
     (m+1) times the best.  Source: Kulesza and Taskar 2012, Algorithm 8; departures: eigenvectors come as
     in :func:`exact_basis`, and the polynomials are kept in logarithms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.array([[0.0], [0.0], [9.0], [9.0]]), gamma=1.0)
+    >>> landmarks.kdpp(kernel, 2, rng=0).indices // 2  # equal points are never drawn together
+    array([0, 1])
     """
     require_kernel(kernel)
     source, seed = generator(rng)

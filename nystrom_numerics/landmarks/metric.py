@@ -72,14 +72,38 @@ def farthest_point(kernel: Kernel, m: int, /, *, start: int = 0) -> ColumnSubset
 def kernel_kmeanspp(kernel: Kernel, m: int, /, *, rng: np.random.Generator | int = 0) -> ColumnSubset:
     r"""k-means++ seeding in the metric of the kernel: drawn by the squared distance to the nearest so far.
 
-    Parameters, result and errors are those of :func:`farthest_point`; the first one is uniform, and ``rng``
-    is a numpy.random.Generator or an int.
+    random.Generator or an int.
+
+    Parameters
+    ----------
+    kernel, m
+        As in :func:`farthest_point`.
+    rng : numpy.random.Generator or int
+        The first landmark is drawn uniformly.
+
+    Returns
+    -------
+    ColumnSubset
+        Indices in the order drawn, none at distance zero from another.
+
+    Raises
+    ------
+    IndefiniteError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
     Cost: (m+1)n kernel entries, nm additions.  The sum of squared distances to the nearest landmark bounds
     the trace of the residual, and its expectation is within 8(ln m + 2) of the best possible with m centres
     (Arthur and Vassilvitskii 2007; with landmarks for Nyström, Oglic and Gärtner 2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks
+    >>> kernel = kernels.gaussian(np.array([[0.0], [0.0], [9.0], [9.0]]), gamma=1.0)
+    >>> sorted((landmarks.kernel_kmeanspp(kernel, 3, rng=0).indices // 2).tolist())  # equal points once
+    [0, 1]
     """
     require_kernel(kernel)
     source, seed = generator(rng)

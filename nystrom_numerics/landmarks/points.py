@@ -137,6 +137,13 @@ def kmeans(
     Cost: nmd for the seeding and nmd an iteration, memory O(nd + md) and one block; no kernel entries.
     Sources: Arthur and Vassilvitskii 2007 (E SSE within 8(ln m + 2) of the optimum after seeding); the
     approximation error is bounded through the quantisation error, Zhang, Tsang and Kwok 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> landmarks.kmeans(np.array([[0.0], [0.2], [5.0], [5.2]]), 2).points.round(3).ravel()
+    array([5.1, 0.1])
     """
     xp, mask = check_arguments(x, m, mask, check_finite)
     require_count("iterations", iterations, 0)
@@ -217,11 +224,25 @@ def _lloyd(xp: Any, x: Array, padded: Array, mask: Array | None, centres: Array,
 def farthest(x: Array, m: int, /, *, mask: Array | None = None, check_finite: bool = False) -> ColumnSubset:
     r"""Farthest-point sampling: the first real token, then each time the one farthest from those before.
 
-    Parameters and errors are those of :func:`segment_means`.  Indices come in the order picked; fewer
-    distinct tokens than m leave the rest not valid.
+    Indices come in the order picked; fewer distinct tokens than m leave the rest not valid.
 
     Cost: nmd, memory O(nd); no kernel entries, no synchronisation.  The cover radius is at most twice the
     best possible with m centres (Gonzalez 1985).  Over a kernel see :func:`farthest_point`.
+
+    Parameters
+    ----------
+    x, m, mask, check_finite
+        As in :func:`segment_means`.
+
+    Returns
+    -------
+    ColumnSubset
+        Indices (..., m) in the order picked; fewer distinct tokens than m leave the rest not valid.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Examples
     --------

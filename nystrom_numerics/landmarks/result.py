@@ -38,6 +38,14 @@ class LandmarkPoints:
         Kernel entries evaluated to find them.
     seed : int or None
         Seed of the draws; ``None`` without draws or with a caller's generator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> own = landmarks.LandmarkPoints(np.array([[0.5, 1.0]]), None, entries=0, seed=None)
+    >>> own.gather(np.zeros((5, 2)))
+    array([[0.5, 1. ]])
     """
 
     points: Array
@@ -55,7 +63,21 @@ class LandmarkPoints:
         _require_story(self)
 
     def gather(self, x: Array, /) -> Array:
-        """The landmarks themselves, for ``x`` (..., n, d) of their width; its entries are not looked at."""
+        """The landmarks themselves, for ``x`` of their width; its entries are not looked at.
+
+        Parameters
+        ----------
+        x : array (..., n, d)
+
+        Returns
+        -------
+        array (..., m, d)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
         _require_points(x, points=self.points)
         if x.shape[-1] != self.points.shape[-1]:
             raise ShapeError(
@@ -80,6 +102,16 @@ class ColumnSubset:
         lower triangular, in the order of the indices.
     residual : array (n,), or None
         The diagonal of the residual :math:`A - FF^T`, where the rule has it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> x = np.arange(10.0).reshape(5, 2)
+    >>> own = landmarks.ColumnSubset(np.array([0, 3]), None, entries=0, seed=None)
+    >>> own.gather(x)
+    array([[0., 1.],
+           [6., 7.]])
     """
 
     indices: Array
@@ -114,7 +146,21 @@ class ColumnSubset:
         _require_story(self)
 
     def gather(self, x: Array, /) -> Array:
-        """The chosen rows of ``x`` (..., n, d), shape (..., m, d); zero where not valid."""
+        """The chosen rows of ``x``; zero where not valid.
+
+        Parameters
+        ----------
+        x : array (..., n, d)
+
+        Returns
+        -------
+        array (..., m, d)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
         xp = _require_points(x, indices=self.indices)
         index = xp.broadcast_to(self.indices, (*x.shape[:-2], self.indices.shape[-1]))
         points = take_rows(x, index)

@@ -14,8 +14,22 @@ __all__ = ["strided", "uniform"]
 def strided(x: Array, m: int, /, *, mask: Array | None = None, check_finite: bool = False) -> ColumnSubset:
     """The middle token of each of m balanced segments: evenly spaced, deterministic.
 
-    Parameters, errors and the treatment of masks are those of :func:`segment_means`.
     Cost: none to speak of; no kernel entries.  Source: "sub-selection" in Xiong et al. 2021, §3.2.
+
+    Parameters
+    ----------
+    x, m, mask, check_finite
+        As in :func:`segment_means`.
+
+    Returns
+    -------
+    ColumnSubset
+        Indices (..., m), ascending; a segment without a real token is not valid.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Examples
     --------
@@ -51,13 +65,38 @@ def uniform(
     Every token of rank r gets a random key that depends on r alone, and the m smallest keys win.  All
     items of a batch share the keys, so none depends on its batch-mates, and padding changes nothing.
 
-    Parameters and errors are those of :func:`segment_means`, and ``rng`` a numpy.random.Generator or an
-    int.  With fewer than m real tokens all are taken and the rest is not valid.
+    random.Generator or an int.  With fewer than m real tokens all are taken and the rest is not valid.
 
     Cost: n draws and a sort; no kernel entries.  Guarantee for a PSD kernel of coherence
     :math:`\mu`: :math:`m \ge 2\mu\varepsilon^{-2}k\ln(k/\delta)` gives
     :math:`\|R\|_2 \le (1 + n/((1-\varepsilon)m))\lambda_{k+1}` with probability :math:`1-\delta`
     (Gittens 2011; recalled, not re-derived here).
+
+    Parameters
+    ----------
+    x, m, mask, check_finite
+        As in :func:`segment_means`.
+    rng : numpy.random.Generator or int
+        Of n uniform draws, one for each rank, whatever m is.
+
+    Returns
+    -------
+    ColumnSubset
+        Indices (..., m), ascending; with fewer than m real tokens all are taken and the rest is not valid.
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import landmarks
+    >>> few = landmarks.uniform(np.zeros((9, 1)), 3, rng=1).indices
+    >>> more = landmarks.uniform(np.zeros((9, 1)), 4, rng=1).indices
+    >>> few.tolist(), set(few.tolist()) <= set(more.tolist())
+    ([2, 4, 7], True)
     """
     xp, mask = check_arguments(x, m, mask, check_finite)
     source, seed = generator(rng)

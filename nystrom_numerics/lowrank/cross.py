@@ -46,6 +46,15 @@ class CrossFactor:
         Of the approximation, where the core was made from all entries.
     entries : int
         Kernel entries evaluated to build it, those of the choice of rows and columns not included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, lowrank
+    >>> kernel = kernels.precomputed(np.outer([1.0, 2.0, 3.0], [4.0, 5.0]))
+    >>> factor = lowrank.cross_factor(kernel, [0], [1])
+    >>> factor.shape, factor.rank, factor.svd()[1].round(3)
+    ((3, 2), 1, array([23.958]))
     """
 
     left: Array
@@ -79,23 +88,64 @@ class CrossFactor:
         return int(self.left.shape[1])
 
     def apply(self, v: Array, /) -> Array:
-        """The product with v (p,) or (p, c); (n + p)rc multiplications."""
+        """The product with v; (n + p)rc multiplications.
+
+        Parameters
+        ----------
+        v : array (p,) or (p, c)
+
+        Returns
+        -------
+        array (n,) or (n, c)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
         require_rows("v", v, self.right.shape[1], right=self.right)
         return self.left @ (self.right @ v)
 
     def apply_transpose(self, v: Array, /) -> Array:
-        """The product of the transpose with v (n,) or (n, c)."""
+        """The product of the transpose with v; (n + p)rc multiplications.
+
+        Parameters
+        ----------
+        v : array (n,) or (n, c)
+
+        Returns
+        -------
+        array (p,) or (p, c)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
         require_rows("v", v, self.left.shape[0], left=self.left)
         return transpose(self.right) @ (transpose(self.left) @ v)
 
     def diagonal(self) -> Array:
-        """The entries (i, i), shape (min(n, p),)."""
+        """The entries (i, i); r multiplications each.
+
+        Returns
+        -------
+        array (min(n, p),)
+        """
         xp = namespace(left=self.left)
         k = min(self.shape)
         return xp.sum(self.left[:k, :] * transpose(self.right)[:k, :], axis=1)
 
     def svd(self) -> tuple[Array, Array, Array]:
-        """Thin singular value decomposition U (n, r), σ (r,) descending, Vᵀ (r, p); O((n + p)r²)."""
+        """The thin singular value decomposition; O((n + p)r²).
+
+        Returns
+        -------
+        u : array (n, r)
+        sigma : array (r,)
+            Descending.
+        vt : array (r, p)
+        """
         xp = namespace(left=self.left)
         if self.rank == 0:
             return self.left, self.left[0, :], self.right
@@ -157,7 +207,25 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
     r"""The best approximation with these rows and columns, :math:`C(C^+AR^+)R`, where all entries may be
     read.
 
-    Parameters, result and errors are those of :func:`cross_factor`; any numbers of rows and columns.
+    Parameters
+    ----------
+    kernel : Kernel
+        Of shape (n, p).
+    rows, columns : 1-D array of int, or slice
+        Any numbers of them, at least one of each.
+    rtol : float, optional
+        Directions of C and R whose singular values are at most this times the largest are dropped; by default
+        2u times the longer side.
+
+    Returns
+    -------
+    CrossFactor
+        With its ``frobenius_residual``.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
@@ -165,6 +233,16 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
     bases of C and Rᵀ it is :math:`QQ^TAPP^T`, so :math:`\|A - CUR\|_F^2 = \|A\|_F^2 - \|Q^TAP\|_F^2` comes free,
     to some :math:`\sqrt u\|A\|_F`.  With DEIM rows and columns the spectral error is at most
     :math:`(\eta_p + \eta_q)\sigma_{k+1}` (Sorensen and Embree 2016, Theorem 4.1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, lowrank
+    >>> a = np.outer([1.0, 2.0, 3.0], [4.0, 5.0]) + 0.01 * np.eye(3, 2)
+    >>> factor = lowrank.cur_factor(kernels.precomputed(a), [2], [1])
+    >>> left = np.linalg.norm(a - factor.left @ factor.right)
+    >>> bool(np.isclose(left, factor.frobenius_residual, rtol=1e-6)), bool(left < 0.02)
+    (True, True)
     """
     require_kernel(kernel, symmetric=False)
     before, xp = kernel.entries, namespace(kernel=kernel.like)
@@ -182,7 +260,35 @@ def cur_factor(kernel: Kernel, rows: Index, columns: Index, /, *, rtol: float | 
 
 
 def ready_cross(subset: CrossSubset, /) -> CrossFactor:
-    """The factor that adaptive cross approximation comes with; no kernel entries."""
+    """The factor that adaptive cross approximation comes with.
+
+    Parameters
+    ----------
+    subset : CrossSubset
+        From :func:`~nystrom_numerics.landmarks.adaptive_cross`.
+
+    Returns
+    -------
+    CrossFactor
+
+    Raises
+    ------
+    KindError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: none; no kernel entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks, lowrank
+    >>> a = np.outer([1.0, 2.0], [4.0, 5.0, 6.0])
+    >>> factor = lowrank.ready_cross(landmarks.adaptive_cross(kernels.precomputed(a), 1))
+    >>> bool(np.allclose(factor.apply(np.ones(3)), a.sum(axis=1)))
+    True
+    """
     require_instance("subset", subset, CrossSubset)
     return CrossFactor(subset.left, subset.right, subset.rows, subset.columns, None, 0)
 

@@ -24,7 +24,6 @@ from nystrom_numerics.backend import (
     require_finite,
     require_held,
     require_matrix,
-    solve_lower,
     to_numpy,
     unit_roundoff,
 )
@@ -36,6 +35,7 @@ from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints, pivoted_cho
 from nystrom_numerics.landmarks.result import require_found, require_positions
 from nystrom_numerics.linalg import transpose
 from nystrom_numerics.lowrank.arguments import require_rows
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["NystromFactor", "NystromPreconditioner", "core_pivots", "nystrom_factor"]
 
@@ -58,6 +58,18 @@ class NystromFactor:
         The diagonal of the residual, where it is known.
     entries : int
         Kernel entries evaluated to build it, those of the landmark rule not included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks, lowrank
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((100, 2)), gamma=0.1)
+    >>> factor = lowrank.nystrom_factor(kernel, landmarks.rpcholesky(kernel, 20))
+    >>> factor.apply(np.ones(100)).shape, factor.diagonal().shape, factor.eigendecomposition()[0].shape
+    ((100,), (100,), (20,))
+    >>> x = factor.solve(np.ones(100), 0.1)
+    >>> bool(np.allclose(factor.apply(x) + 0.1 * x, 1.0))
+    True
     """
 
     factor: Array
@@ -96,12 +108,31 @@ class NystromFactor:
         return int(self.factor.shape[1])
 
     def apply(self, v: Array, /) -> Array:
-        r""":math:`\hat A v` for v (n,) or (n, c); 2nrc multiplications."""
+        r"""The product :math:`\hat A v`; 2nrc multiplications.
+
+        Parameters
+        ----------
+        v : array (n,) or (n, c)
+
+        Returns
+        -------
+        array (n,) or (n, c)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
         require_rows("v", v, self.factor.shape[0], factor=self.factor)
         return self.factor @ (transpose(self.factor) @ v)
 
     def diagonal(self) -> Array:
-        r"""The diagonal of :math:`\hat A`, shape (n,); nr multiplications."""
+        r"""The diagonal of :math:`\hat A`; nr multiplications.
+
+        Returns
+        -------
+        array (n,)
+        """
         return namespace(f=self.factor).sum(self.factor * self.factor, axis=1)
 
     @property
@@ -128,9 +159,18 @@ class NystromFactor:
         return float(xp.sqrt(xp.sum(wide * wide))), float(xp.sum(wide))
 
     def eigendecomposition(self) -> tuple[Array, Array]:
-        r"""Eigenvalues (r,) of :math:`\hat A`, descending, and orthonormal eigenvectors (n, r).
+        r"""The eigendecomposition of :math:`\hat A`.
 
-        Cost: a QR factorisation of F and an SVD of its triangle; an eigenvalue errs by some uλ₁ at most.
+        Returns
+        -------
+        values : array (r,)
+            Descending; each errs by some uλ₁ at most.
+        vectors : array (n, r)
+            Orthonormal.
+
+        Notes
+        -----
+        Cost: a QR factorisation of F and an SVD of its triangle.
         """
         vectors, singular, _ = self._svd()
         return singular * singular, vectors
@@ -152,6 +192,16 @@ class NystromFactor:
         r""":math:`x = (\hat A + \mu I)^{-1}b` for b (n,) or (n, c), by the eigenvectors U of Â.
 
         .. math:: U(\Lambda + \mu I)^{-1}U^Tb + \tfrac1\mu(b - UU^Tb)
+
+        Parameters
+        ----------
+        b : array (n,) or (n, c)
+        ridge : float
+            μ, above 0 and a normal number of the dtype.
+
+        Returns
+        -------
+        array (n,) or (n, c)
 
         Raises
         ------
@@ -184,7 +234,26 @@ class NystromFactor:
     def coefficients(self, y: Array, ridge: float, /) -> Array:
         r"""Weights w of ridge regression on the features F: :math:`(F^TF + \mu I)^{-1}F^Ty`.
 
-        Predictions are ``factor.features(kernel, x) @ w``.  Raises what :meth:`solve` raises.
+        Predictions are ``factor.features(kernel, x) @ w``.
+
+        Parameters
+        ----------
+        y : array (n,) or (n, c)
+        ridge : float
+            μ, as in :meth:`solve`.
+
+        Returns
+        -------
+        array (r,) or (r, c)
+
+        Raises
+        ------
+        RangeError, ShapeError
+            As :meth:`solve`.
+
+        Notes
+        -----
+        Cost: that of :meth:`eigendecomposition` and 2nrc multiplications.
         """
         ridge = self._ridge(ridge)
         require_rows("y", y, self.factor.shape[0], factor=self.factor)
@@ -194,9 +263,22 @@ class NystromFactor:
         return w if y.ndim == 2 else w[:, 0]
 
     def features(self, kernel: Kernel, x: Array, /) -> Array:
-        r"""The rows of F that points ``x`` (l, d) would have, shape (l, r); lr kernel entries.
+        r"""The rows of F that new points would have; lr kernel entries.
 
-        Raises NamespaceError for a kernel that knows no points.
+        Parameters
+        ----------
+        kernel : Kernel
+            The one that the factor is of.
+        x : array (l, d)
+
+        Returns
+        -------
+        array (l, r)
+
+        Raises
+        ------
+        DTypeError, NamespaceError, ShapeError
+            Naming the argument; the second also for a kernel that knows no points.
         """
         require_kernel(kernel)
         xp = namespace(f=self.factor, x=x)
@@ -210,7 +292,19 @@ class NystromFactor:
     def preconditioner(self, ridge: float, /) -> NystromPreconditioner:
         r"""The Nyström preconditioner for :math:`A + \mu I`; cost that of :meth:`eigendecomposition`.
 
-        Raises RangeError for a ridge that is not positive, or not a normal number of the dtype.
+        Parameters
+        ----------
+        ridge : float
+            μ, above 0 and a normal number of the dtype.
+
+        Returns
+        -------
+        NystromPreconditioner
+
+        Raises
+        ------
+        RangeError
+            Naming the argument.
         """
         ridge = self._ridge(ridge)
         values, vectors = self.eigendecomposition()
@@ -232,6 +326,17 @@ class NystromPreconditioner:
         U.
     weights : array (r,)
         The eigenvalues of P⁻¹ on U, less 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks, lowrank
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((100, 2)), gamma=0.1)
+    >>> p = lowrank.nystrom_factor(kernel, landmarks.rpcholesky(kernel, 20)).preconditioner(0.1)
+    >>> shifted = kernel.rows(slice(None)) + 0.1 * np.eye(100)
+    >>> values = np.linalg.eigvals(p.apply(shifted)).real
+    >>> bool(np.linalg.cond(shifted) > 500), bool(values.max() / values.min() < 1.5)
+    (True, True)
     """
 
     vectors: Array
@@ -240,7 +345,21 @@ class NystromPreconditioner:
     __repr__ = brief
 
     def apply(self, b: Array, /) -> Array:
-        """P⁻¹ b for b (n,) or (n, c); 2nrc multiplications."""
+        """The product P⁻¹ b; 2nrc multiplications.
+
+        Parameters
+        ----------
+        b : array (n,) or (n, c)
+
+        Returns
+        -------
+        array (n,) or (n, c)
+
+        Raises
+        ------
+        DTypeError, DeviceError, NamespaceError, ShapeError
+            Naming the argument.
+        """
         require_rows("b", b, self.vectors.shape[0], vectors=self.vectors)
         inner = transpose(self.vectors) @ b
         return b + self.vectors @ (inner * (self.weights if b.ndim == 1 else self.weights[:, None]))

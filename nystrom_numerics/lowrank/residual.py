@@ -18,8 +18,25 @@ __all__ = ["ResidualNorms", "residual_norms"]
 
 @dataclass(frozen=True)
 class ResidualNorms:
-    """What an approximation leaves: trace (square matrices only), Frobenius norm, largest entry, entries
-    read."""
+    """What an approximation leaves, exactly.
+
+    Attributes
+    ----------
+    trace : float or None
+        ``None`` for a rectangular matrix.
+    frobenius : float
+        The Frobenius norm.
+    largest : float
+        The largest modulus of an entry.
+    entries : int
+        Kernel entries read.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.lowrank import ResidualNorms
+    >>> ResidualNorms(trace=0.5, frobenius=0.4, largest=0.3, entries=9)
+    ResidualNorms(trace=0.5, frobenius=0.4, largest=0.3, entries=9)
+    """
 
     trace: float | None
     frobenius: float
@@ -28,9 +45,36 @@ class ResidualNorms:
 
 
 def residual_norms(kernel: Kernel, factor: NystromFactor | CrossFactor, /) -> ResidualNorms:
-    """Exact norms of the residual, by strips: np kernel entries, memory one strip.
+    """Exact norms of the residual, by strips.
 
-    Raises ShapeError for a factor of another shape than the kernel.
+    Parameters
+    ----------
+    kernel : Kernel
+        Of shape (n, p).
+    factor : NystromFactor or CrossFactor
+        Of the same shape.
+
+    Returns
+    -------
+    ResidualNorms
+
+    Raises
+    ------
+    KindError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: np kernel entries, npr multiplications, memory one strip.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks, lowrank
+    >>> kernel = kernels.precomputed(np.diag([3.0, 1.0, 2.0]))
+    >>> factor = lowrank.nystrom_factor(kernel, landmarks.pivoted_cholesky(kernel, 2))
+    >>> lowrank.residual_norms(kernel, factor)
+    ResidualNorms(trace=1.0, frobenius=1.0, largest=1.0, entries=9)
     """
     require_kernel(kernel, symmetric=False)
     require_instance("factor", factor, (NystromFactor, CrossFactor))

@@ -36,6 +36,13 @@ class SolveResult:
     iterations : array () or (c,) of int64
     codes : array () or (c,) of int64
         The :class:`~nystrom_numerics.errors.Status` of each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import lowrank
+    >>> lowrank.SolveResult(np.zeros(2), np.array(0.0), np.array(3), np.array(1)).status.name
+    'MAX_ITERATIONS'
     """
 
     value: Array
@@ -94,6 +101,15 @@ def conjugate_gradients(
     Cost: one product an iteration, and one at the end.  Error in the A-norm after j iterations: at most
     :math:`2((\sqrt\kappa - 1)/(\sqrt\kappa + 1))^j` times the first.  Source: Golub and Van Loan, Algorithm
     11.5.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import lowrank
+    >>> a = np.diag([1.0, 2.0, 3.0])
+    >>> found = lowrank.conjugate_gradients(lambda v: a @ v, np.ones(3))
+    >>> found.value.round(6), int(found.iterations), found.status.name
+    (array([1.      , 0.5     , 0.333333]), 3, 'CONVERGED')
     """
     tol = require_positive("tol", tol)
     iterations = require_count("iterations", iterations, 0)
@@ -169,13 +185,34 @@ def kernel_ridge(
     factor : NystromFactor, optional
         Makes the preconditioner; without it there is none.
     tol, iterations, check_every
-        As in :func:`conjugate_gradients`, whose result and errors these are too.
+        As in :func:`conjugate_gradients`.
+
+    Returns
+    -------
+    SolveResult
+        As from :func:`conjugate_gradients`.
+
+    Raises
+    ------
+    DTypeError, DeviceError, KindError, NamespaceError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
     Cost: n² kernel entries an iteration, by strips; memory one strip and the factor.  Predictions at points x
     are ``kernel.cross(x).T @ alpha``.  Source: Frangella, Tropp and Udell 2023, §5; with randomly pivoted
     Cholesky, Díaz, Epperly, Frangella, Tropp and Webber 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import kernels, landmarks, lowrank
+    >>> kernel = kernels.gaussian(np.random.default_rng(0).standard_normal((200, 2)), gamma=0.1)
+    >>> y = np.sin(kernel.points[:, 0])
+    >>> factor = lowrank.nystrom_factor(kernel, landmarks.rpcholesky(kernel, 40))
+    >>> plain, ready = (lowrank.kernel_ridge(kernel, y, 1e-3, factor=f) for f in (None, factor))
+    >>> ready.status.name, bool(ready.iterations < plain.iterations)
+    ('CONVERGED', True)
     """
     require_kernel(kernel)
     xp = namespace(kernel=kernel.like)

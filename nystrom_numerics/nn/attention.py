@@ -66,6 +66,19 @@ class NystromAttention(nn.Module):
     RangeError
         A number out of its range, naming it; ``near`` together with ``pinv`` or another ``rule``, ``group`` together
         with another ``rule``.
+
+    Notes
+    -----
+    Cost of a call: four products n × dim × (heads · dim_head), the attention of
+    :func:`nystrom_numerics.attention.nystrom` and a convolution; memory O(n dim), backward too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> attend = nn.NystromAttention(32, heads=4, landmarks=16)
+    >>> attend(torch.randn(2, 300, 32)).shape, attend.runs_exactly(16, 300)
+    (torch.Size([2, 300, 32]), True)
     """
 
     def __init__(
@@ -177,7 +190,22 @@ class NystromAttention(nn.Module):
         return made.train(multihead.training)
 
     def runs_exactly(self, n_q: int, n_k: int) -> bool:
-        """Whether attention between that many tokens is exact; RangeError where one is no count."""
+        """Whether attention between that many tokens is exact.
+
+        Parameters
+        ----------
+        n_q, n_k : int
+            Queries and keys, at least 1.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        RangeError
+            Naming the argument.
+        """
         return self._runs_exactly(require_count("n_q", n_q), require_count("n_k", n_k))
 
     def _runs_exactly(self, n_q: int, n_k: int) -> bool:
@@ -195,10 +223,17 @@ class NystromAttention(nn.Module):
 
         Parameters
         ----------
-        mask, context_mask : bool (b, n), (b, n_k), optional
+        x : tensor (b, n, dim)
+        context : tensor (b, n_k, dim), optional
+            What is attended to, in place of ``x`` itself.
+        mask, context_mask : tensor (b, n), (b, n_k) of bool, optional
             True for real tokens; padding, wherever it is and whatever it holds, changes no real token.  (The
             convolution goes over positions, as zeros where padding stands: tokens on both sides of a gap stay as
             far apart as they are.)  The second is asked for with a context only.
+
+        Returns
+        -------
+        tensor (b, n, dim)
 
         Raises
         ------

@@ -28,6 +28,7 @@ from nystrom_numerics.arguments import (
 )
 from nystrom_numerics.attention import Pinv
 from nystrom_numerics.errors import KindError, RangeError, ShapeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.nn.attention import NystromAttention
 from nystrom_numerics.nn.encoder import (
     Nystromformer,
@@ -51,7 +52,23 @@ __all__ = [
 
 
 class ExactAttentionWarning(UserWarning):
-    """A configuration named after Nyström that runs exact attention."""
+    """A configuration named after Nyström that runs exact attention.
+
+    Parameters
+    ----------
+    *args : str
+        Which setting makes it exact.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from nystrom_numerics import nn
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always")
+    ...     config = nn.hugging_face_config({"model_type": "nystromformer"})  # by default exact
+    >>> told[0].category is nn.ExactAttentionWarning, config.exact
+    (True, True)
+    """
 
 
 # ---------------------------------------------------------------- Hugging Face
@@ -107,11 +124,14 @@ def hugging_face_config(config: Mapping[str, Any], /) -> NystromformerConfig:
     so a head agrees to rounding where the two bounds do (one head and one item always).  Dropout is theirs for
     hidden states; theirs for attention weights has no counterpart.  What is not given has their default.
 
-    Warns
-    -----
-    ExactAttentionWarning
-        ``num_landmarks`` equals ``segment_means_seq_len``, as in their defaults: theirs then runs exact attention, and
-        the result here has ``exact=True``.  ``dataclasses.replace(config, exact=False)`` gives Nyström attention.
+    Parameters
+    ----------
+    config : mapping
+        Their ``config.json``; what is not given has their default.
+
+    Returns
+    -------
+    NystromformerConfig
 
     Raises
     ------
@@ -120,6 +140,24 @@ def hugging_face_config(config: Mapping[str, Any], /) -> NystromformerConfig:
         start of the pseudoinverse.
     KindError, RangeError
         Naming the setting: a size that is none, an activation that is not known here, an even convolution.
+
+    Warns
+    -----
+    ExactAttentionWarning
+        ``num_landmarks`` equals ``segment_means_seq_len``, as in their defaults: theirs then runs exact attention, and
+        the result here has ``exact=True``.  ``dataclasses.replace(config, exact=False)`` gives Nyström attention.
+
+    Notes
+    -----
+    Cost: O(1).
+
+    Examples
+    --------
+    >>> from nystrom_numerics import nn
+    >>> theirs = {"model_type": "nystromformer", "num_landmarks": 32, "segment_means_seq_len": 512}
+    >>> config = nn.hugging_face_config(theirs)
+    >>> config.landmarks, config.exact
+    (32, False)
     """
     require_instance("config", config, Mapping, "a mapping, as `config.json` holds")
     if not all(isinstance(name, str) for name in config):
@@ -176,15 +214,42 @@ def from_hugging_face(
 ) -> Nystromformer | NystromformerForMaskedLM | NystromformerForClassification:
     """The model in a folder of Hugging Face's layout, or on their hub, such as ``uw-madison/nystromformer-512``.
 
-    A folder holds ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.  ``exact`` and what is raised
-    are those of :func:`from_hugging_face_state`.
+    A folder holds ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
+
+    Parameters
+    ----------
+    location : str or path
+    exact : bool, optional
+        As in :func:`from_hugging_face_state`.
+
+    Returns
+    -------
+    Nystromformer, NystromformerForMaskedLM or NystromformerForClassification
+        As from :func:`from_hugging_face_state`.
 
     Raises
     ------
     CheckpointError
-        There is no such folder nor model, it holds no configuration or no weights, or they cannot be read.
+        There is no such folder nor model, it holds no configuration or no weights, or they cannot be read.  Others as
+        :func:`from_hugging_face_state`.
     KindError
         ``location`` is no path and no name.
+
+    Notes
+    -----
+    Cost: the weights are read once, and copied.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import transformers
+    >>> from nystrom_numerics import nn
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> config = transformers.NystromformerConfig(vocab_size=30, **sizes, segment_means_seq_len=48, num_landmarks=8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = transformers.NystromformerModel(config).save_pretrained(folder)
+    ...     type(nn.from_hugging_face(folder)).__name__
+    'Nystromformer'
     """
     folder = _folder(location)
     config, tensors, pickled = (
@@ -225,10 +290,12 @@ def _folder(location: str | Path) -> Path:
 
 def _weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a file; a pickle is read for tensors alone, and runs nothing."""
-    try:
-        if file.suffix == ".safetensors":
+    reads_itself = file.suffix == ".safetensors"
+    if reads_itself:
+        with brought_by("models", "safetensors"):
             from safetensors.torch import load_file
-
+    try:
+        if reads_itself:
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes these readers raise nearly anything
@@ -265,6 +332,22 @@ def from_hugging_face_state(
         tied weights that differ; positions or segments other than theirs.
     KindError, RangeError
         As :func:`hugging_face_config`.
+
+    Notes
+    -----
+    Cost: a copy of the weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import transformers
+    >>> from nystrom_numerics import nn
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> config = transformers.NystromformerConfig(vocab_size=30, **sizes, segment_means_seq_len=48, num_landmarks=8)
+    >>> theirs = transformers.NystromformerModel(config).eval()
+    >>> ours = nn.from_hugging_face_state(config.to_dict(), theirs.state_dict())
+    >>> ours(torch.arange(24)[None]).shape
+    torch.Size([1, 24, 16])
     """
     c = hugging_face_config(config)
     if exact is not None:
@@ -359,6 +442,11 @@ def from_nystrom_attention(
     dropout : float
         Theirs means the same: of the output.
 
+    Returns
+    -------
+    NystromAttention
+        In evaluation mode, of the widest dtype of the entries.
+
     Raises
     ------
     CheckpointError
@@ -367,6 +455,22 @@ def from_nystrom_attention(
         Naming the argument; an even convolution too: theirs changes the length of the sequence with it.
     ShapeError
         An inner width that ``heads`` does not divide.
+
+    Notes
+    -----
+    Cost: a copy of the weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> state = {
+    ...     "to_qkv.weight": torch.randn(48, 16),
+    ...     "to_out.0.weight": torch.randn(16, 16),
+    ...     "to_out.0.bias": torch.zeros(16),
+    ... }
+    >>> nn.from_nystrom_attention(state, heads=2, landmarks=8)(torch.randn(1, 64, 16)).shape
+    torch.Size([1, 64, 16])
     """
     heads, landmarks = require_count("heads", heads), require_count("landmarks", landmarks)
     require_callable("pinv", pinv)
@@ -421,13 +525,50 @@ def from_nystrom_attention_encoder(
 ) -> PreNormEncoder:
     """The encoder whose weights ``state`` holds in the layout of ``nystrom-attention``'s ``Nystromformer``.
 
-    Parameters are those of :func:`from_nystrom_attention`, ``dropout`` that of attention and of feed-forward; so is
-    what is equal to theirs, and what is raised.
+    Equal to theirs where :func:`from_nystrom_attention` is.
+
+    Parameters
+    ----------
+    state : mapping of str to tensor
+        ``module.state_dict()`` of their ``Nystromformer``.
+    heads, landmarks, pinv
+        As in :func:`from_nystrom_attention`.
+    dropout : tuple of two floats
+        Of attention and of feed-forward.
+
+    Returns
+    -------
+    PreNormEncoder
+        In evaluation mode, of the widest dtype of the entries.
 
     Raises
     ------
     CheckpointError
-        No layers too, or layers that are not numbered from 0 without a gap.
+        As :func:`from_nystrom_attention`; no layers too, or layers that are not numbered from 0 without a gap.
+    KindError, RangeError, ShapeError
+        As :func:`from_nystrom_attention`.
+
+    Notes
+    -----
+    Cost: a copy of the weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> d, layer = 16, "layers.0."
+    >>> state = {
+    ...     layer + "0.fn.to_qkv.weight": torch.randn(3 * d, d),
+    ...     layer + "0.fn.to_out.0.weight": torch.randn(d, d),
+    ...     layer + "0.fn.to_out.0.bias": torch.zeros(d),
+    ...     layer + "1.fn.net.0.weight": torch.randn(4 * d, d),
+    ...     layer + "1.fn.net.0.bias": torch.zeros(4 * d),
+    ...     layer + "1.fn.net.3.weight": torch.randn(d, 4 * d),
+    ...     layer + "1.fn.net.3.bias": torch.zeros(d),
+    ... }
+    >>> state |= {f"{layer}{i}.norm.{name}": torch.ones(d) for i in (0, 1) for name in ("weight", "bias")}
+    >>> nn.from_nystrom_attention_encoder(state, heads=2, landmarks=8)(torch.randn(1, 64, d)).shape
+    torch.Size([1, 64, 16])
     """
     if len(require_instance("dropout", dropout, (tuple, list), "two numbers in [0, 1)")) != 2:
         raise ShapeError("dropout", f"of {len(dropout)} numbers", "two: of attention and of feed-forward")

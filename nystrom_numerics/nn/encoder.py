@@ -43,9 +43,33 @@ __all__ = [
 class NystromformerConfig:
     """Sizes of the model; the defaults are the paper's, which are those of BERT-base.
 
-    ``pad_offset`` is added to positions before they are looked up, and ``pad_id`` is the token whose embedding takes
-    no gradient; ``dropout`` is that of embeddings, attention output and feed-forward output.  With ``group`` tokens
-    lie in shards on its ranks, as :class:`NystromAttention` says; positions are those of the whole sequence.
+    Attributes
+    ----------
+    vocabulary : int
+    dim, depth, heads, feed_forward : int
+        Width, layers, heads of dim // heads each, and width between the two maps of the feed-forward.
+    max_positions, pad_offset : int
+        Positions that are known, and what is added to them before they are looked up.
+    types : int
+        Segments; 0 for none.
+    pad_id : int or None
+        The token whose embedding takes no gradient.
+    landmarks, exact, near, rule, solver, pinv, conv_kernel, group
+        As in :class:`NystromAttention`.  With ``group`` tokens lie in shards on its ranks; positions are those of the
+        whole sequence.
+    activation : str
+        Of the feed-forward.
+    dropout : float
+        Of embeddings, attention output and feed-forward output.
+    eps : float
+        Of layer normalisations.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import nn
+    >>> config = nn.NystromformerConfig(30_000, landmarks=32)
+    >>> config.dim, config.depth, config.landmarks
+    (768, 12, 32)
     """
 
     vocabulary: int
@@ -184,6 +208,27 @@ class Nystromformer(nn.Module):
 
     ``model(ids, mask=mask, types=types)`` takes token numbers (b, n), a mask that is True for real tokens and segment
     numbers, and gives states (b, n, dim).  Those of padding mean nothing.
+
+    Parameters
+    ----------
+    config : NystromformerConfig
+
+    Raises
+    ------
+    KindError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: per layer that of :class:`NystromAttention`, and two products n × dim × feed_forward.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> config = nn.NystromformerConfig(100, dim=16, depth=2, heads=2, feed_forward=32, landmarks=8)
+    >>> nn.Nystromformer(config)(torch.arange(60)[None]).shape
+    torch.Size([1, 60, 16])
     """
 
     def __init__(self, config: NystromformerConfig) -> None:
@@ -194,6 +239,25 @@ class Nystromformer(nn.Module):
         self.apply(_start)
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        """States of every token.
+
+        Parameters
+        ----------
+        ids : tensor (b, n) of int
+        mask : tensor (b, n) of bool, optional
+            True for real tokens.
+        types : tensor (b, n) of int, optional
+            Segment numbers; zeros by default.
+
+        Returns
+        -------
+        tensor (b, n, dim)
+
+        Raises
+        ------
+        DTypeError, RangeError, ShapeError
+            Naming the argument.
+        """
         x: Tensor = self.embeddings(ids, mask, types)
         for layer in self.layers:
             x = layer(x, mask)
@@ -217,8 +281,31 @@ class _PreNormLayer(nn.Module):
 class PreNormEncoder(nn.Module):
     """Layers that normalise before attention and feed-forward, states (b, n, dim) to states: no embeddings, no heads.
 
-    ``encoder(x, mask=mask)``; ``attentions`` has the attention of every layer, and ``dropout`` is that between the two
-    linear maps of the feed-forward.
+    Parameters
+    ----------
+    attentions : sequence of NystromAttention
+        That of every layer, at least one.
+    dim, feed_forward : int
+        Widths of the states and of the layer between the two linear maps.
+    dropout : float
+        Between the two linear maps.
+
+    Raises
+    ------
+    KindError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: per layer that of :class:`NystromAttention`, and two products n × dim × feed_forward.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> layers = [nn.NystromAttention(16, heads=2, landmarks=8) for _ in range(2)]
+    >>> nn.PreNormEncoder(layers, dim=16, feed_forward=32)(torch.randn(2, 60, 16)).shape
+    torch.Size([2, 60, 16])
     """
 
     def __init__(
@@ -242,6 +329,23 @@ class PreNormEncoder(nn.Module):
         self.group = attentions[0].group
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """States to states.
+
+        Parameters
+        ----------
+        x : tensor (b, n, dim)
+        mask : tensor (b, n) of bool, optional
+            True for real tokens.
+
+        Returns
+        -------
+        tensor (b, n, dim)
+
+        Raises
+        ------
+        DTypeError, KindError, ShapeError
+            Naming the argument.
+        """
         require_states("x", x, self.dim, next(self.parameters()).dtype, shard=self.group is not None)
         if mask is not None:
             require_token_mask("mask", mask, tuple(x.shape[:-1]))
@@ -251,9 +355,30 @@ class PreNormEncoder(nn.Module):
 
 
 class NystromformerForMaskedLM(nn.Module):
-    """Scores of every token of the vocabulary at every place, (b, n, vocabulary).
+    """Scores of every token of the vocabulary at every place.
 
-    Output weights are the embeddings, or, not ``tied``, weights of their own.
+    Parameters
+    ----------
+    config : NystromformerConfig
+    tied : bool
+        Output weights are the embeddings; otherwise weights of their own.
+
+    Raises
+    ------
+    KindError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: that of :class:`Nystromformer`, and a product n × dim × vocabulary.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> config = nn.NystromformerConfig(100, dim=16, depth=1, heads=2, feed_forward=32, landmarks=8)
+    >>> nn.NystromformerForMaskedLM(config)(torch.arange(60)[None]).shape
+    torch.Size([1, 60, 100])
     """
 
     def __init__(self, config: NystromformerConfig, *, tied: bool = True) -> None:
@@ -267,6 +392,22 @@ class NystromformerForMaskedLM(nn.Module):
         self.dense.apply(_start)
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        """Scores of every token of the vocabulary.
+
+        Parameters
+        ----------
+        ids, mask, types
+            As for :class:`Nystromformer`.
+
+        Returns
+        -------
+        tensor (b, n, vocabulary)
+
+        Raises
+        ------
+        DTypeError, RangeError, ShapeError
+            Naming the argument.
+        """
         x = self.encoder(ids, mask=mask, types=types)
         x = self.norm(self.encoder.config.activation(self.dense(x)))
         weight = self.encoder.embeddings.words.weight if self.decoder is None else self.decoder
@@ -274,10 +415,33 @@ class NystromformerForMaskedLM(nn.Module):
 
 
 class NystromformerForClassification(nn.Module):
-    """Scores of every class, (b, classes), read off the first real token.
+    """Scores of every class, read off the first real token.
 
     Over ranks it is that of the whole sequence, and every rank has the scores: a loss of them made on each counts as
     many times.
+
+    Parameters
+    ----------
+    config : NystromformerConfig
+    classes : int
+        At least 1.
+
+    Raises
+    ------
+    KindError, RangeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: that of :class:`Nystromformer`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics import nn
+    >>> config = nn.NystromformerConfig(100, dim=16, depth=1, heads=2, feed_forward=32, landmarks=8)
+    >>> nn.NystromformerForClassification(config, 3)(torch.arange(60)[None]).shape
+    torch.Size([1, 3])
     """
 
     def __init__(self, config: NystromformerConfig, classes: int) -> None:
@@ -291,6 +455,22 @@ class NystromformerForClassification(nn.Module):
         self.out.apply(_start)
 
     def forward(self, ids: Tensor, *, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        """Scores of every class.
+
+        Parameters
+        ----------
+        ids, mask, types
+            As for :class:`Nystromformer`.
+
+        Returns
+        -------
+        tensor (b, classes)
+
+        Raises
+        ------
+        DTypeError, RangeError, ShapeError
+            Naming the argument.
+        """
         x = self.encoder(ids, mask=mask, types=types)
         if (group := self.encoder.config.group) is not None:
             ranks = ranks_of(group)

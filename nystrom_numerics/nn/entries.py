@@ -17,7 +17,22 @@ _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class CheckpointError(NystromError):
-    """Weights that do not fit the model."""
+    """Weights that do not fit the model.
+
+    Parameters
+    ----------
+    *args : str
+        What does not fit.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import nn
+    >>> try:
+    ...     nn.hugging_face_config({"model_type": "bert"})
+    ... except nn.CheckpointError as error:
+    ...     print("bert" in str(error))
+    True
+    """
 
 
 def require_state(state: Mapping[str, Tensor], constants: Iterable[str] = ()) -> torch.dtype:

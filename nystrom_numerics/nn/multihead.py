@@ -31,6 +31,10 @@ def from_transformer_encoder(
     convert : callable
         Makes the attention of one layer; bind options such as ``landmarks`` by ``functools.partial``.
 
+    Returns
+    -------
+    torch.nn.TransformerEncoder
+
     Raises
     ------
     KindError
@@ -41,6 +45,8 @@ def from_transformer_encoder(
 
     Notes
     -----
+    Cost: O(1) beyond a copy of the weights.
+
     In use, a ``mask`` of pairs of tokens and ``is_causal`` are refused by a :class:`RangeError` that names them, and so
     is a padding mask with other numbers than 0 and −∞; an additive one is looked through, which waits for the device.
 

@@ -97,6 +97,34 @@ def truncated(a: Array, /, *, cutoff: float, check_finite: bool = False) -> Pinv
     r"""The ε-pseudoinverse: singular values up to ``cutoff`` times the largest are dropped, by choice.
 
     The same computation as :func:`svd`, for a cutoff that is a modelling decision and has no default.
+
+    Parameters
+    ----------
+    a, check_finite
+        As in :func:`svd`.
+    cutoff : float
+        ε in [0, 1), relative to the largest singular value.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`svd`.
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: that of :func:`svd`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> np.diag(pinv.truncated(np.diag([2.0, 0.1]), cutoff=0.1).value)
+    array([0.5, 0. ])
     """
     return svd(a, rtol=require_tolerance("cutoff", cutoff), check_finite=check_finite)
 
@@ -110,16 +138,32 @@ def tikhonov(a: Array, /, *, ridge: float, check_finite: bool = False) -> PinvRe
 
     Parameters
     ----------
-    a : array (..., m, n)
+    a, check_finite
+        As in :func:`svd`.
     ridge : float
         λ > 0, in the units of :math:`\sigma^2`.
-    check_finite : bool
-        As in :func:`svd`, which also says what is raised.
+
+    Returns
+    -------
+    PinvResult
+        Its residual is what the ridge leaves: AZA misses σ by σλ/(σ² + λ).
+
+    Raises
+    ------
+    DTypeError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
     Cost: one SVD and one product; AᴴA is not formed, which would square the condition.  Source: Tikhonov 1963;
     Hansen, *Rank-Deficient and Discrete Ill-Posed Problems*, §5.1.  Derivative: exact everywhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> np.diag(pinv.tikhonov(np.diag([2.0, 0.1, 0.0]), ridge=0.01).value).round(3)
+    array([0.499, 5.   , 0.   ])
     """
     root = require_positive("ridge", ridge) ** 0.5
     return _by_singular_values(
@@ -131,18 +175,37 @@ def tikhonov(a: Array, /, *, ridge: float, check_finite: bool = False) -> PinvRe
 def hermitian(a: Array, /, *, rtol: float | None = None, check_finite: bool = False) -> PinvResult:
     r"""The pseudoinverse of symmetric or Hermitian matrices through their eigenvalues: :math:`A^+ = Q\Lambda^+Q^H`.
 
-    ``rtol`` is relative to the largest modulus of an eigenvalue and as in :func:`svd`.
+    Parameters
+    ----------
+    a : array (..., n, n)
+        Its own adjoint to a relative :math:`10\,n\,\mathrm{eps}`, a tenth in 16-bit dtypes.
+    rtol : float, optional
+        As in :func:`svd`, relative to the largest modulus of an eigenvalue.
+    check_finite : bool
+        As in :func:`svd`.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`svd`.
 
     Raises
     ------
     ShapeError, RangeError
-        ``a`` is not square, or not its own adjoint to a relative :math:`10\,n\,\mathrm{eps}`, and a tenth in 16-bit
-        dtypes (one synchronisation).  Others as in :func:`svd`.
+        ``a`` is not square, or not its own adjoint (one synchronisation).  Others as in :func:`svd`.
 
     Notes
     -----
     Cost: one symmetric eigendecomposition, about a third of an SVD, and one product.  The derivative is that
     along Hermitian perturbations, symmetrised.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> pinv.hermitian(np.array([[0.0, 2.0], [2.0, 0.0]])).value.round(6)
+    array([[0. , 0.5],
+           [0.5, 0. ]])
     """
     rtol = None if rtol is None else require_tolerance("rtol", rtol)
     xp = namespace(a=a)
@@ -184,14 +247,39 @@ def complete_orthogonal(a: Array, /, *, rtol: float | None = None, check_finite:
               A^+ = PW\begin{pmatrix}T^{-1} & 0\\ 0 & 0\end{pmatrix}Q^H.
 
     Several times faster than :func:`svd`; where A⁺ is only applied, :func:`~nystrom_numerics.pinv.solve` is
-    faster still, and :func:`~nystrom_numerics.pinv.rank_revealing` says how it is computed.  Parameters, result and
-    errors are those of :func:`svd`; ``rtol`` bounds the reciprocal condition of the triangle kept, which may keep one
-    singular value more or fewer than an SVD near the cutoff.
+    faster still, and :func:`~nystrom_numerics.pinv.rank_revealing` says how it is computed.
+
+    Parameters
+    ----------
+    a, check_finite
+        As in :func:`svd`.
+    rtol : float, optional
+        Bounds the reciprocal condition of the triangle kept, which may keep one singular value more or fewer than an
+        SVD near the cutoff; default as in :func:`svd`.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`svd`.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
     Cost: two QR factorisations and a triangular solve.  Source: Golub and Van Loan, §5.4.7.  Derivative: Golub
     and Pereyra 1973, eq. (4.12), at constant rank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> result = pinv.complete_orthogonal(np.array([[2.0, 2.0], [2.0, 2.0]]))
+    >>> result.value.round(6), bool(result.residual < 1e-14)
+    (array([[0.125, 0.125],
+           [0.125, 0.125]]), True)
     """
     rtol = None if rtol is None else require_tolerance("rtol", rtol)
 

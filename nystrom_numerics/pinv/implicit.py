@@ -24,6 +24,22 @@ def implicit(method: Callable[[Array], PinvResult], /) -> Callable[[Array], Pinv
 
     Source: Golub and Pereyra 1973, eq. (4.12).
 
+    Parameters
+    ----------
+    method : callable
+        ``method(a) -> PinvResult``, options bound with ``functools.partial``.
+
+    Returns
+    -------
+    callable
+        ``wrapped(a) -> PinvResult``, the same numbers with the other derivative; what is no Torch tensor is served
+        as by ``method``.
+
+    Raises
+    ------
+    KindError
+        Naming the argument.
+
     Examples
     --------
     >>> from functools import partial

@@ -130,8 +130,22 @@ def newton_schulz(
     Residual eigenvalues follow :math:`e \mapsto e^2`; two products a step; a small
     :math:`\sigma^2` doubles a step.
 
-    Parameters, result and errors are those of :func:`razavi`.
     Source: Schulz 1933; Ben-Israel and Cohen 1966 for the pseudoinverse.
+
+    Parameters
+    ----------
+    a, iterations, tol, norm_bound, check_every, check_finite
+        As in :func:`razavi`.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`razavi`.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Examples
     --------
@@ -163,9 +177,31 @@ def chebyshev(
 ) -> PinvResult:
     r"""Chebyshev's iteration :math:`Z_{j+1} = Z_j(3I - 3AZ_j + (AZ_j)^2)`.
 
-    Residual eigenvalues follow :math:`e \mapsto e^3`; three products a step.
-    Parameters, result and errors are those of :func:`razavi`.
-    Source: Li, Huang, Zhang, Liu and Gu 2011, eq. (2.3).
+    Residual eigenvalues follow :math:`e \mapsto e^3`; three products a step. Source: Li, Huang, Zhang, Liu
+    and Gu 2011, eq. (2.3).
+
+    Parameters
+    ----------
+    a, iterations, tol, norm_bound, check_every, check_finite
+        As in :func:`razavi`.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`razavi`.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> result = pinv.chebyshev(np.diag([1.0, 0.1]), tol=1e-9)
+    >>> result.status.name, int(result.iterations), int(result.matmuls)
+    ('CONVERGED', 7, 21)
     """
     return _iterate(
         a,
@@ -190,9 +226,25 @@ def hyperpower(
 ) -> PinvResult:
     r"""The hyperpower iteration of order p: :math:`e \mapsto e^p`, in the fewest products known.
 
-    ``order`` is 2, …, 9; products a step are 2, 3, 4, 4, 5, 5, 6, 5, so that orders 5 and 9 dominate.
-    Other parameters, result and errors are those of :func:`razavi`.
-    Source: Altman 1960; see :func:`~nystrom_numerics.pinv.steps.hyperpower_step`.
+    Products a step are 2, 3, 4, 4, 5, 5, 6, 5, so that orders 5 and 9 dominate.
+    Source: Altman 1960; see :func:`hyperpower_step`.
+
+    Parameters
+    ----------
+    a, iterations, tol, norm_bound, check_every, check_finite
+        As in :func:`razavi`.
+    order : int
+        p, from 2 to 9.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`razavi`.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
 
     Examples
     --------
@@ -222,7 +274,28 @@ def iterates(
     steps : Step or iterable of Step
         A single step is repeated without end; a sequence has at least one.
     norm_bound : callable
-        As in :func:`razavi`, which also says what is raised.
+        As in :func:`razavi`.
+
+    Returns
+    -------
+    iterator of array (..., n, m)
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: the products of a step for each iterate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> from itertools import islice
+    >>> [float(z[0, 0]) for z in islice(pinv.iterates(np.diag([2.0, 4.0]), pinv.NEWTON_SCHULZ), 4)]
+    [0.125, 0.21875, 0.341796875, 0.44994354248046875]
     """
     needs = "a Step, or an iterable of Step"
     _require_steps(steps, (Step, Iterable), needs)
@@ -280,8 +353,34 @@ def iterate(
 ) -> PinvResult:
     """Any sequence of steps, such as a mixture of orders or a planned schedule.
 
-    ``steps`` is a sequence of at least one :class:`~nystrom_numerics.pinv.steps.Step`; the rest is as in
-    :func:`razavi`.
+    Parameters
+    ----------
+    a, tol, norm_bound, check_every, check_finite
+        As in :func:`razavi`.
+    steps : sequence of Step
+        At least one.
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`razavi`.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: the products of the steps, two for the residual, and one a check.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> steps = [pinv.hyperpower_step(9), pinv.NEWTON_SCHULZ]
+    >>> int(pinv.iterate(np.diag([1.0, 0.5]), steps).matmuls)
+    7
     """
     _require_steps(steps, Sequence, "a sequence of Step")
     return _iterate(

@@ -28,6 +28,14 @@ class PinvResult:
         at the end.
     codes : array (...) of int
         The :class:`~nystrom_numerics.errors.Status` of each matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> result = pinv.newton_schulz(np.diag([1.0, 0.5])[None], tol=1e-9)
+    >>> result.value.shape, result.residual.shape, int(result.matmuls[0]), result.status.name
+    ((1, 2, 2), (1,), 14, 'CONVERGED')
     """
 
     value: Array

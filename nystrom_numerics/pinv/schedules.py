@@ -68,6 +68,13 @@ class Schedule:
         :mod:`~nystrom_numerics.pinv.guarantee`, which is.
     size : int or None
         The rows up to which ``predicted`` is guaranteed; ``None`` where it rests on the observed model.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import pinv
+    >>> schedule = pinv.plan(condition=10.0, budget=7)
+    >>> schedule.degrees, schedule.products, [round(p, 4) for p in schedule.predicted]
+    ((9, 2), (5, 7), [0.32, 0.054])
     """
 
     steps: tuple[Step, ...]
@@ -271,11 +278,33 @@ def interval_optimal(
     r"""Plan a schedule for the dtype of ``a`` and carry it out: a designed soft ε-pseudoinverse.
 
     Singular values from β/κ to β are inverted to within ``tol``, those below meet the monotone filter of the
-    schedule.  Nothing is checked on the way, so nothing synchronises with the device.
+    schedule.  Nothing is checked on the way, so nothing synchronises with the device.  The norm bound β is by default
+    the Collatz–Wielandt one, which for softmax cores is the norm itself.
 
-    Parameters are those of :func:`plan` and :func:`~nystrom_numerics.pinv.razavi`; the norm bound β is the
-    Collatz–Wielandt one, which for softmax cores is the norm itself.  ``guaranteed`` plans for the ``size`` of ``a``,
-    which must be square, and refuses float32 where Torch is set to reduce its products (TF32).
+    Parameters
+    ----------
+    a : array (..., m, n)
+        As in :func:`razavi`; square where ``guaranteed``.
+    condition, sigma_min, tol, budget
+        As in :func:`plan`.
+    norm_bound, check_finite
+        As in :func:`razavi`.
+    guaranteed : bool
+        Plan for the ``size`` of ``a``; refuses float32 where Torch is set to reduce its products (TF32).
+
+    Returns
+    -------
+    PinvResult
+        As from :func:`razavi` without ``tol``.
+
+    Raises
+    ------
+    DTypeError, KindError, NamespaceError, NonFiniteError, RangeError, ShapeError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: the products of the schedule, two more for the residual, and the planning, some milliseconds.
 
     Examples
     --------

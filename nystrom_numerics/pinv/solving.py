@@ -13,12 +13,10 @@ from nystrom_numerics.backend import (
     broadcast_shapes,
     compute_dtype,
     device_of,
-    least_squares,
     namespace,
     real_or_complex,
     require_finite,
     require_matrix,
-    solve_square,
     status_tells,
     with_vjp,
     worst_status,
@@ -28,6 +26,7 @@ from nystrom_numerics.errors import ShapeError, Status
 from nystrom_numerics.linalg import adjoint, all_finite, binary_exponent, frobenius, pivoted_qr, times_power
 from nystrom_numerics.pinv.callables import require_array, require_result
 from nystrom_numerics.pinv.result import PinvResult
+from nystrom_numerics.solves import least_squares, solve_square
 
 __all__ = ["SolveResult", "Solver", "by_product", "lu", "rank_revealing", "solve"]
 
@@ -50,6 +49,14 @@ class SolveResult:
         Where A, B and X have neither NaN nor infinity.
     a, b : arrays
         What was solved, in the dtype that was computed in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> result = pinv.solve(np.eye(2), np.array([[1.0], [np.nan]]))
+    >>> result.status.name, bool(result.finite)
+    ('NON_FINITE', False)
     """
 
     value: Array
@@ -99,8 +106,25 @@ def _normal_residual(xp: Any, a: Array, b: Array, x: Array) -> Array:
 def rank_revealing(a: Array, b: Array, /, *, rtol: float | None = None) -> Array:
     r"""A⁺B through a complete orthogonal factorisation, the default of :func:`solve`.
 
-    Singular values that the factorisation finds to be at most ``rtol`` times the largest count as zero;
-    the default is ``max(m, n) * eps``.  Parameters, errors and the derivative in Torch are those of :func:`solve`.
+    Singular values that the factorisation finds to be at most ``rtol`` times the largest count as zero; the
+    default is ``max(m, n) * eps``.
+
+    Parameters
+    ----------
+    a : array (..., m, n)
+    b : array (..., m, r)
+        As in :func:`solve`, which has the derivative in Torch too.
+    rtol : float, optional
+        In [0, 1).
+
+    Returns
+    -------
+    array (..., n, r)
+
+    Raises
+    ------
+    DTypeError, DeviceError, NamespaceError, RangeError, ShapeError
+        Naming the argument.
 
     Notes
     -----
@@ -109,6 +133,13 @@ def rank_revealing(a: Array, b: Array, /, *, rtol: float | None = None) -> Array
     at every call.  ``torch.compile`` takes it as one node of one graph.  Others, Torch and CuPy on a GPU included:
     :func:`~nystrom_numerics.linalg.pivoted_qr` twice, where a batch may change an item by rounding.  Each matrix is
     first divided by a power of two, and each column of B by its own, so that huge and tiny entries are harmless.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> pinv.rank_revealing(np.diag([2.0, 1e-9]), np.ones((2, 1)), rtol=1e-6).ravel()
+    array([0.5, 0. ])
     """
     xp, work, rhs = _operands(a, b)
     cutoff = max(a.shape[-2:]) * float(xp.finfo(work.dtype).eps)
@@ -151,10 +182,31 @@ def lu(a: Array, b: Array, /) -> Array:
     NaN, and so ``NON_FINITE`` in :func:`solve`, for a matrix whose elimination meets a zero pivot; its batch-mates
     are solved all the same.  Parameters, errors and the derivative in Torch are those of :func:`solve`.
 
+    Parameters
+    ----------
+    a : array (..., m, m)
+    b : array (..., m, r)
+        As in :func:`solve`.
+
+    Returns
+    -------
+    array (..., m, r)
+
     Raises
     ------
     ShapeError
         ``a`` is not square.
+
+    Notes
+    -----
+    Cost: m³/3 + m²r multiplications for each matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> pinv.solve(np.diag([2.0, 4.0]), np.ones((2, 1)), method=pinv.lu).value.ravel()
+    array([0.5 , 0.25])
     """
     xp, work, rhs = _operands(a, b)
     if a.shape[-1] != a.shape[-2]:
@@ -164,7 +216,36 @@ def lu(a: Array, b: Array, /) -> Array:
 
 
 def by_product(pinv: Callable[[Array], PinvResult], /) -> Solver:
-    """The solver that forms Z with ``pinv`` and multiplies, for methods that are no factorisation."""
+    """The solver that forms Z with ``pinv`` and multiplies, for methods that are no factorisation.
+
+    Parameters
+    ----------
+    pinv : callable
+        ``pinv(a) -> PinvResult``, options bound with ``functools.partial``.
+
+    Returns
+    -------
+    Solver
+        ``solver(a, b)`` for a (..., m, n) and b (..., m, r) gives (..., n, r); KindError where ``pinv`` gives anything
+        but a :class:`PinvResult`.
+
+    Raises
+    ------
+    KindError
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: that of ``pinv``, and one product of n × m with r columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> solver = pinv.by_product(pinv.svd)
+    >>> solver(np.diag([2.0, 0.0]), np.array([[4.0], [1.0]])).ravel()
+    array([2., 0.])
+    """
     require_callable("pinv", pinv, "a callable that gives a PinvResult")
 
     def solver(a: Array, b: Array, /) -> Array:

@@ -28,11 +28,24 @@ class Step:
     ----------
     name : str
     apply : callable
-        ``(z, y) -> z``.
+        ``(z, y) -> z``, for z (..., n, m) and y (..., m, m) = AZ.
     matmuls : int
         Products a step, the one that forms Y included.
     growth : float
         p(0), positive.
+
+    Raises
+    ------
+    KindError, RangeError, ShapeError
+        Naming the argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> own = pinv.Step("Newton–Schulz", lambda z, y: 2 * z - z @ y, matmuls=2, growth=2.0)
+    >>> pinv.iterate(np.diag([1.0, 0.5]), [own] * 6).status.name
+    'CONVERGED'
     """
 
     name: str
@@ -145,14 +158,32 @@ def _sum9(r: Array) -> Array:
 def hyperpower_step(order: int) -> Step:
     r"""The hyperpower step :math:`Z(I + R + \dots + R^{p-1})`, R = I − AZ: e ↦ e^p.
 
-    Products a step for p = 2, …, 9: 2, 3, 4, 4, 5, 5, 6, 5.  Orders 5 and 9 dominate: order 5 costs what the
-    paper's step costs, and order 9 one product more (Altman 1960; the factorisations of orders 5 and 9 are
-    matched coefficient by coefficient, and tested).
+    Parameters
+    ----------
+    order : int
+        p, from 2 to 9.
+
+    Returns
+    -------
+    Step
 
     Raises
     ------
     RangeError
-        ``order`` is not 2, …, 9.
+        Naming the argument.
+
+    Notes
+    -----
+    Cost: products a step for p = 2, …, 9: 2, 3, 4, 4, 5, 5, 6, 5.  Orders 5 and 9 dominate: order 5 costs what the
+    paper's step costs, and order 9 one product more (Altman 1960; the factorisations of orders 5 and 9 are
+    matched coefficient by coefficient, and tested).
+
+    Examples
+    --------
+    >>> from nystrom_numerics import pinv
+    >>> step = pinv.hyperpower_step(9)
+    >>> step.matmuls, step.growth
+    (5, 9.0)
     """
     order = require_count("order", order, 2, 9)
     products, power_sum = _POWER_SUMS[order]
@@ -180,10 +211,32 @@ def interval_step(degree: int, lower: float, upper: float) -> Step:
     Polynomials are evaluated in the centred variable x = 1 − 2y/(u + ℓ), in which their coefficients stay
     below 33; on a narrow interval around 1 they become those of the hyperpower step.
 
+    Parameters
+    ----------
+    degree : int
+        2, 3, 5 or 9.
+    lower, upper : float
+        ℓ and u, 0 < ℓ < u < ∞.
+
+    Returns
+    -------
+    Step
+
     Raises
     ------
     RangeError
         ``degree`` is not 2, 3, 5 or 9, or not 0 < lower < upper < ∞.
+
+    Notes
+    -----
+    Cost: O(d²) to make; a step of degree 2, 3, 5 or 9 takes 2, 3, 4 or 5 products.
+
+    Examples
+    --------
+    >>> from nystrom_numerics import pinv
+    >>> step = pinv.interval_step(3, 0.25, 1.0)
+    >>> step.matmuls, round(step.growth, 3)
+    (3, 5.984)
     """
     if require_count("degree", degree, 2, 9) not in (2, 3, 5, 9):
         raise RangeError("degree", f"{degree!r}", "2, 3, 5 or 9")

@@ -36,6 +36,14 @@ class Verification:
         A bound of :math:`\|AZ - AA^+\|_F`; infinite where nothing is verified.
     codes : array (...) of int
         The :class:`~nystrom_numerics.errors.Verified` of each matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import pinv
+    >>> found = pinv.verify(np.diag([2.0, 4.0]), np.diag([0.5, 0.25]))
+    >>> found.status.name, bool(found.error < 1e-15)
+    ('VERIFIED', True)
     """
 
     error: Array

@@ -108,6 +108,7 @@ MADE: dict[type, Callable[[], Any]] = {
     kernels.MatrixKernel: lambda: kernels.precomputed(np.ones((31, 32))),
     kernels.PointFunction: lambda: kernel().function,
     kernels.PointKernel: kernel,
+    landmarks.Rule: lambda: landmarks.RULES["sketched_leverage"],
     landmarks.ColumnSubset: lambda: landmarks.rpcholesky(kernel(), 30),
     landmarks.CrossSubset: cross,
     landmarks.LandmarkPoints: lambda: landmarks.segment_means(tokens(), 320),

@@ -33,6 +33,7 @@ INSTANCES: dict[type, Callable[[], Any]] = {
     bounds.Registered: lambda: next(one for one in bounds.BOUNDS if one.subject is bounds.Subject.SOFTMAX),
     kernels.MatrixKernel: lambda: kernels.precomputed(A),
     kernels.PointKernel: kinds.gaussian,
+    landmarks.Rule: lambda: landmarks.RULES["accelerated_rpcholesky"],
     landmarks.ColumnSubset: lambda: landmarks.rpcholesky(kinds.gaussian(), M),
     landmarks.LandmarkPoints: lambda: landmarks.segment_means(X, M),
     lowrank.CrossFactor: lambda: lowrank.cross_factor(kinds.gaussian(), [0, 3, 9], [1, 5]),

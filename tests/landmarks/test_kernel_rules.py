@@ -277,7 +277,7 @@ def test_draws_without_replacement_have_their_law():
 
 def test_ridge_leverage_estimates_bound_the_scores(rng):
     """The estimate from any landmarks is no less than the score; from all points it is the score."""
-    from nystrom_numerics.landmarks import scores
+    from nystrom_numerics.landmarks.ridge import ridge_scores
 
     x = rng.standard_normal((60, 2))
     kernel = kernels.gaussian(x, gamma=0.5)
@@ -285,7 +285,7 @@ def test_ridge_leverage_estimates_bound_the_scores(rng):
     chosen = np.arange(60)
     for part in (chosen, chosen[::3]):
         k = 6
-        found = scores.ridge_scores(kernel, chosen, part, np.ones(len(part)), np.ones(60), k)
+        found = ridge_scores(kernel, chosen, part, np.ones(len(part)), np.ones(60), k)
         block = a[np.ix_(part, part)]
         ridge = np.sort(np.linalg.eigvalsh(block))[: len(part) - k].sum() / k
         exact = (a @ np.linalg.inv(a + ridge * np.eye(60))).diagonal()

@@ -41,6 +41,7 @@ TESTS = {  # which tests must kill the mutants of a file, besides tests/…/test
     ),
     "nystrom_numerics/attention/row_sampling.py": (("tests/attention/test_certificate.py",), "not thousands"),
     "nystrom_numerics/backend.py": ((), ""),
+    "nystrom_numerics/solves.py": (("tests/test_backend.py",), ""),
     "nystrom_numerics/places.py": ((), ""),
     "nystrom_numerics/fused.py": (("tests/attention/test_fused.py",), "not memory and not gradients"),
     "nystrom_numerics/integrations/transformers*": (

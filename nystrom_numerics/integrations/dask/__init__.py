@@ -11,17 +11,20 @@ the landmarks, and sums are taken in the order of the chunks: neither the number
 changes a bit of a result.
 """
 
-from nystrom_numerics.integrations.dask.chunks import memory_mapped
-from nystrom_numerics.integrations.dask.estimators import KernelRidge, Nystroem
-from nystrom_numerics.integrations.dask.factor import ChunkedFactor, nystrom_factor
-from nystrom_numerics.integrations.dask.kernel import ChunkedKernel, chunked_kernel
-from nystrom_numerics.integrations.dask.landmarks import (
-    accelerated_rpcholesky,
-    kmeans,
-    ridge_leverage,
-    uniform,
-)
-from nystrom_numerics.integrations.dask.ridge import falkon, normal_equations
+from nystrom_numerics.extras import brought_by
+
+with brought_by("dask"):
+    from nystrom_numerics.integrations.dask.chunks import memory_mapped
+    from nystrom_numerics.integrations.dask.estimators import KernelRidge, Nystroem
+    from nystrom_numerics.integrations.dask.factor import ChunkedFactor, nystrom_factor
+    from nystrom_numerics.integrations.dask.kernel import ChunkedKernel, chunked_kernel
+    from nystrom_numerics.integrations.dask.landmarks import (
+        accelerated_rpcholesky,
+        kmeans,
+        ridge_leverage,
+        uniform,
+    )
+    from nystrom_numerics.integrations.dask.ridge import falkon, normal_equations
 
 __all__ = [
     "ChunkedFactor",

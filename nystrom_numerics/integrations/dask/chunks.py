@@ -126,10 +126,38 @@ def memory_mapped(path: str | Path, /, *, rows: int = 2**18) -> da.Array:
     ``dask.array.from_array`` of an ``np.memmap`` sends the entries themselves to the workers, all of them; this
     sends the name of the file, which has to be there for each worker.
 
+    Parameters
+    ----------
+    path : str or path
+        Of a ``.npy`` file, where each worker finds it.
+    rows : int
+        A chunk, at least 1; the last one may be shorter.
+
+    Returns
+    -------
+    Dask array
+        Of the shape and dtype in the file.
+
     Raises
     ------
     KindError, RangeError
         Naming the argument: no path, or no such file with numbers of one axis at least.
+
+    Notes
+    -----
+    Cost: the head of the file now; a chunk is read where and when it is computed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from nystrom_numerics.integrations.dask import memory_mapped
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "x.npy", np.arange(10.0).reshape(5, 2))
+    ...     found = memory_mapped(Path(folder) / "x.npy", rows=3)
+    ...     print(found.chunks, float(found.sum().compute()))
+    ((3, 2), (2,)) 45.0
     """
     require_instance("path", path, (str, Path))
     rows = require_count("rows", rows)

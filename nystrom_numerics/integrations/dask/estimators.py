@@ -30,7 +30,13 @@ from sklearn.utils._set_output import _get_output_config, _wrap_data_with_contai
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
 from nystrom_numerics import kernels
-from nystrom_numerics.arguments import require_count, require_indices, require_number, require_positive
+from nystrom_numerics.arguments import (
+    require_count,
+    require_indices,
+    require_number,
+    require_points,
+    require_positive,
+)
 from nystrom_numerics.backend import require_finite
 from nystrom_numerics.errors import DTypeError, RangeError, ShapeError, Status
 from nystrom_numerics.integrations.dask import landmarks as rules
@@ -58,11 +64,12 @@ KERNELS: dict[str, tuple[str, ...]] = {
 """Kernels by scikit-learn's names, and the options of each."""
 
 RULES: dict[str, Callable[..., Any]] = {
-    "k-means": lambda kernel, m, rng: rules.kmeans(kernel.x, m, rng=rng),
-    "ridge leverage": rules.ridge_leverage,
-    "rpcholesky": rules.accelerated_rpcholesky,
+    "kmeans": lambda kernel, m, rng: rules.kmeans(kernel.x, m, rng=rng),
+    "ridge_leverage": rules.ridge_leverage,
+    "accelerated_rpcholesky": rules.accelerated_rpcholesky,
 }
-"""Landmark rules by name, beside ``"uniform"``, which draws as scikit-learn does."""
+"""Those of :data:`nystrom_numerics.landmarks.RULES` that there are for chunks, by their names, beside ``"uniform"``,
+which draws as scikit-learn does."""
 
 
 class _OfPoints(BaseEstimator):  # type: ignore[misc]
@@ -131,9 +138,13 @@ class _OfPoints(BaseEstimator):  # type: ignore[misc]
         n = x.shape[0]
         require_count("n_components", self.n_components)
         if not isinstance(self.landmarks, str) and not callable(self.landmarks):
+            if np.ndim(self.landmarks) > 1:
+                return kernel, LandmarkPoints(
+                    require_points("landmarks", self.landmarks, x.shape[1], x.dtype), None, 0, None
+                )
             indices = require_indices("landmarks", self.landmarks, n)
             if not len(indices):
-                raise ShapeError("landmarks", "empty", "a name, a rule, or some indices")
+                raise ShapeError("landmarks", "empty", "a name, a rule, some indices or some points")
             return kernel, ColumnSubset(indices, None, 0, None)
         if self.n_components > n:
             warnings.warn(
@@ -162,9 +173,20 @@ class _FeatureMap(  # type: ignore[call-arg]
     """Where ``transform`` stands, so that scikit-learn does not wrap it: its frames would be computed at once."""
 
     def transform(self, X: Any) -> Any:
-        """The features of the rows of X, shape (l, m): lazily for Dask's collections, now for others.
+        """The features of the rows of X, lazily for Dask's collections, now for others.
 
-        After ``set_output(transform="pandas")`` a Dask array or dataframe gives a Dask dataframe.
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (l, d)
+
+        Returns
+        -------
+        array (l, m)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the map is not fitted.
         """
         check_is_fitted(self, "normalization_")
         x = self._samples(X, reset=False)
@@ -221,10 +243,10 @@ class Nystroem(_FeatureMap):
         A callable makes kernels, as in :func:`chunked_kernel`: ``partial(kernels.matern, nu=1.5, length_scale=2.0)``.
     gamma, coef0, degree, n_components, random_state
         As in scikit-learn; refused beside a kernel that has no use for them.  By default γ = 1/d, c₀ = 1, degree 3.
-    landmarks : {"uniform", "k-means", "ridge leverage", "rpcholesky"}, callable or array of int, default="uniform"
-        ``"uniform"`` draws as scikit-learn does, a permutation of n; the others are those of this package, and a
-        callable is ``rule(kernel, m, rng=...)`` over a :class:`ChunkedKernel`.  Indices take the place of
-        ``n_components``.
+    landmarks : str, callable, array of int (m,) or array (m, d), default="uniform"
+        ``"uniform"`` draws as scikit-learn does, a permutation of n; ``"kmeans"``, ``"ridge_leverage"`` and
+        ``"accelerated_rpcholesky"`` are those of this package, and a callable is ``rule(kernel, m, rng=...)`` over a
+        :class:`ChunkedKernel`.  Indices, or the landmarks themselves, take the place of ``n_components``.
 
     Attributes
     ----------
@@ -255,7 +277,7 @@ class Nystroem(_FeatureMap):
     >>> import dask.array as da
     >>> from nystrom_numerics.integrations.dask import Nystroem
     >>> x = da.random.default_rng(0).standard_normal((1000, 4), chunks=(250, 4))
-    >>> Nystroem(gamma=0.1, n_components=20, landmarks="rpcholesky", random_state=0).fit(x).transform(x)
+    >>> Nystroem(gamma=0.1, n_components=20, landmarks="accelerated_rpcholesky", random_state=0).fit(x).transform(x)
     dask.array<_embedded, shape=(1000, 20), dtype=float64, chunksize=(250, 20), chunktype=numpy.ndarray>
     """
 
@@ -279,7 +301,23 @@ class Nystroem(_FeatureMap):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Nystroem:
-        """Choose the landmarks and factorise their kernel matrix."""
+        """Choose the landmarks and factorise their kernel matrix.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (n, d)
+        y : ignored
+
+        Returns
+        -------
+        Nystroem
+            Itself.
+
+        Raises
+        ------
+        MemoryLimitError, NonFiniteError, RangeError, ShapeError
+            As the class says; of options and of X what scikit-learn raises.
+        """
         self._validate_params()
         kernel, found = self._chosen(self._samples(X, reset=True))
         self.component_indices_, self.components_, self.entries_ = _told(kernel, found)
@@ -381,7 +419,23 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> KernelRidge:
-        """Choose the landmarks and solve for the weights of their features."""
+        """Choose the landmarks and solve for the weights of their features.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (n, d)
+        y : the like, (n,) or (n, c)
+
+        Returns
+        -------
+        KernelRidge
+            Itself.
+
+        Raises
+        ------
+        MemoryLimitError, NonFiniteError, RangeError, ShapeError
+            As the class says; of options and of X and y what scikit-learn raises.
+        """
         self._validate_params()
         alpha, tol = require_positive("alpha", self.alpha), require_positive("tol", self.tol)
         max_iter = require_count("max_iter", self.max_iter)
@@ -409,7 +463,22 @@ class KernelRidge(MultiOutputMixin, RegressorMixin, _OfPoints):  # type: ignore[
         return self
 
     def predict(self, X: Any) -> Any:
-        """The predictions for the rows of X, (l,) or (l, c): lazily for Dask's collections, now for others."""
+        """The predictions for the rows of X.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, or what scikit-learn takes, (l, d)
+
+        Returns
+        -------
+        array (l,) or (l, c)
+            Lazily for Dask's collections, now for others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Of scikit-learn: X has other columns, or the model is not fitted.
+        """
         check_is_fitted(self, "dual_coef_")
         x = self._samples(X, reset=False)
         shape = self.dual_coef_.shape[1:]

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 
 from nystrom_numerics.arguments import require_indices, require_instance, require_tolerance
-from nystrom_numerics.backend import require_finite, solve_lower
+from nystrom_numerics.backend import require_finite
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError, ShapeError
 from nystrom_numerics.integrations.dask.chunks import (
@@ -25,6 +25,7 @@ from nystrom_numerics.integrations.dask.kernel import ChunkedKernel, KernelMaker
 from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints
 from nystrom_numerics.landmarks.result import require_found
 from nystrom_numerics.lowrank.nystrom import core_pivots
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["ChunkedFactor", "nystrom_factor"]
 
@@ -46,6 +47,17 @@ class ChunkedFactor:
     triangle : array (r, r)
         The Cholesky factor of their core, lower triangular.
     kernel : ChunkedKernel
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import dask.array as da
+    >>> from nystrom_numerics import kernels
+    >>> from nystrom_numerics.integrations.dask import chunked_kernel, nystrom_factor, uniform
+    >>> x = da.random.default_rng(0).standard_normal((400, 3), chunks=(100, 3))
+    >>> factor = nystrom_factor(chunked_kernel(partial(kernels.gaussian, gamma=0.1), x), uniform(x, 20))
+    >>> factor.shape, factor.rank, factor.features(x[:5].compute()).shape
+    ((400, 400), 20, (5, 20))
     """
 
     factor: da.Array
@@ -78,12 +90,25 @@ class ChunkedFactor:
         r""":math:`\mathrm{tr}(A - \hat A)`, computed now: one pass, of nr kernel entries, nr² multiplications.
 
         It bounds every unitarily invariant norm of the residual.
+
+        Returns
+        -------
+        float
         """
         (trace,) = compute([self.residual.sum(dtype=np.float64)])
         return float(trace)
 
     def features(self, x: Points, /) -> Any:
-        """The rows of F that points ``x`` (l, d) would have, shape (l, r): a Dask array for one, NumPy for NumPy.
+        """The rows of F that points would have.
+
+        Parameters
+        ----------
+        x : Dask array or dataframe (l, d), or NumPy array
+
+        Returns
+        -------
+        array (l, r)
+            A Dask array for one, NumPy for NumPy.
 
         Raises
         ------
@@ -112,6 +137,10 @@ def nystrom_factor(
         Without a batch, from here or from memory; a factor that a subset carries is not used.
     rtol : float, optional
         Where the core is truncated, as in memory.
+
+    Returns
+    -------
+    ChunkedFactor
 
     Raises
     ------

@@ -38,6 +38,32 @@ class ChunkedKernel(Kernel):
     It is a :class:`~nystrom_numerics.kernels.Kernel`: what other parts of the package ask it for, some entries or the
     diagonal, comes as NumPy arrays, points gathered for it as needed, and is refused where it does not fit here.  The
     functions of this package leave the work where the points are.
+
+    Attributes
+    ----------
+    make : callable
+        Of kernels, see :func:`chunked_kernel`.
+    x : Dask array (n, d)
+        The points, in chunks of whole rows.
+    sample : Kernel
+        That of the first points, for the dtype and the name.
+    noise : float
+        See :class:`~nystrom_numerics.kernels.Kernel`.
+    counter : EntryCounter
+    points : None
+        They are not here; ``gather`` brings some.
+    symmetric : bool
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import dask.array as da
+    >>> from nystrom_numerics import kernels
+    >>> from nystrom_numerics.integrations.dask import chunked_kernel
+    >>> x = da.random.default_rng(0).standard_normal((400, 3), chunks=(100, 3))
+    >>> kernel = chunked_kernel(partial(kernels.gaussian, gamma=0.1), x)
+    >>> kernel.columns([3]).shape, kernel.entries
+    ((400, 1), 400)
     """
 
     make: KernelMaker
@@ -62,7 +88,15 @@ class ChunkedKernel(Kernel):
         return f"chunked {self.sample._text} in {self.x.numblocks[0]} chunks"
 
     def gather(self, index: Index, /) -> Array:
-        """The points at ``index`` (l,), as a NumPy array (l, d); those seen last are not asked for again.
+        """The points at ``index``; those seen last are not asked for again.
+
+        Parameters
+        ----------
+        index : 1-D array of int, or slice
+
+        Returns
+        -------
+        NumPy array (l, d)
 
         Raises
         ------
@@ -119,6 +153,10 @@ def chunked_kernel(make: KernelMaker, x: Points, /) -> ChunkedKernel:
         :mod:`~nystrom_numerics.kernels`, its options bound by ``functools.partial``.  It is sent to the workers.
     x : Dask array or dataframe (n, d), or NumPy array
         Real floating.  Chunks are of whole rows; of a dataframe the lengths of the partitions are computed.
+
+    Returns
+    -------
+    ChunkedKernel
 
     Raises
     ------

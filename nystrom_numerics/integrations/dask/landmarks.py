@@ -18,7 +18,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from nystrom_numerics.arguments import require_count, require_instance
-from nystrom_numerics.backend import compute_dtype, default_block, generator, require_finite, solve_lower
+from nystrom_numerics.backend import compute_dtype, default_block, generator, require_finite
 from nystrom_numerics.integrations.dask.chunks import (
     Points,
     as_points,
@@ -30,16 +30,13 @@ from nystrom_numerics.integrations.dask.chunks import (
 from nystrom_numerics.integrations.dask.kernel import ChunkedKernel, KernelMaker, diagonal_of, strips_of
 from nystrom_numerics.landmarks import ColumnSubset, LandmarkPoints
 from nystrom_numerics.landmarks.draws import require_landmarks
-from nystrom_numerics.landmarks.pivoting import Partial, begun, in_blocks
+from nystrom_numerics.landmarks.entries import checked_diagonal
+from nystrom_numerics.landmarks.factoring import Partial, begun
 from nystrom_numerics.landmarks.points import below_one
-from nystrom_numerics.landmarks.scores import (
-    by_ridge_leverage,
-    checked_diagonal,
-    oversampled,
-    ridge_system,
-    scores_of_rows,
-)
+from nystrom_numerics.landmarks.ridge import by_ridge_leverage, oversampled, ridge_system, scores_of_rows
+from nystrom_numerics.landmarks.rounds import in_blocks
 from nystrom_numerics.places import sum_by_label
+from nystrom_numerics.solves import solve_lower
 
 __all__ = ["accelerated_rpcholesky", "kmeans", "ridge_leverage", "uniform"]
 
@@ -58,6 +55,11 @@ def uniform(x: Points, m: int, /, *, rng: np.random.Generator | int = 0) -> Colu
         From 1 to n.
     rng : numpy.random.Generator or int
 
+    Returns
+    -------
+    ColumnSubset
+        Indices (m,), in memory.
+
     Raises
     ------
     DTypeError, NamespaceError, RangeError, ShapeError
@@ -67,6 +69,13 @@ def uniform(x: Points, m: int, /, *, rng: np.random.Generator | int = 0) -> Colu
     -----
     Cost: n draws, of which no more than m and a block are held; the points are not looked at.  The same indices as in
     memory, to the bit.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from nystrom_numerics.integrations.dask import uniform
+    >>> uniform(da.zeros((1000, 3), chunks=(250, 3)), 5, rng=0).indices.shape
+    (5,)
     """
     points = as_points("x", x)
     m = require_landmarks(m, points.shape[0])
@@ -93,6 +102,11 @@ def kmeans(
     iterations : int
         Of Lloyd, at least 0.
 
+    Returns
+    -------
+    LandmarkPoints
+        Centres (m, d), in memory.
+
     Raises
     ------
     DTypeError, MemoryLimitError, NamespaceError, NonFiniteError, RangeError, ShapeError
@@ -104,6 +118,15 @@ def kmeans(
     iteration; a number a point is kept on the workers meanwhile.  The centres are those in memory up to rounding: a
     draw finds its chunk by the sums of the chunks and its point within, both in float64, and sums over a cluster
     are added up in float64, chunk after chunk.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from nystrom_numerics.integrations.dask import kmeans
+    >>> x = da.from_array(np.array([[0.0], [0.2], [5.0], [5.2]]), chunks=(2, 1))
+    >>> np.sort(kmeans(x, 2).points.ravel()).round(3)
+    array([0.1, 5.1])
     """
     points = as_points("x", x)
     m = require_landmarks(m, points.shape[0])
@@ -204,6 +227,11 @@ def ridge_leverage(
     m, oversampling, rng
         As in memory.
 
+    Returns
+    -------
+    ColumnSubset
+        Indices (m,), ascending, in memory.
+
     Raises
     ------
     IndefiniteError, KindError, MemoryLimitError, NonFiniteError, RangeError
@@ -214,6 +242,17 @@ def ridge_leverage(
     Cost: O(nm) kernel entries and O(nm²) multiplications on the workers, a pass over the chunks for each of the
     ⌈log₂(n/m)⌉ levels.  Here the order of the points, their scores and the draws: some 40 bytes a point, refused
     beyond the memory of this machine.  The draws are the code that serves in memory; scores agree up to rounding.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import dask.array as da
+    >>> from nystrom_numerics import kernels
+    >>> from nystrom_numerics.integrations.dask import chunked_kernel, ridge_leverage
+    >>> x = da.random.default_rng(0).standard_normal((400, 3), chunks=(100, 3))
+    >>> kernel = chunked_kernel(partial(kernels.gaussian, gamma=0.1), x)
+    >>> ridge_leverage(kernel, 20).indices.shape
+    (20,)
     """
     require_instance("kernel", kernel, ChunkedKernel)
     n = kernel.shape[0]
@@ -228,7 +267,7 @@ def ridge_leverage(
 
 
 def _scores(kernel: ChunkedKernel, points: Any, chosen: Any, weights: Any, *, k: int) -> Any:
-    """What :func:`~nystrom_numerics.landmarks.scores.ridge_scores` gives, by one pass over the chunks."""
+    """What :func:`~nystrom_numerics.landmarks.ridge.ridge_scores` gives, by one pass over the chunks."""
     z = kernel.gather(chosen)
     scaled, ridge = ridge_system(kernel, chosen, weights, k)
     taken = np.zeros(kernel.shape[0], dtype=bool)
@@ -286,6 +325,17 @@ def accelerated_rpcholesky(
     for r pivots then nr kernel entries and nr² multiplications, which for R rounds adds up to at most R times what
     it costs in memory, and to about half of that.  Here the residual diagonal and its cumulative sum are held, some
     32 bytes a point.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import dask.array as da
+    >>> from nystrom_numerics import kernels
+    >>> from nystrom_numerics.integrations.dask import accelerated_rpcholesky, chunked_kernel
+    >>> x = da.random.default_rng(0).standard_normal((400, 3), chunks=(100, 3))
+    >>> kernel = chunked_kernel(partial(kernels.gaussian, gamma=0.1), x)
+    >>> accelerated_rpcholesky(kernel, 20).indices.shape
+    (20,)
     """
     require_instance("kernel", kernel, ChunkedKernel)
     m = require_landmarks(m, kernel.shape[0])

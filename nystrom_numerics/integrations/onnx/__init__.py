@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nystrom_numerics.extras import brought_by
+
 __all__ = ["translations"]
 
 
@@ -19,8 +21,15 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     dict
         Functions of onnxscript, which is needed, by operators of Torch; of float32.
 
+    Raises
+    ------
+    ImportError
+        ``onnxscript`` is not installed.
+
     Notes
     -----
+    Cost: O(1); in the graph O(m³) a core, as loops of m passes.
+
     So ``nystrom`` with its default solver, ``integrations.torch.sdpa`` and ``nn.NystromAttention`` are exported for any
     length, with padding; the other estimators are not.  ``pinv=`` with an iteration needs none of this without masks.
 
@@ -37,9 +46,10 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     >>> options = {"dynamic_shapes": [{2: length}] * 3, "custom_translation_table": translations()}
     >>> torch.onnx.export(Attention(), tokens, "attention.onnx", dynamo=True, **options)  # doctest: +SKIP
     """
-    import torch
+    with brought_by("onnx"):
+        import torch
 
-    from nystrom_numerics.integrations.onnx.operators import cholesky_ex, solve_triangular, sort_stable
+        from nystrom_numerics.integrations.onnx.operators import cholesky_ex, solve_triangular, sort_stable
 
     aten = torch.ops.aten
     return {

@@ -6,8 +6,11 @@
 ...     pass
 """
 
-from nystrom_numerics.integrations.torch.capturing import captured
-from nystrom_numerics.integrations.torch.replacing import replaced_sdpa
-from nystrom_numerics.integrations.torch.sdpa import UnservedArgumentError, sdpa
+from nystrom_numerics.extras import brought_by
+
+with brought_by("torch"):
+    from nystrom_numerics.integrations.torch.capturing import captured
+    from nystrom_numerics.integrations.torch.replacing import replaced_sdpa
+    from nystrom_numerics.integrations.torch.sdpa import UnservedArgumentError, sdpa
 
 __all__ = ["UnservedArgumentError", "captured", "replaced_sdpa", "sdpa"]

@@ -51,6 +51,21 @@ def captured(
     -----
     The graph keeps the memory of one call, its inputs and its output; a call copies its arguments in and the output
     out.  Calls of one captured function take turns: it is not for several threads or streams at once.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from nystrom_numerics import attention
+    >>> from nystrom_numerics.errors import DeviceError
+    >>> from nystrom_numerics.integrations.torch import captured
+    >>> attend = partial(attention.nystrom, m=64)
+    >>> q = torch.zeros(8, 1000, 64)  # on a CPU, which has no graphs
+    >>> try:
+    ...     attend = captured(attend, q, q, q)
+    ... except DeviceError as error:
+    ...     print(error.argument)
+    q
     """
     require_callable("attend", attend)
     given = {"q": q, "k": k, "v": v}

@@ -37,7 +37,24 @@ OR_EXACT = "or `otherwise='exact'` in the call of `sdpa`"
 
 
 class UnservedArgumentError(ArgumentError, NotImplementedError):
-    """An argument that Torch's attention takes and an approximation cannot honour."""
+    """An argument that Torch's attention takes and an approximation cannot honour.
+
+    Parameters
+    ----------
+    argument, got, needs : str
+        As for :class:`~nystrom_numerics.errors.ArgumentError`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nystrom_numerics.integrations.torch import UnservedArgumentError, sdpa
+    >>> q = torch.zeros(1, 2, 100, 8)
+    >>> try:
+    ...     sdpa(m=16)(q, q, q, dropout_p=0.5)
+    ... except UnservedArgumentError as error:
+    ...     print(error.argument)
+    dropout_p
+    """
 
 
 def sdpa(

@@ -4,17 +4,20 @@
 >>> register_with_transformers(m=64)  # then attn_implementation="nystrom"
 """
 
-from nystrom_numerics.integrations.transformers.calibrating import Calibration, HeadBudget, calibrate
-from nystrom_numerics.integrations.transformers.comparing import (
-    Comparison,
-    HeadError,
-    Summary,
-    compare,
-    head_operator,
-)
-from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
-from nystrom_numerics.integrations.transformers.registration import register_with_transformers
-from nystrom_numerics.integrations.transformers.switching import use_nystrom
+from nystrom_numerics.extras import brought_by
+
+with brought_by("models", "torch", "transformers"):
+    from nystrom_numerics.integrations.transformers.calibrating import Calibration, HeadBudget, calibrate
+    from nystrom_numerics.integrations.transformers.comparing import (
+        Comparison,
+        HeadError,
+        Summary,
+        compare,
+        head_operator,
+    )
+    from nystrom_numerics.integrations.transformers.refusals import UnsupportedModelError
+    from nystrom_numerics.integrations.transformers.registration import register_with_transformers
+    from nystrom_numerics.integrations.transformers.switching import use_nystrom
 
 __all__ = [
     "Calibration",

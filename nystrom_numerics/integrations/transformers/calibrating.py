@@ -14,6 +14,7 @@ from nystrom_numerics.attention import choose
 from nystrom_numerics.attention.choosing import BUDGETS, DEARER
 from nystrom_numerics.backend import generator
 from nystrom_numerics.brief import brief
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.integrations.transformers.budgets import KEPT, attentions
 from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
@@ -35,6 +36,12 @@ class HeadBudget:
         The upper end of the interval for :math:`\|\hat SV-SV\|_F/\|SV\|_F`, the largest over texts.
     entries : float
         Kernel entries as a share of those of exact attention, the mean over texts.
+
+    Examples
+    --------
+    >>> from nystrom_numerics.integrations.transformers import HeadBudget
+    >>> HeadBudget(layer="encoder.layer.0.attention.self", head=3, m=64, upper=0.04, entries=0.25)
+    HeadBudget(layer='encoder.layer.0.attention.self', head=3, m=64, upper=0.04, entries=0.25)
     """
 
     layer: str
@@ -53,6 +60,18 @@ class Calibration:
     error : float
         The tolerance.
     heads : tuple of HeadBudget
+
+    Examples
+    --------
+    >>> import torch
+    >>> from transformers import BertConfig, BertModel
+    >>> from nystrom_numerics.integrations import transformers as ours
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> model = BertModel(BertConfig(vocab_size=90, **sizes)).eval()
+    >>> inputs = {"input_ids": torch.arange(80)[None]}
+    >>> found = ours.calibrate(model, inputs, error=0.5)
+    >>> len(found.heads), 0 < found.entries <= 1, list(found.to_frame().columns)
+    (2, True, ['layer', 'head', 'm', 'upper', 'entries'])
     """
 
     error: float
@@ -67,7 +86,8 @@ class Calibration:
 
     def to_frame(self) -> Any:
         """A line a head, as a frame of pandas, which is needed."""
-        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+        with brought_by("frames"):
+            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
         return pd.DataFrame([vars(head) for head in self.heads])
 

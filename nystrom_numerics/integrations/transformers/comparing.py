@@ -17,6 +17,7 @@ from nystrom_numerics.attention import ESTIMATORS, AttentionOperator, certify_ou
 from nystrom_numerics.backend import generator
 from nystrom_numerics.brief import brief
 from nystrom_numerics.errors import RangeError
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.integrations.transformers.visiting import Place, Tokens, nothing_met, visited
 
 __all__ = ["Comparison", "HeadError", "Summary", "compare", "drift_of", "head_operator"]
@@ -43,6 +44,18 @@ class HeadError:
         :math:`\|\hat SV - SV\|_F/\|SV\|_F` from some exact rows, and its interval; NaN where V is zero.
     best : float
         :math:`\|S - S_m\|_F/\|S\|_F` of the best matrix of rank m; NaN for more than 1,024 tokens.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from transformers import BertConfig, BertModel
+    >>> from nystrom_numerics.integrations import transformers as ours
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> model = BertModel(BertConfig(vocab_size=90, **sizes)).eval()
+    >>> inputs = {"input_ids": torch.arange(80)[None]}
+    >>> one = ours.compare(model, inputs, [("nystrom", 8)]).heads[0]
+    >>> one.tokens, one.m, one.lower <= one.error <= one.upper
+    (80, 8, True)
     """
 
     layer: str
@@ -75,6 +88,18 @@ class Summary:
         The median of what the best matrix of rank m leaves, of texts of up to 1,024 tokens; NaN without any.
     drift : float
         Of the model's output.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from transformers import BertConfig, BertModel
+    >>> from nystrom_numerics.integrations import transformers as ours
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> model = BertModel(BertConfig(vocab_size=90, **sizes)).eval()
+    >>> inputs = {"input_ids": torch.arange(80)[None]}
+    >>> (summary,) = ours.compare(model, inputs, [("nystrom", 8)]).summaries
+    >>> summary.estimator, summary.m, len(summary.farthest), summary.drift > 0
+    ('nystrom', 8, 2, True)
     """
 
     estimator: str
@@ -133,6 +158,18 @@ class Comparison:
     drift : dict
         For each (estimator, m) :math:`\|O - O_{exact}\|_F/\|O_{exact}\|_F` of the model's first output with all its
         attention approximated.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from transformers import BertConfig, BertModel
+    >>> from nystrom_numerics.integrations import transformers as ours
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> model = BertModel(BertConfig(vocab_size=90, **sizes)).eval()
+    >>> inputs = {"input_ids": torch.arange(80)[None]}
+    >>> found = ours.compare(model, inputs, [("nystrom", 8)])
+    >>> len(found.heads), list(found.drift), len(found.summaries)
+    (2, [('nystrom', 8)], 1)
     """
 
     heads: tuple[HeadError, ...]
@@ -142,7 +179,8 @@ class Comparison:
 
     def to_frame(self) -> Any:
         """A line a head, as a frame of pandas, which is needed."""
-        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+        with brought_by("frames"):
+            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
         return pd.DataFrame([vars(head) for head in self.heads])
 
@@ -284,6 +322,10 @@ def head_operator(
         Naming the argument.
     UnsupportedModelError
         As :func:`use_nystrom` does.
+
+    Notes
+    -----
+    Cost: a pass of the model, O(n²) where its own attention is, and making the operator.
 
     Examples
     --------

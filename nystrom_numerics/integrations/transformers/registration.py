@@ -68,6 +68,11 @@ def register_with_transformers(
     error : None
         A tolerance is none of a registration, which knows no inputs: it is asked of :func:`calibrate`.
 
+    Returns
+    -------
+    None
+        The name is known to transformers from then on.
+
     Raises
     ------
     KindError

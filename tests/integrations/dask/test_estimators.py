@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from nystrom_numerics import errors, kernels
+from nystrom_numerics import errors, kernels, landmarks
 from nystrom_numerics.integrations import dask as chunked
 from nystrom_numerics.integrations import scikit_learn
 from nystrom_numerics.integrations.dask.estimators import RULES
@@ -50,7 +50,7 @@ def parts(x):
     "estimator",
     [
         chunked.Nystroem(n_components=5),
-        chunked.Nystroem(n_components=5, landmarks="rpcholesky"),
+        chunked.Nystroem(n_components=5, landmarks="accelerated_rpcholesky"),
         chunked.KernelRidge(n_components=40),
         chunked.KernelRidge(n_components=40, solver="falkon"),
     ],
@@ -94,6 +94,18 @@ def test_every_rule_is_that_of_memory(rule, x, parts):
     np.testing.assert_allclose(ours.components_, theirs.components_, atol=1e-12)
     by_callable = clone(ours).set_params(landmarks=RULES[rule]).fit(parts)
     np.testing.assert_array_equal(by_callable.components_, ours.components_)
+
+
+def test_rules_have_the_names_of_the_registry_and_points_may_be_given(x, parts):
+    assert set(RULES) < set(landmarks.RULES)
+    own = np.random.default_rng(1).standard_normal((7, 3))
+    ours = chunked.Nystroem(gamma=0.3, landmarks=own).fit(parts)
+    theirs = scikit_learn.Nystroem(gamma=0.3, landmarks=own).fit(x)
+    np.testing.assert_allclose(ours.transform(parts), theirs.transform(x), atol=1e-12)
+    ridge = chunked.KernelRidge(gamma=0.3, landmarks=own).fit(parts, parts[:, 0])
+    assert ridge.predict(parts).shape == (400,)
+    with pytest.raises(errors.ShapeError, match=r"shape \(m, 3\)"):
+        chunked.Nystroem(landmarks=own[:, :2]).fit(parts)
 
 
 def test_what_is_lazy_stays_so(x, parts):

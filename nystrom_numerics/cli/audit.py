@@ -5,19 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.auditing.finding import Finding, Options, require_moderate
-from experiments.auditing.heads import DEFAULT_ESTIMATOR, of_attention
-from experiments.auditing.matrices import DEFAULT_RULE, RULES, noise_of, of_matrix
-from experiments.auditing.output import FORMATS, require_writable, show, visible, write
-from experiments.errors import ExperimentError
-from experiments.matrix_files import Stored, UnreadableFileError, read_arrays
+from nystrom_numerics.cli.auditing.finding import Finding, Options, require_moderate
+from nystrom_numerics.cli.auditing.heads import DEFAULT_ESTIMATOR, of_attention
+from nystrom_numerics.cli.auditing.matrices import DEFAULT_RULE, noise_of, of_matrix
+from nystrom_numerics.cli.auditing.output import FORMATS, require_writable, show, visible, write
+from nystrom_numerics.cli.errors import CommandError
+from nystrom_numerics.cli.matrix_files import Stored, UnreadableFileError, read_arrays
 
 __all__ = ["audit"]
 
@@ -31,8 +31,8 @@ def audit(
     rule: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(RULES),
-            help="How they are chosen, for a matrix or points.",
+            metavar="NAME",
+            help="Of a matrix or points, how they are chosen: kdpp, kmeans, leverage or any other that is registered.",
             show_default=DEFAULT_RULE,
         ),
     ] = None,
@@ -71,6 +71,7 @@ def audit(
     from exact attention, in sampled rows, and in truth where the matrix is small enough to be formed.
     """
     from nystrom_numerics.errors import NystromError
+    from nystrom_numerics.landmarks import RULES
 
     if rule is not None and rule not in RULES:
         raise typer.BadParameter(f"no rule {rule}; the rules are {', '.join(RULES)}")
@@ -85,13 +86,14 @@ def audit(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # what is not finite is refused, by name
+            warnings.showwarning = _told  # type: ignore[assignment]
             for option, path in files.items():
                 require_writable(option, path, file)
             found = _audited(read_arrays(file), file, asked)
             texts = {option: FORMATS[option](found) for option in files}
         for option, path in files.items():
             write(option, path, texts[option])
-    except (ExperimentError, NystromError) as error:
+    except (CommandError, NystromError) as error:
         raise _stopped(str(error)) from error
     except MemoryError as error:
         raise _stopped(f"{file}: takes more memory than there is") from error
@@ -101,6 +103,11 @@ def audit(
     for option, path in files.items():
         told = "Page" if option == "html" else option.upper()
         out.print(f"{told}: {visible(str(path))}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _told(message: Warning | str, *_: Any) -> None:
+    """A line for a warning, such as of what takes long, when it comes."""
+    err.print(f"[bold]Note:[/] {escape(visible(str(message)))}", highlight=False, soft_wrap=True)
 
 
 def _stopped(reason: str) -> typer.Exit:

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.auditing.finding import COLUMNS, AuditError, Finding
+from nystrom_numerics.cli.auditing.finding import COLUMNS, AuditError, Finding
+from nystrom_numerics.extras import brought_by
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,8 +86,9 @@ def _unwritable(option: str, path: Path, error: Exception) -> AuditError:
 
 def page(found: Finding) -> str:
     """The finding as one page that needs nothing beside it; all text is escaped."""
-    import jinja2
-    import matplotlib as mpl
+    with brought_by("cli"):
+        import jinja2
+        import matplotlib as mpl
 
     mpl.use("Agg")
     pictures = [(alt, _picture(draw())) for alt, draw in found.figures]

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from experiments.auditing.output import require_writable, visible, write
-from experiments.errors import UnknownNameError
+from nystrom_numerics.cli.auditing.output import require_writable, visible, write
+from nystrom_numerics.cli.errors import UnknownNameError
 
 __all__ = ["swap"]
 
@@ -91,8 +91,8 @@ def swap(
     if save is not None and save.exists() and (not save.is_dir() or save.samefile(folder)):
         raise typer.BadParameter(f"--save {save}: name another folder")
 
-    from experiments.swapping.loading import SwapError, loaded
-    from experiments.swapping.output import FORMATS, Found, show
+    from nystrom_numerics.cli.swapping.loading import SwapError, loaded
+    from nystrom_numerics.cli.swapping.output import FORMATS, Found, show
     from nystrom_numerics.errors import NystromError
     from nystrom_numerics.integrations.transformers import calibrate, compare
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from experiments.errors import ExperimentError
-from experiments.matrix_files import UnreadableFileError
+from nystrom_numerics.cli.errors import CommandError
+from nystrom_numerics.cli.matrix_files import UnreadableFileError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ COLUMNS = ("Bound", "Norm", "Side", "Value", "Over the truth", "Certainty", "Lan
 Drawing: TypeAlias = "Callable[[], Figure]"
 
 
-class AuditError(ExperimentError):
+class AuditError(CommandError):
     """A file that can be read, and asks for what no audit does."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["errors_of", "intervals", "spectrum"]
 
+COLORS = "seaborn-v0_8-colorblind"
+
+
+def _panels(columns: int, *, width: float) -> tuple[Figure, Any]:
+    """A figure with axes side by side, ``width`` in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 3.3), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)
+
+
+def _palette(names: Sequence[str]) -> dict[str, Any]:
+    """A colour for each name, which colour-blind readers tell apart; the same again after six."""
+    from matplotlib import style
+
+    return {name: one["color"] for name, one in zip(names, cycle(style.library[COLORS]["axes.prop_cycle"]))}
+
 
 def spectrum(values: np.ndarray, m: int) -> Figure:
-    from experiments import figures
-
-    figure, axes = figures.grid(1, 1, width=7)
+    figure, axes = _panels(1, width=7)
     shown = np.maximum(values, values[0] * 1e-18 or 1e-300)  # a zero matrix has none to show
     axes[0][0].plot(np.arange(1, len(values) + 1), shown, marker="." if len(values) < 100 else None)
     axes[0][0].axvline(m, color="grey", linestyle=":", label=f"m = {m}")
@@ -28,13 +44,12 @@ def spectrum(values: np.ndarray, m: int) -> Figure:
 
 
 def errors_of(audits: dict[int, Audit]) -> Figure:
-    from experiments import figures
     from nystrom_numerics.bounds import Norm
 
     norms = (Norm.SPECTRAL, Norm.FROBENIUS, Norm.TRACE)
-    figure, axes = figures.grid(1, 3, width=14)
+    figure, axes = _panels(3, width=14)
     names = list(dict.fromkeys(line.name for found in audits.values() for line in found.lines))
-    colors = figures.palette(names)
+    colors = _palette(names)
     for i, (ax, norm) in enumerate(zip(axes[0], norms, strict=True)):
         for name in names:
             points = [
@@ -44,7 +59,7 @@ def errors_of(audits: dict[int, Audit]) -> Figure:
                 if line.name == name and line.bound.norm is norm and not line.bound.vacuous
             ]
             for side in {p[2] for p in points}:
-                mine = [(m, value) for m, value, s in points if s is side and value > 0]
+                mine = [(m, value) for m, value, s in points if s is side and value and value > 0]
                 if mine:
                     ax.plot(*zip(*mine, strict=True), color=colors[name], label=name, marker=".", linewidth=1)
         ax.plot(
@@ -72,9 +87,7 @@ def _ticks(ax: Any, counts: Sequence[int]) -> None:
 
 
 def intervals(found: dict[int, Any]) -> Figure:
-    from experiments import figures
-
-    figure, axes = figures.grid(1, 2, width=10)
+    figure, axes = _panels(2, width=10)
     for ax, name, label in zip(axes[0], ("matrix", "output"), ("‖Ŝ − S‖_F", "‖ŜV − SV‖_F"), strict=True):
         made = [getattr(certificate, name) for certificate in found.values()]
         ax.plot(list(found), [c.estimate.value for c in made], marker="o", color="black", label="estimate")

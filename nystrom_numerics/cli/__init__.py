@@ -21,6 +21,9 @@ __all__ = ["INTERRUPTED", "main"]
 INTERRUPTED = 130
 """The status of what an interrupt ended, as shells have it: 128 and the number of the signal."""
 
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The folder that holds the package: a checkout has the experiments beside it, which are never those of elsewhere."""
+
 
 def main() -> None:
     """Run the command line; an interrupt, from here on, ends it with one line and status 130."""
@@ -42,16 +45,31 @@ def _run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter gets its code, and no traceback
             stream.reconfigure(errors="backslashreplace")
+    here = os.path.isfile(os.path.join(CHECKOUT, "experiments", "commands.py"))
     try:
-        from experiments.commands import app
+        if here:
+            _importable(CHECKOUT)
+            from experiments.commands import app
+        else:
+            from nystrom_numerics.cli.commands import application
 
+            app = application()
         app(prog_name="nystrom")
     except ModuleNotFoundError as missing:
-        if str(missing.name).partition(".")[0] in ("nystrom_numerics", "experiments"):
+        if str(missing.name).partition(".")[0] in ("nystrom_numerics", "experiments", "proofs_check"):
             raise
-        sys.exit(
-            f"nystrom needs {missing.name}, which is not here: pip install 'nystrom_numerics[experiments]'"
-        )
+        extra = "experiments" if here else "cli"
+        sys.exit(f"nystrom needs {missing.name}, which is not here: pip install 'nystrom_numerics[{extra}]'")
+
+
+def _importable(folder: str) -> None:
+    """Put a folder first on the path, of processes that begin later too: workers, and cases that run on their own."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [folder, *(path for path in others if path not in ("", folder))]
+    )
 
 
 def _interrupt_once(*_: Any) -> NoReturn:

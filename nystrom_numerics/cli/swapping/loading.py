@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import packages
-from experiments.errors import ExperimentError
+from nystrom_numerics.cli.errors import CommandError
+from nystrom_numerics.extras import brought_by
 
 __all__ = ["LOADERS", "Loaded", "SwapError", "loaded"]
 
 
-class SwapError(ExperimentError):
+class SwapError(CommandError):
     """A folder or file of which no swap can be made."""
 
 
@@ -41,17 +41,17 @@ def loaded(folder: Path, kind: str, file: Path, most: int | None) -> Loaded:
 
     Nothing is fetched, and no code of the folder is run.
     """
-    packages.needs_models()
     if not folder.is_dir():
         raise SwapError(f"{folder}: no folder; name one that `save_pretrained` has written")
     if not file.is_file():
         raise SwapError(f"--{kind} {file}: no such file")
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging
+    with brought_by("models"):
+        import torch
+        from transformers import AutoModel
+        from transformers.utils import logging
 
-    logging.set_verbosity_error()  # what matters is said here, in one line
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what matters is said here, in one line
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = _of_folder(AutoModel, folder, "model", dtype=torch.float32).eval()
     context = getattr(model.config, "max_position_embeddings", None)
     limits = [x for x in (most, context) if isinstance(x, int) and x > 0]
@@ -104,7 +104,8 @@ def _ids(folder: Path, file: Path, model: Any, most: int | None) -> tuple[dict[s
             f"--ids {file}: {ids.dtype} of shape {ids.shape}; needs whole numbers (tokens) or (texts, tokens)"
         )
     if ids.min() < 0 or (words is not None and ids.max() >= words):
-        raise SwapError(f"--ids {file}: numbers from {ids.min()} to {ids.max()}; needs 0 to {words - 1}")
+        needs = "0 or more" if words is None else f"0 to {words - 1}"
+        raise SwapError(f"--ids {file}: numbers from {ids.min()} to {ids.max()}; needs {needs}")
     some = ids[:, :most].astype(np.int64)
     return {"input_ids": torch.from_numpy(some)}, _of_tokens(some.shape[1], ids.shape[1], file, some.shape[0])
 

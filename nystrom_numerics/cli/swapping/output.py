@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.auditing.output import visible
 from nystrom_numerics.attention import ESTIMATORS
+from nystrom_numerics.cli.auditing.output import visible
+from nystrom_numerics.extras import brought_by
 from nystrom_numerics.integrations.transformers import Calibration, Comparison, Summary
 
 __all__ = ["FORMATS", "Found", "show"]
@@ -77,8 +78,9 @@ def show(out: Console, found: Found) -> None:
 
 def page(found: Found) -> str:
     """One page that needs nothing beside it."""
-    import jinja2
-    from markupsafe import Markup
+    with brought_by("cli"):
+        import jinja2
+        from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.auditing import pictures
-from experiments.auditing.finding import Finding, Line, Options, counts
-from experiments.matrix_files import UnreadableFileError
+from nystrom_numerics.cli.auditing import pictures
+from nystrom_numerics.cli.auditing.finding import Finding, Line, Options, counts
+from nystrom_numerics.cli.matrix_files import UnreadableFileError
 
 if TYPE_CHECKING:
     from nystrom_numerics.bounds import Audit
     from nystrom_numerics.kernels import Kernel
 
-__all__ = ["DEFAULT_RULE", "RULES", "noise_of", "of_matrix"]
+__all__ = ["DEFAULT_RULE", "noise_of", "of_matrix"]
 
-RULES: dict[str, str] = {
-    "rpcholesky": "randomly pivoted Cholesky",
-    "pivoted_cholesky": "greedily pivoted Cholesky",
-    "ridge_leverage": "ridge leverage scores",
-    "farthest_point": "farthest points in the kernel's metric",
-    "kdpp": "a determinantal process",
-}
-DEFAULT_RULE = "rpcholesky"
+DEFAULT_RULE = "accelerated_rpcholesky"
 
 
 def noise_of(roundoff: float) -> float:
@@ -41,20 +34,18 @@ def of_matrix(kernel: Kernel, title: str, asked: Options) -> Finding:
     n, m, seed = kernel.shape[0], asked.m, asked.seed
     if m > n:
         raise UnreadableFileError(f"{m} landmarks for {n} rows; give --landmarks of at most {n}")
-    rule = asked.rule or DEFAULT_RULE
-    choose = getattr(landmarks, rule)
-    drawn = {} if rule in ("pivoted_cholesky", "farthest_point") else {"rng": seed}
+    rule = landmarks.RULES[asked.rule or DEFAULT_RULE]
 
     def audited(c: int) -> Audit:
-        return bounds.audit(kernel, choose(kernel, c, **drawn), rng=seed)
+        return bounds.audit(kernel, rule(kernel, c, rng=seed), rng=seed)
 
     found = audited(m)
     lines = tuple(Line(line.name, line.bound, line.tightness, line.of) for line in found.lines)
     failed = tuple(f"{line.name} ({line.of}): {line.bound}" for line in found.failed)
     two, frobenius, trace = found.truth
     chosen = getattr(found.factor.landmarks, "indices", None)
-    facts = (
-        f"{n} × {n}, {len(found.factor.kept)} landmarks kept of {m}, chosen by {RULES[rule]}, seed {seed}.",
+    facts: tuple[str, ...] = (
+        f"{n} × {n}, {len(found.factor.kept)} landmarks kept of {m}, chosen by {rule.title}, seed {seed}.",
         f"Error: spectral norm {two:.4g}, Frobenius norm {frobenius:.4g}, trace norm {trace:.4g}.",
     )
     if kernel.noise:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from experiments.errors import ExperimentError
+from nystrom_numerics.cli.errors import CommandError
 
 __all__ = ["LIMIT", "Stored", "UnreadableFileError", "read_arrays"]
 
@@ -42,7 +42,7 @@ _DEFLATE = 1032
 _SAFE = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-class UnreadableFileError(ExperimentError):
+class UnreadableFileError(CommandError):
     """A file that is not what its name says, or holds what cannot be audited."""
 
 
@@ -149,7 +149,7 @@ def _shape_bytes(path: Path, name: str, shape: Any, itemsize: int) -> int:
         raise UnreadableFileError(
             f"{path}: array {name:.80} of shape {tuple(shape)!s:.80} takes more than {LIMIT >> 20} MiB in float64"
         )
-    return count * itemsize
+    return int(count * itemsize)
 
 
 def _npy(path: Path, name: str, stream: BinaryIO, size: int) -> Stored:
@@ -225,7 +225,9 @@ def _read_npz(file: _File) -> dict[str, Stored]:
 def _require_plausible(path: Path, name: str, member: zipfile.ZipInfo) -> None:
     """Refuse a compression whose memory has no bound here, and a size that the packed bytes cannot have."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        kind = zipfile.compressor_names.get(member.compress_type, str(member.compress_type))
+        kind = zipfile.compressor_names.get(  # type: ignore[attr-defined]
+            member.compress_type, str(member.compress_type)
+        )
         raise UnreadableFileError(
             f"{path}: array {name} is packed by {kind}, which NumPy never does; save it with numpy.savez_compressed"
         )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.auditing import pictures
-from experiments.auditing.finding import AuditError, Finding, Line, Options, counts, require_moderate
-from experiments.matrix_files import Stored, UnreadableFileError
+from nystrom_numerics.cli.auditing import pictures
+from nystrom_numerics.cli.auditing.finding import AuditError, Finding, Line, Options, counts, require_moderate
+from nystrom_numerics.cli.matrix_files import Stored, UnreadableFileError
 
 if TYPE_CHECKING:
     from nystrom_numerics.attention import AttentionCertificate, AttentionOperator
@@ -39,7 +39,7 @@ def of_attention(arrays: dict[str, Stored], file: Path, asked: Options) -> Findi
     name = asked.estimator or DEFAULT_ESTIMATOR
     if name not in ESTIMATORS:
         raise AuditError(f"no estimator {name:.80}; the estimators are {', '.join(ESTIMATORS)}")
-    given = {of: arrays[of].values for of in ("q", "k", "v") if of in arrays}
+    given: dict[str, np.ndarray] = {of: arrays[of].values for of in ("q", "k", "v") if of in arrays}
     for of, x in given.items():
         if x.ndim < 2:
             raise UnreadableFileError(f"{file}: array {of} has shape {x.shape}; (…, tokens, width) is needed")

@@ -1,0 +1,92 @@
+"""Numbers in the text that come of committed records: ``python docs/figures.py`` writes them anew.
+
+In a page a number stands before a comment that names it, ``13.59<!-- cost/Nyström/2048/MiB -->``, and readers see the
+number alone.  A name leads to one number of one record; the README beside the records names profile, machine and
+command.  ``tests/test_figures.py`` fails where text and records disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+MARKED = re.compile(r"(?P<number>\d[\d.,]*)<!-- (?P<name>\S+/.+?) -->")
+
+
+def records(folder: str, claim: str) -> list[dict[str, Any]]:
+    lines = (ROOT / "docs" / folder / "records.jsonl").read_text("utf-8").splitlines()
+    return [record for record in map(json.loads, lines) if record["claim"] == claim and not record["error"]]
+
+
+def _costs() -> Iterator[tuple[str, str]]:
+    """Of a training step: MiB a sequence, and how many times less memory and time it takes than exact attention."""
+    even = (r for r in records("evaluation", "training_cost") if not r["params"]["padded"])
+    found = {(r["params"]["method"], r["params"]["n"]): r["rows"][0] for r in even}
+    for (method, n), row in found.items():
+        exact = found["exact", n]
+        yield f"cost/{method}/{n}/MiB", f"{row['mebibytes']:.2f}"
+        yield f"cost/{method}/{n}/of memory", f"{exact['mebibytes'] / row['mebibytes']:.2f}"
+        yield f"cost/{method}/{n}/times as fast", f"{exact['milliseconds'] / row['milliseconds']:.1f}"
+
+
+def _tokens() -> Iterator[tuple[str, str]]:
+    """Of SST-2: texts of a split, and those of more than 64 tokens."""
+    for record in records("evaluation", "evaluation"):
+        if record["params"]["part"] == "lengths":
+            for row in record["rows"]:
+                yield f"SST-2/{row['split']}/texts", f"{row['texts']:,}"
+                yield f"SST-2/{row['split']}/longer", f"{row['longer']:,}"
+
+
+def _scaling() -> Iterator[tuple[str, str]]:
+    """On an H100: milliseconds a call, and times the memory of this package's."""
+    for record in records("h100", "linear_scaling"):
+        n, rows = record["params"]["n"], {row["method"]: row for row in record["rows"]}
+        for method, row in rows.items():
+            own, ms = rows["Nyström, this package"], 1e3 * row["seconds"]
+            yield f"H100/{method}/{n}/ms", f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
+            yield f"H100/{method}/{n}/times the memory", f"{row['peak_bytes'] / own['peak_bytes']:.1f}"
+
+
+def _training() -> Iterator[tuple[str, str]]:
+    """On an H100: the accuracy in per cent, the mean over the seeds that every method of a task has."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for record in records("h100", "training"):
+        task, method = record["params"]["task"].split(",")[0], record["params"]["method"]
+        found.setdefault(task, {}).setdefault(method, {})[record["seed"]] = record["rows"][0]["accuracy"]
+    for task, methods in found.items():
+        shared = set.intersection(*(set(seeds) for seeds in methods.values()))
+        for method, seeds in methods.items():
+            yield f"H100/{task}/{method}/%", f"{100 * mean(seeds[seed] for seed in shared):.1f}"
+
+
+SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (_costs, _tokens, _scaling, _training)
+
+
+def figures() -> dict[str, str]:
+    """Every number that a page may name."""
+    return {name: number for source in SOURCES for name, number in source()}
+
+
+def rewritten(text: str, known: dict[str, str]) -> str:
+    """The text with the numbers of the records; KeyError for a name that no record has."""
+    return MARKED.sub(lambda found: f"{known[found['name']]}<!-- {found['name']} -->", text)
+
+
+def main() -> None:
+    known = figures()
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if (new := rewritten(text, known)) != text:
+            page.write_text(new, "utf-8")
+            print(f"{page.relative_to(ROOT)}: written")
+
+
+if __name__ == "__main__":
+    main()
