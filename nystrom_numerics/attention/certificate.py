@@ -53,6 +53,15 @@ class AttentionCertificate:
         At the confidence asked for and for any head, not in a limit; how wide depends on what rows can err at most.
     reach : Reach
         How narrow ``matrix`` and ``output`` are, and whether that is what was asked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 300, 4))
+    >>> found = attention.certify_operator(attention.nystrom_operator(q, k, 8), v)
+    >>> found.rows, found.matrix.lower.value < found.matrix.estimate.value < found.matrix.upper.value
+    (16, True)
     """
 
     matrix: Certificate
@@ -173,6 +182,16 @@ def certify_rows(
 
     Cost: rows · n_k kernel entries and what ``rows_of`` needs, in float64; memory O(n) and 256 rows.
     Source: Särndal, Swensson and Wretman 1992, §3.5 and §3.6 (probability proportional to size).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 300, 4))
+    >>> made = attention.near_field_operator(q, k, 8, block=32)
+    >>> found = attention.certify_rows(q, k, v, made.rows)
+    >>> found.rows, found.certain.upper.value >= found.certain.lower.value
+    (64, True)
     """
     judge = Judge.of(
         q,

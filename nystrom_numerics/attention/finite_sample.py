@@ -29,6 +29,15 @@ class Guaranteed:
         Of :math:`\|\hat S - S\|_F` and :math:`\|\hat SV - SV\|_F`.
     relative : Certificate
         Of :math:`\|\hat S - S\|_F/\|S\|_F`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_numerics import attention
+    >>> q, k, v = np.random.default_rng(0).standard_normal((3, 300, 4))
+    >>> found = attention.certify_operator(attention.tangent_operator(q, k, blocks=8), v).guaranteed
+    >>> found.relative.certainty
+    'at least 99 % of the draws, for any input'
     """
 
     matrix: Certificate
