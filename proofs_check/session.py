@@ -35,15 +35,18 @@ def commands(proof: str) -> Iterator[str]:
 
 
 class Session:
-    """Of ``coqtop``; see :func:`session`."""
+    """Of ``coqtop``; see :func:`session`.
+
+    Every command is followed by one that fails by a word of its own: what comes before that word is the answer, however
+    many sentences the command has, and whenever an interruption arrives.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], patience: float) -> None:
-        self._process, self._patience = process, patience
+        self._process, self._patience, self._marks = process, patience, 0
         self._told = psutil.Process(process.pid)
         self._waiting = selectors.DefaultSelector()
         assert process.stdout is not None
         self._waiting.register(process.stdout, selectors.EVENT_READ)
-        self._until_prompt(float("inf"))
 
     @property
     def seconds(self) -> float:
@@ -53,10 +56,7 @@ class Session:
 
     def run(self, command: str, limit: float = float("inf")) -> str:
         """What Coq answers; its error, or that it was stopped after ``limit`` seconds of processor time, else ""."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{' '.join(command.split())}\n".encode())
-        self._process.stdin.flush()
-        answer, late = self._until_prompt(limit)
+        answer, late = self._answer(" ".join(command.split()), limit)
         if late:
             return f"no answer within {limit:.0f} s"
         found = re.search(r"^Error:(.*)", answer, re.M | re.S)
@@ -74,10 +74,12 @@ class Session:
         finally:
             self.run("Abort All.")
 
-    def _until_prompt(self, limit: float) -> tuple[str, bool]:
+    def _answer(self, command: str, limit: float) -> tuple[str, bool]:
+        """What is said before the word that stands behind the command, and whether it had to be interrupted."""
         assert self._process.stdout is not None
+        mark = self._send(command)
         answer, begun, end, late = b"", time.monotonic(), self.seconds + limit, False
-        while not answer.rstrip().endswith(_PROMPT):
+        while not (mark in answer and answer.rstrip().endswith(_PROMPT)):
             if self._waiting.select(_EVERY):
                 part = os.read(self._process.stdout.fileno(), 65536)
                 if not part:
@@ -88,7 +90,18 @@ class Session:
             elif not late and self.seconds > end:
                 late = True
                 self._process.send_signal(signal.SIGINT)
-        return _CLEAN.sub("", answer.decode("utf-8", "replace")), late
+                mark = self._send("")  # the word before may be what is interrupted
+        text = _CLEAN.sub("", answer.decode("utf-8", "replace"))
+        return text.partition(f"> Check {mark.decode()}")[0].rpartition("Toplevel input")[0], late
+
+    def _send(self, command: str) -> bytes:
+        """A command and a word behind it."""
+        assert self._process.stdin is not None
+        self._marks += 1
+        mark = f"word_{self._marks}_of_no_meaning".encode()
+        self._process.stdin.write(command.encode() + b"\nCheck " + mark + b".\n")
+        self._process.stdin.flush()
+        return mark
 
 
 @contextmanager

@@ -180,9 +180,10 @@ def certify_output(
     def look(some: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         return _squares(head, made, some), np.zeros(0)
 
+    predicted = require_instance("hints", hints.predict(np.arange(0)), tuple, "predictions in a tuple")
+    given = tuple(head.given("hints", one, q.shape[0]) for one in predicted)
+
     def predictions(_: np.ndarray[Any, Any], __: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        predicted = require_instance("hints", hints.predict(np.arange(0)), tuple, "predictions in a tuple")
-        given = (head.given("hints", one, q.shape[0]) for one in predicted)
         return features(head, (lengths, *apart, *given))
 
     suspicions = [np.sum(apart, axis=0)] if apart else []

@@ -594,6 +594,7 @@ KINDS: dict[str, Kind] = {
     "torch mask": Kind(lambda: torch.arange(N) > 2, no_token_mask),
     "group": Kind(lambda: dist.group.WORLD, no_instance),
     "torch attention mask": Kind(lambda: torch.arange(N)[None] > 2, no_torch_attention_mask),
+    "None alone": Kind(lambda: None, lambda _: [("a tolerance", 0.05), ("a word", "small")]),
     "none but 0": number(-0.1, 0.1, 1.1, INF, good=0.0),
     "parts": Kind(
         lambda: ["encoder"], lambda _: [("a word", "encoder"), ("a number", 3), ("no part", ["head"])]
@@ -1012,6 +1013,7 @@ EXCEPTIONS: dict[str, str] = {
         for side, kind in (("left", "tall"), ("right", "wide"))
     },
     "integrations.scikit_learn.Nystroem.n_jobs": "jobs",
+    "integrations.transformers.register_with_transformers.error": "None alone",
     **{
         f"integrations.{estimator}.{name}": kind
         for estimator in ("scikit_learn.Nystroem", "dask.Nystroem", "dask.KernelRidge")
