@@ -77,7 +77,13 @@ def _training() -> Iterator[tuple[str, str]]:
             yield f"H100/{task}/{method}/%", f"{100 * mean(seeds[seed] for seed in shared):.1f}"
 
 
-SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (_costs, _tokens, _learned, _scaling, _training)
+SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
+    _costs,
+    _tokens,
+    _learned,
+    _scaling,
+    _training,
+)
 
 
 def figures() -> dict[str, str]:
