@@ -44,6 +44,17 @@ def _tokens() -> Iterator[tuple[str, str]]:
                 yield f"SST-2/{row['split']}/longer", f"{row['longer']:,}"
 
 
+def _learned() -> Iterator[tuple[str, str]]:
+    """Of a task and method: the accuracy in per cent, the mean over the seeds."""
+    found: dict[str, list[float]] = {}
+    for record in records("evaluation", "evaluation"):
+        p = record["params"]
+        if p["part"] == "from nothing":
+            found.setdefault(f"learned/{p['task']}/{p['method']}/%", []).append(record["rows"][0]["accuracy"])
+    for name, accuracies in found.items():
+        yield name, f"{100 * mean(accuracies):.1f}"
+
+
 def _scaling() -> Iterator[tuple[str, str]]:
     """On an H100: milliseconds a call, and times the memory of this package's."""
     for record in records("h100", "linear_scaling"):
@@ -66,7 +77,13 @@ def _training() -> Iterator[tuple[str, str]]:
             yield f"H100/{task}/{method}/%", f"{100 * mean(seeds[seed] for seed in shared):.1f}"
 
 
-SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (_costs, _tokens, _scaling, _training)
+SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
+    _costs,
+    _tokens,
+    _learned,
+    _scaling,
+    _training,
+)
 
 
 def figures() -> dict[str, str]:

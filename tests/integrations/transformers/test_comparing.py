@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nystrom_numerics import attention, errors
 from nystrom_numerics.integrations.transformers import (
@@ -14,6 +18,7 @@ from nystrom_numerics.integrations.transformers import (
     register_with_transformers,
     use_nystrom,
 )
+from tests.thorough import many
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
 
@@ -117,6 +122,34 @@ def test_causal_heads_with_shared_keys(llama):
     assert found.drift["exact_causal", 16] < 1e-5
     assert 1e-4 < found.drift["causal", 16] < 1
     assert all(0 < head.error < 1 and head.entries < 1 for head in by_name["causal"])
+
+
+@pytest.mark.skipif(not many(True, False), reason="a quarter of a minute: THOROUGH=1 has it")
+def test_long_inputs_hold_no_square():
+    """Of 3,000 tokens a square has 9 million entries: no tensor has a quarter as many, nor NumPy as many bytes."""
+    n, largest = 3000, []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            largest.extend(
+                x.untyped_storage().nbytes() // x.element_size()
+                for x in tree_leaves(made)
+                if torch.is_tensor(x)
+            )
+            return made
+
+    few = {**SIZES, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=64, max_position_embeddings=n, **few)
+    model = transformers.BertModel(config).eval()
+    tracemalloc.start()
+    with Sizes():
+        found = compare(model, {"input_ids": tokens(1, n)}, [("tangent", 16)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [head.tokens for head in found.heads] == [n] * 2
+    assert n < max(largest) < n * n // 4
+    assert peak < 8 * n * n // 4
 
 
 def test_what_is_shown(bert):
