@@ -20,8 +20,8 @@ from nystrom_numerics.cli.commands import application
 from nystrom_numerics.cli.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from experiments.report import Section
-    from experiments.store import Damage
+    from experiments.engine.store import Damage
+    from experiments.report.page import Section
 
 out = Console()
 err = Console(stderr=True)
@@ -82,7 +82,7 @@ def run(
 
     The status is 1 if something that could run failed; an input that is not on the machine is no failure.
     """
-    from experiments.runner import run_claims
+    from experiments.engine.runner import run_claims
 
     if scheduler is not None and workers is not None:
         raise typer.BadParameter("a scheduler has its own workers: give --scheduler or --workers, not both")
@@ -144,9 +144,9 @@ def figure(
     results: Results = Path("results"),
 ) -> None:
     """Save the figure of a claim as it is in the report."""
-    from experiments import report as reporting
-    from experiments import store
-    from experiments.files import whole
+    from experiments.engine import store
+    from experiments.engine.files import whole
+    from experiments.report import page as reporting
 
     (name,) = _known_claims([claim])
     kind = file.suffix.removeprefix(".")
@@ -199,9 +199,9 @@ def export(
     ] = "parquet",
 ) -> None:
     """Write the rows of each claim to a file of its own beside the store."""
-    from experiments import store
-    from experiments.export import FORMATS
-    from experiments.export import export as exported
+    from experiments.engine import store
+    from experiments.report.export import FORMATS
+    from experiments.report.export import export as exported
 
     if kind not in FORMATS:
         raise UnknownNameError(f"no format {kind}; the formats are {', '.join(sorted(FORMATS))}")
@@ -227,8 +227,8 @@ def _sections(
     results: Path, names: Collection[str], profile: str | None
 ) -> tuple[list[Section], Collection[Damage]]:
     """What the page of all claims is made of, those named in this profile, and what the store has lost."""
-    from experiments import report as reporting
-    from experiments import store
+    from experiments.engine import store
+    from experiments.report import page as reporting
 
     records, damage = store.read(results / _STORE)
     modules = {name: claims.load(name) for name in claims.names()}
@@ -238,7 +238,7 @@ def _sections(
 
 
 def _write_page(page: Path, sections: Collection[Section], damage: Collection[Damage]) -> None:
-    from experiments import report as reporting
+    from experiments.report import page as reporting
 
     proofs = [("Proofs", _PROOFS_NOTE)] if page.with_name(_PROOFS.name).exists() else []
     reporting.write(page, sections, damage=damage, extra_sections=proofs)
@@ -246,7 +246,7 @@ def _write_page(page: Path, sections: Collection[Section], damage: Collection[Da
 
 def _print(sections: Collection[Section], damage: Collection[Damage], path: Path) -> None:
     """The verdicts as a table, then a line for each thing that is amiss or not on this machine."""
-    from experiments.report import missing
+    from experiments.report.page import missing
 
     profiles = ", ".join(dict.fromkeys(section.profile for section in sections))
     table = Table(title=f"Verdicts, profile {profiles}")

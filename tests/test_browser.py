@@ -38,8 +38,8 @@ def pages(tmp_path_factory):
     import squares
 
     import proofs_check
-    from experiments import report
     from experiments.contract import Case, Record
+    from experiments.report import page as report
     from proofs_check.contract import Outcome, Verdict
     from proofs_check.runner import Result
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import claims, commands, report, runner, store
+from experiments import claims, commands
 from experiments.contract import Absence, Case, Record
-from experiments.environment import fingerprint
+from experiments.engine import runner, store
+from experiments.engine.environment import fingerprint
+from experiments.engine.runner import Tally
 from experiments.errors import NoDeviceError, StoreLockedError, StoreWriteError
-from experiments.runner import Tally
+from experiments.report import page as report
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from experiments import figures, reactions
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import share_interval
+from experiments.inputs import reactions
+from experiments.report import figures
+from experiments.report.evidence import share_interval
 from nystrom_numerics.attention import ESTIMATORS
 
 if TYPE_CHECKING:

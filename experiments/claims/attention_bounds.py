@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
+from experiments.inputs import bert
+from experiments.report import figures
+from experiments.report.evidence import majority
 from nystrom_numerics import attention, bounds, landmarks, pinv
 from nystrom_numerics.attention.lift import psd_lift
 
@@ -45,7 +46,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 def run(case: Case) -> list[Row]:
     """Error and bounds for each head and m; propagation for each number of iterations at m = 64."""
     p = case.params
-    captured = inputs.captured_heads(layers=[p["layer"]])
+    captured = bert.captured_heads(layers=[p["layer"]])
     rows: list[Row] = []
     for head in p["heads"]:
         q, k = (x[0, head].astype(float) for x in (captured.q, captured.k))

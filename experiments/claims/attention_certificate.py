@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.inputs import bert, texts
+from experiments.report import figures
 from nystrom_numerics import attention, pinv
 from nystrom_numerics.attention import certify_operator
 
@@ -49,7 +50,7 @@ def run(case: Case) -> list[Row]:
     """Many intervals of each head, by as many seeds, against the norms from all rows."""
     p = case.params
     text = None if p["text"] == TEXTS[0] else _held_out()
-    captured = inputs.captured_heads(text=text, layers=[p["layer"]])
+    captured = bert.captured_heads(text=text, layers=[p["layer"]])
     rows = []
     for head in p["heads"]:
         q, k, v = (x[0, head].astype(float) for x in (captured.q, captured.k, captured.v))
@@ -79,7 +80,7 @@ def run(case: Case) -> list[Row]:
 
 def _held_out() -> str:
     """Another review that is long enough to be cut to 512 tokens."""
-    return [text for text in inputs.review_texts(400) if len(text.split()) > 560][3]
+    return [text for text in texts.review_texts(400) if len(text.split()) > 560][3]
 
 
 def verdicts(records: Iterable[Record]) -> tuple[Verdict, ...]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs
 from experiments.contract import Case, Record, Row, Verdict, frame
-from experiments.evidence import majority
+from experiments.inputs import bert
+from experiments.report import figures
+from experiments.report.evidence import majority
 from nystrom_numerics import attention, linalg, pinv
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 
 def run(case: Case) -> list[Row]:
     """Pseudoinverse and attention of each head, scaled alone and with the batch."""
-    captured = inputs.captured_heads(layers=[case.params["layer"]])
+    captured = bert.captured_heads(layers=[case.params["layer"]])
     q, k = (x[0].astype(float) for x in (captured.q, captured.k))
     eye = np.eye(k.shape[-2])
     operator = attention.nystrom_operator(q, k, M, scale=captured.scale, pinv=pinv.razavi)

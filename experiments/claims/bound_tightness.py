@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, points
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
+from experiments.inputs import points
+from experiments.report import figures
+from experiments.report.evidence import majority
 from nystrom_numerics import bounds, kernels, landmarks
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import bounded
+from experiments.inputs import models
+from experiments.report import figures
+from experiments.report.evidence import bounded
 from nystrom_numerics import attention
 
 if TYPE_CHECKING:

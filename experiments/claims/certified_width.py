@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, language, models, reactions
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.tasks import retrieval
+from experiments.inputs import bert, language, models, reactions, texts
+from experiments.inputs.tasks import retrieval
+from experiments.report import figures
 from nystrom_numerics.attention import ESTIMATORS, certify_draws, certify_operator
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run(case: Case) -> list[Row]:
     return rows
 
 
-def _heads(name: str, text: Any, layer: int) -> inputs.Heads:
+def _heads(name: str, text: Any, layer: int) -> bert.Heads:
     """Of one layer."""
     if name == "Whisper":
         return models.whisper_heads([layer], text)
@@ -101,9 +102,9 @@ def _heads(name: str, text: Any, layer: int) -> inputs.Heads:
         ids = tokenizer("\n\n".join(_posts()), return_tensors="pt").input_ids[:, :TOKENS]
         return language.captured(model, ids, [layer])
     content = (
-        next(p for p in _posts() if len(p) > 2600) if text == POSTS else inputs.long_reviews(text + 1)[-1]
+        next(p for p in _posts() if len(p) > 2600) if text == POSTS else texts.long_reviews(text + 1)[-1]
     )
-    return inputs.captured_heads(text=content, layers=[layer])
+    return bert.captured_heads(text=content, layers=[layer])
 
 
 def _posts() -> list[str]:

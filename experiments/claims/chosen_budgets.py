@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, language, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import exact_interval, share_interval
+from experiments.inputs import language, models, texts
+from experiments.report import figures
+from experiments.report.evidence import exact_interval, share_interval
 from nystrom_numerics import attention
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _heads(p: Mapping[str, Any]) -> tuple[Any, Any, Any, float]:
         text = None
         if p["input"] == "MiniLM":
             text = (
-                language.TEXTS[UNREAD]()[0] if p["text"] == UNREAD else inputs.long_reviews(p["text"] + 1)[-1]
+                language.TEXTS[UNREAD]()[0] if p["text"] == UNREAD else texts.long_reviews(p["text"] + 1)[-1]
             )
         found = models.trained_heads(p["input"], [p["layer"]], p.get("recording", "Beckett"), text)
         q, k, v, scale = found.q[0], found.k[0], found.v[0], found.scale

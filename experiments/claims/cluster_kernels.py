@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from experiments import figures
-from experiments.chunked import RUNS
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.programs.chunked import RUNS
+from experiments.report import figures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,12 @@ def grid(profile: str) -> tuple[Case, ...]:
 
 def run(case: Case) -> list[Row]:
     """The program in a process of its own, so that its workers are its own."""
-    command = [sys.executable, "-m", "experiments.chunked", json.dumps({**case.params, "seed": case.seed})]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.programs.chunked",
+        json.dumps({**case.params, "seed": case.seed}),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RuntimeError(ended.stderr[-2000:])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.timing import allocated_peak, measure
+from experiments.engine.timing import allocated_peak, measure
+from experiments.report import figures
 from nystrom_numerics import attention, pinv
 
 if TYPE_CHECKING:

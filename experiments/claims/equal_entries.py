@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, language, models, rivals
+from experiments import rivals
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.inputs import language, models
+from experiments.report import figures
 from nystrom_numerics import attention
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, models, rivals
+from experiments import rivals
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
+from experiments.inputs import models
+from experiments.report import figures
+from experiments.report.evidence import majority
 from nystrom_numerics import attention
 
 if TYPE_CHECKING:

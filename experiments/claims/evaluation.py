@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from experiments import figures, learning, tuning
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import bounded
-from experiments.learning import Recipe
-from experiments.mixers import EXACT, MIXERS, NONE, NYSTROM
-from experiments.pairing import at_chosen_rates, by_seed, difference, interval
-from experiments.tasks import image, imdb, listops, pathfinder, retrieval, sst2
-from experiments.tasks.contract import Splits, Texts
+from experiments.inputs.tasks import image, imdb, listops, pathfinder, retrieval, sst2
+from experiments.inputs.tasks.contract import Splits, Texts
+from experiments.report import figures
+from experiments.report.evidence import bounded
+from experiments.report.pairing import at_chosen_rates, by_seed, difference, interval
+from experiments.training import learning, tuning
+from experiments.training.learning import Recipe
+from experiments.training.mixers import EXACT, MIXERS, NONE, NYSTROM
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.linalg import eigh, svd
 
-from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority, unbeaten
+from experiments.inputs import bert, synthetic
+from experiments.report import figures
+from experiments.report.evidence import majority, unbeaten
 from nystrom_numerics import attention, landmarks, pinv
 
 if TYPE_CHECKING:
@@ -61,15 +62,15 @@ def run(case: Case) -> list[Row]:
     """All rules, pseudoinverses and numbers of landmarks on the heads of one layer."""
     p = case.params
     if p["input"] == "MiniLM":
-        captured = inputs.captured_heads(layers=[p["layer"]])
+        captured = bert.captured_heads(layers=[p["layer"]])
         heads = [
             (h, *(x[0, h].astype(float) for x in (captured.q, captured.k, captured.v))) for h in p["heads"]
         ]
         scale = captured.scale
     else:
-        synthetic = inputs.von_mises_heads(512, CONCENTRATION, order=p["order"]).heads
-        heads = [(0, synthetic.q[0, 0], synthetic.k[0, 0], synthetic.v[0, 0])]
-        scale = synthetic.scale
+        ring = synthetic.von_mises_heads(512, CONCENTRATION, order=p["order"]).heads
+        heads = [(0, ring.q[0, 0], ring.k[0, 0], ring.v[0, 0])]
+        scale = ring.scale
     return [row for head, q, k, v in heads for row in _head(head, q, k, v, scale, p["ms"], p["seeds"])]
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse.linalg import eigsh
 
-from experiments import figures, points
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
-from experiments.ranking import against_uniform, interval, medians
+from experiments.inputs import points
+from experiments.report import figures
+from experiments.report.evidence import majority
+from experiments.report.ranking import against_uniform, interval, medians
 from nystrom_numerics import kernels, landmarks, lowrank
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, language
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.inputs import language
+from experiments.report import figures
 from experiments.rivals.causal import causal_top_keys, causal_window, keys_for
 from nystrom_numerics import attention
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, packages
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import bounded
-from experiments.timing import fit_slope, measure, peak_memory, synchronizer
+from experiments.engine.timing import fit_slope, measure, peak_memory, synchronizer
+from experiments.inputs import packages
+from experiments.report import figures
+from experiments.report.evidence import bounded
 from nystrom_numerics import attention
 
 if TYPE_CHECKING:

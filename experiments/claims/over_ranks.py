@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.over_ranks import measured
+from experiments.programs.over_ranks import measured
+from experiments.report import figures
 
 if TYPE_CHECKING:
     import pandas as pd

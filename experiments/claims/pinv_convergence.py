@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import bounded, majority
-from experiments.timing import fit_slope
+from experiments.engine.timing import fit_slope
+from experiments.inputs import bert, synthetic
+from experiments.report import figures
+from experiments.report.evidence import bounded, majority
 from nystrom_numerics import attention, linalg, pinv
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def run(case: Case) -> list[Row]:
     p = case.params
     if p["input"] == "prescribed":
         return list(
-            _trace(inputs.prescribed_core(M, p["condition"], seed=case.seed).matrix, 0, lambda z: np.nan)
+            _trace(synthetic.prescribed_core(M, p["condition"], seed=case.seed).matrix, 0, lambda z: np.nan)
         )
-    captured = inputs.captured_heads(layers=[p["layer"]])
+    captured = bert.captured_heads(layers=[p["layer"]])
     rows: list[Row] = []
     for head in p["heads"]:
         q, k = (x[0, head].astype(float) for x in (captured.q, captured.k))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
+from experiments.inputs import bert
+from experiments.report import figures
+from experiments.report.evidence import majority
 from nystrom_numerics import attention, pinv
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def grid(profile: str) -> tuple[Case, ...]:
 
 def run(case: Case) -> list[Row]:
     """Relative Frobenius error of Ŝ for every family and cutoff, and every number of iterations."""
-    captured = inputs.captured_heads(layers=[case.params["layer"]])
+    captured = bert.captured_heads(layers=[case.params["layer"]])
     q, k = (x[0].astype(float) for x in (captured.q, captured.k))
     eye = np.eye(k.shape[-2])
     rows = []

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import figures
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.report import figures
 from nystrom_numerics import pinv
 
 if TYPE_CHECKING:

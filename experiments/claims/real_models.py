@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.inputs import models, texts
+from experiments.report import figures
 from nystrom_numerics import pinv
 from nystrom_numerics.integrations.transformers import register_with_transformers, use_nystrom
 
@@ -86,9 +87,9 @@ def _minilm(p: Any) -> list[Row]:
     from scipy.stats import spearmanr
 
     network, tokenizer = models.minilm()
-    texts = inputs.review_texts(p["reviews"])
-    exact = _embeddings(network, tokenizer, texts)
-    got = _embeddings(_replaced(network, p["estimator"], p["m"]), tokenizer, texts)
+    read = texts.review_texts(p["reviews"])
+    exact = _embeddings(network, tokenizer, read)
+    got = _embeddings(_replaced(network, p["estimator"], p["m"]), tokenizer, read)
     pairs = np.triu_indices(len(texts), 1)
     ranked = spearmanr((exact @ exact.T)[pairs], (got @ got.T)[pairs]).statistic
     cosines = (exact * got).sum(axis=-1)

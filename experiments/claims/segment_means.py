@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, models, reactions
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
-from experiments.ranking import interval
+from experiments.inputs import bert, models, reactions
+from experiments.report import figures
+from experiments.report.evidence import majority
+from experiments.report.ranking import interval
 from nystrom_numerics import attention, kernels, landmarks, pinv
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def run(case: Case) -> list[Row]:
     return [row for head in p["heads"] for row in _head(found, head, BUDGETS[p["input"]])]
 
 
-def _head(found: inputs.Heads, head: int, m: int) -> Iterable[Row]:
+def _head(found: bert.Heads, head: int, m: int) -> Iterable[Row]:
     q, k, v = (x[0, head].astype(float) for x in (found.q, found.k, found.v))
     eye = np.eye(len(k))
     s = attention.exact(q, k, eye, scale=found.scale)

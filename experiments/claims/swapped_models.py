@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import figures, inputs, language, models, reactions
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
+from experiments.inputs import language, models, reactions, texts
+from experiments.report import figures
 from nystrom_numerics.attention import ESTIMATORS
 from nystrom_numerics.integrations.transformers import (
     calibrate,
@@ -111,7 +112,7 @@ def same_entries(estimator: str, n: int, share: float) -> int:
 
 def _minilm() -> tuple[Any, list[dict[str, Any]], str]:
     model, tokenizer = models.minilm()
-    reviews = inputs.long_reviews(6)
+    reviews = texts.long_reviews(6)
     limit = {"return_tensors": "pt", "truncation": True, "max_length": 512}
     return model, [dict(tokenizer(reviews[i], **limit)) for i in (4, 5)], "tangent"
 

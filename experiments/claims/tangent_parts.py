@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from experiments import figures, models
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.evidence import majority
+from experiments.inputs import models
+from experiments.report import figures
+from experiments.report.evidence import majority
 from nystrom_numerics import attention
 from nystrom_numerics.attention.arrangement import arrange, arrangement, directions
 from nystrom_numerics.attention.tangents import CAP

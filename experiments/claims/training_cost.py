@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import figures, learning
 from experiments.contract import Case, Outcome, Record, Row, Verdict, frame
-from experiments.mixers import EXACT, MIXERS, NONE, NYSTROM
-from experiments.tasks.contract import Examples, Splits
-from experiments.timing import measure, synchronizer
+from experiments.engine.timing import measure, synchronizer
+from experiments.inputs.tasks.contract import Examples, Splits
+from experiments.report import figures
+from experiments.training import learning
+from experiments.training.mixers import EXACT, MIXERS, NONE, NYSTROM
 
 if TYPE_CHECKING:
     import pandas as pd

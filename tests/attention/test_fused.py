@@ -223,7 +223,7 @@ def test_extra_memory_in_arrays_of_n_by_d(d_v, arrays):
     Where the values must be widened, from 48 to 64, their copy, and a quarter of the output, which is as wide: whether
     the copy is gone when the output is made is the allocator's to say.
     """
-    from experiments.timing import peak_memory
+    from experiments.engine.timing import peak_memory
 
     q, k = (torch.randn(1, 4, 16384, 64) for _ in range(2))
     v = torch.randn(1, 4, 16384, d_v)

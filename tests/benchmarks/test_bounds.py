@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.timing import fit_slope, peak_memory
+from experiments.engine.timing import fit_slope, peak_memory
 from nystrom_numerics import attention
 from nystrom_numerics.attention import certify_operator
 from tests.benchmarks.conftest import TOPICS, ratio

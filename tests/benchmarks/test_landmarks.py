@@ -17,7 +17,7 @@ import pytest
 import torch
 from rich.table import Table
 
-from experiments.timing import fit_slope, peak_memory
+from experiments.engine.timing import fit_slope, peak_memory
 from nystrom_numerics import kernels, landmarks, lowrank
 from tests.benchmarks.conftest import TABLES
 

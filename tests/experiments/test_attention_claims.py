@@ -6,8 +6,9 @@ import importlib.util
 
 import pytest
 
-from experiments import claims, models, packages, rivals
+from experiments import claims, rivals
 from experiments.contract import Case, Outcome, Record
+from experiments.inputs import models, packages
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import claims, evidence
+from experiments import claims
 from experiments.contract import PROFILES, Case, Outcome, Record
+from experiments.report import evidence
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
 
@@ -75,7 +76,7 @@ def landmark_error():
 def test_landmark_error_measures_what_is_known(landmark_error):
     """The floor is the known spectrum's tail, nothing beats it, and segment means are near it on a ring."""
     from experiments.contract import frame
-    from experiments.inputs import von_mises_heads
+    from experiments.inputs.synthetic import von_mises_heads
 
     claim, records = landmark_error
     data = frame(records).set_index(["m", "rule", "pinv"])
@@ -247,8 +248,8 @@ def test_scaling_runs_a_small_case_with_its_peers():
 
 
 def test_scaling_measures_the_peer_or_says_how_to_get_it(monkeypatch):
-    from experiments import packages
     from experiments.errors import NotAvailableError
+    from experiments.inputs import packages
 
     claim = claims.load("linear_scaling")
     grids = [case for profile in PROFILES for case in claim.grid(profile)]

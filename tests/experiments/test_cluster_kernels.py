@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments import chunked, claims
+from experiments import claims
 from experiments.contract import Case, Outcome, Record
+from experiments.programs import chunked
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
 CLAIM = claims.load("cluster_kernels")

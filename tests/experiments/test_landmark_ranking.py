@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments import points
 from experiments.claims import landmark_ranking as claim
 from experiments.contract import PROFILES, Case, Outcome, Record
 from experiments.errors import NotAvailableError
+from experiments.inputs import points
 
 
 def case(rule, data="breast cancer", **params):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments import claims, language, packages
+from experiments import claims
 from experiments.contract import Case, Outcome, Record
 from experiments.errors import NotAvailableError
+from experiments.inputs import language, packages
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 

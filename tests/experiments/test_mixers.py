@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import mixers, packages
 from experiments.errors import NotAvailableError
-from experiments.mixers import MIXERS, Sizes
+from experiments.inputs import packages
+from experiments.training import mixers
+from experiments.training.mixers import MIXERS, Sizes
 
 SIZES = Sizes(dim=16, heads=2, length=96, m=8)
 
@@ -220,8 +221,8 @@ def test_a_rival_that_is_not_installed_is_not_available(monkeypatch):
 
 
 def test_two_models_share_all_but_their_mixers():
-    from experiments.learning import Classifier
-    from experiments.tasks import listops
+    from experiments.inputs.tasks import listops
+    from experiments.training.learning import Classifier
 
     data = listops.load((4, 2, 2), 64)
     one, other = (Classifier(data, name, 4, seed=3) for name in ("exact", "strided keys"))

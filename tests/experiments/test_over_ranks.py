@@ -9,7 +9,7 @@ import pytest
 
 from experiments.claims import over_ranks
 from experiments.contract import Case, Outcome, Record
-from experiments.over_ranks import measured
+from experiments.programs.over_ranks import measured
 
 SECONDS = np.asarray([1e-3, 2e-3, 1e-5, 2e-5, 1e-9, 1e-10, 2e-10])
 

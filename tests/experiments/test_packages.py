@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from experiments import inputs, language, models, packages, points, reactions
 from experiments.errors import NotAvailableError
-from experiments.tasks import imdb, retrieval
+from experiments.inputs import bert, language, models, packages, points, reactions, texts
+from experiments.inputs.tasks import imdb, retrieval
 
 ROOT = Path(__file__).parents[2]
 
 READERS = {
-    packages.MINILM: [lambda: inputs.captured_heads(text="a"), models.minilm],
+    packages.MINILM: [lambda: bert.captured_heads(text="a"), models.minilm],
     packages.WHISPER: [models.whisper, lambda: models.whisper_heads([0])],
     packages.REVIEWS: [
-        lambda: inputs.review_texts(1),
+        lambda: texts.review_texts(1),
         lambda: imdb.words((2, 0, 0), 8),
-        inputs.captured_heads,
+        bert.captured_heads,
         language.TEXTS["reviews"],
     ],
     packages.BECKETT: [lambda: models.speech("Beckett")],

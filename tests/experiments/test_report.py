@@ -11,10 +11,10 @@ import pytest
 import single
 import squares
 
-from experiments import report
 from experiments.contract import Absence, Case, Outcome, Record, Verdict
-from experiments.environment import fingerprint
-from experiments.store import Damage
+from experiments.engine.environment import fingerprint
+from experiments.engine.store import Damage
+from experiments.report import page as report
 
 EVIL = "<script>alert('no')</script>"
 

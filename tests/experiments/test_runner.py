@@ -16,11 +16,11 @@ import single
 import squares
 import wanting
 
-from experiments import cluster, runner, store
 from experiments.contract import Absence, Status
-from experiments.environment import cuda_device, fingerprint
+from experiments.engine import cluster, runner, store
+from experiments.engine.environment import cuda_device, fingerprint
+from experiments.engine.runner import Tally, run_claims
 from experiments.errors import CodeMismatchError, NoDeviceError, SchedulerError
-from experiments.runner import Tally, run_claims
 from tests.thorough import many
 
 

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments import report, store
 from experiments.contract import Absence, Case, Record, Status
+from experiments.engine import store
 from experiments.errors import StoreLockedError, StoreWriteError
+from experiments.report import page as report
 from tests.thorough import many
 
 
@@ -116,7 +117,7 @@ def test_one_writer_at_a_time(tmp_path):
 _ENDLESS = """
 import itertools, sys
 from pathlib import Path
-from experiments import store
+from experiments.engine import store
 from experiments.contract import Case, Record
 path = Path(sys.argv[1])
 with store.appending(path) as append:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import claims, models, packages, reactions
+from experiments import claims
 from experiments.contract import Case, Outcome, Record
+from experiments.inputs import models, packages, reactions
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED
 WANTED = {"rxnmapper": packages.RXNMAPPER.remedy, "rdkit": "rdkit", "rxn": "rxn-chem-utils"}

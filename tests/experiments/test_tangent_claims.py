@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import claims, packages
+from experiments import claims
 from experiments.contract import Case, Outcome, Record
+from experiments.inputs import packages
 from nystrom_numerics import attention
 
 SUPPORTED, REFUTED, UNDECIDED = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.UNDECIDED

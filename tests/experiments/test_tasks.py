@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.errors import NotAvailableError, UnfitInputError
-from experiments.tasks import image, imdb, listops, pathfinder, retrieval, sst2
+from experiments.inputs.tasks import image, imdb, listops, pathfinder, retrieval, sst2
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments import timing
+from experiments.engine import timing
 
 MB = 2**20
 

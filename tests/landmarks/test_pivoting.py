@@ -483,7 +483,7 @@ def test_memory_is_the_factor_and_a_strip(rng):
 
 def test_accelerated_is_faster_at_scale(rng):
     """A small stand-in for the benchmark: m = 256 at n = 8000, in one run."""
-    from experiments.timing import measure
+    from experiments.engine.timing import measure
 
     kernel = kernels.gaussian(rng.standard_normal((8000, 16)), gamma=1 / 32)
     slow = measure(lambda: landmarks.rpcholesky(kernel, 256), repeats=1)

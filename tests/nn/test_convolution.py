@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.utils.prune
 
-from experiments.timing import allocated_peak
+from experiments.engine.timing import allocated_peak
 from nystrom_numerics.nn import NystromAttention
 from nystrom_numerics.nn.convolution import convolve
 

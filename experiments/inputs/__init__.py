@@ -1,0 +1,1 @@
+"""What experiments run on: texts, recordings, trained models, points, tasks, and families whose spectrum is known."""

@@ -1,0 +1,1 @@
+"""Programs that a claim starts as processes of their own."""
