@@ -6,8 +6,6 @@ Iterations for A⁺ cost matrix products, and which is cheapest depends on the m
 with the products that it took, and a schedule planned for a condition number says beforehand what it will reach.
 """
 
-from itertools import islice
-
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -22,44 +20,24 @@ matrices = {
     "a softmax core of digits": core,
     "κ = 1,000, singular values even in the logarithm": (left * np.geomspace(1, 1e-3, 64)) @ right,
 }
-methods = {
-    "Newton–Schulz": (pinv.NEWTON_SCHULZ, "0.45"),
-    "Chebyshev": (pinv.CHEBYSHEV, "#3b8a5a"),
-    "hyperpower 5": (pinv.hyperpower_step(5), "#b8860b"),
-    "paper's eq. (14)": (pinv.RAZAVI, "#9a3a00"),
-}
-
-
-def residual(a, z):
-    """‖AZA − A‖ relative to ‖A‖, in Frobenius norms."""
-    return np.linalg.norm(a @ z @ a - a) / np.linalg.norm(a)
-
 
 # %%
-# The residual after each step, against the products spent:
+# :func:`~nystrom_numerics.pinv.convergence` takes every method through the same products and keeps residual and error
+# of each iterate. Beside the usual steps, a schedule planned for the matrix; its condition is relative to the bound
+# that iterations start from.
 
-figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.6), sharey=True, layout="constrained")
-for panel, (name, a) in zip(panels, matrices.items(), strict=True):
-    for label, (step, colour) in methods.items():
-        history = [residual(a, z) for z in islice(pinv.iterates(a, step), 40)]
-        panel.semilogy(step.matmuls * np.arange(40), history, ".-", color=colour, label=label)
-    least = np.linalg.svd(a, compute_uv=False)[-1] / float(
-        pinv.one_sup_bound(a)
-    )  # relative to the start's bound
+for name, a in matrices.items():
+    least = np.linalg.svd(a, compute_uv=False)[-1] / float(pinv.one_sup_bound(a))
     schedule = pinv.plan(sigma_min=least, tol=1e-10)
-    planned = pinv.iterate(a, schedule.steps)
-    history = [residual(a, z) for z in pinv.iterates(a, schedule.steps)]
-    panel.semilogy(
-        (0, *schedule.products), history, "*-", color="#1a56b0", markersize=9, label="planned for κ"
-    )
-    panel.set(title=f"{name}\nκ = {np.linalg.cond(a):,.0f}", xlabel="matrix products", xlim=(0, 120))
-    panel.grid(alpha=0.3)
-panels[0].set_ylabel("relative residual")
-figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-plt.show()
+    found = pinv.convergence(a, {**pinv.METHODS, "planned for κ": schedule}, products=120)
+    figure = found.plot()
+    figure.suptitle(f"{name}, κ = {np.linalg.cond(a):,.0f}")
+    plt.figure(figure)
+    print(f"{name}\n{found}\n")
 
 # %%
-# A result carries its story, and its status says what to do:
+# A result carries its story, the residual after each step too where it is asked for, and its status says what to do:
 
-print(planned.status.name, int(planned.matmuls), f"{float(planned.residual):.1e}")
+planned = pinv.iterate(a, schedule.steps, history=True)
+print(planned.status.name, int(planned.matmuls), " ".join(f"{float(x):.1e}" for x in planned.history))
 print(pinv.razavi(matrices["a softmax core of digits"]).status.remedy)

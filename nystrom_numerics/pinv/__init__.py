@@ -16,22 +16,27 @@ from nystrom_numerics.pinv.steps import (
     hyperpower_step,
     interval_step,
 )
+from nystrom_numerics.pinv.tracing import METHODS, Convergence, Trace, convergence
 from nystrom_numerics.pinv.verified import Verification, verify
 
 __all__ = [
     "CHEBYSHEV",
+    "METHODS",
     "NEWTON_SCHULZ",
     "RAZAVI",
+    "Convergence",
     "NormBound",
     "PinvResult",
     "Schedule",
     "SolveResult",
     "Solver",
     "Step",
+    "Trace",
     "Verification",
     "by_product",
     "chebyshev",
     "complete_orthogonal",
+    "convergence",
     "filter_response",
     "hermitian",
     "hyperpower",

@@ -53,6 +53,7 @@ def razavi(
     norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
+    history: bool = False,
 ) -> PinvResult:
     r"""The paper's iteration, eq. (14), after Razavi et al. 2014.
 
@@ -80,6 +81,8 @@ def razavi(
         With ``tol``: steps between checks.  A check costs one product and one synchronisation.
     check_finite : bool
         Raise on NaN and infinity, in place of a NaN value with status ``NON_FINITE``.
+    history : bool
+        Keep the residual after each step in the result, for one product more a step.
 
     Returns
     -------
@@ -112,6 +115,7 @@ def razavi(
         norm_bound=norm_bound,
         check_every=check_every,
         check_finite=check_finite,
+        history=history,
     )
 
 
@@ -124,6 +128,7 @@ def newton_schulz(
     norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
+    history: bool = False,
 ) -> PinvResult:
     r"""The Newton–Schulz iteration :math:`Z_{j+1} = Z_j(2I - AZ_j)`.
 
@@ -134,7 +139,7 @@ def newton_schulz(
 
     Parameters
     ----------
-    a, iterations, tol, norm_bound, check_every, check_finite
+    a, iterations, tol, norm_bound, check_every, check_finite, history
         As in :func:`razavi`.
 
     Returns
@@ -162,6 +167,7 @@ def newton_schulz(
         norm_bound=norm_bound,
         check_every=check_every,
         check_finite=check_finite,
+        history=history,
     )
 
 
@@ -174,6 +180,7 @@ def chebyshev(
     norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
+    history: bool = False,
 ) -> PinvResult:
     r"""Chebyshev's iteration :math:`Z_{j+1} = Z_j(3I - 3AZ_j + (AZ_j)^2)`.
 
@@ -182,7 +189,7 @@ def chebyshev(
 
     Parameters
     ----------
-    a, iterations, tol, norm_bound, check_every, check_finite
+    a, iterations, tol, norm_bound, check_every, check_finite, history
         As in :func:`razavi`.
 
     Returns
@@ -210,6 +217,7 @@ def chebyshev(
         norm_bound=norm_bound,
         check_every=check_every,
         check_finite=check_finite,
+        history=history,
     )
 
 
@@ -223,6 +231,7 @@ def hyperpower(
     norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
+    history: bool = False,
 ) -> PinvResult:
     r"""The hyperpower iteration of order p: :math:`e \mapsto e^p`, in the fewest products known.
 
@@ -231,7 +240,7 @@ def hyperpower(
 
     Parameters
     ----------
-    a, iterations, tol, norm_bound, check_every, check_finite
+    a, iterations, tol, norm_bound, check_every, check_finite, history
         As in :func:`razavi`.
     order : int
         p, from 2 to 9.
@@ -260,6 +269,7 @@ def hyperpower(
         norm_bound=norm_bound,
         check_every=check_every,
         check_finite=check_finite,
+        history=history,
     )
 
 
@@ -350,12 +360,13 @@ def iterate(
     norm_bound: NormBound = one_sup_bound,
     check_every: int = 1,
     check_finite: bool = False,
+    history: bool = False,
 ) -> PinvResult:
     """Any sequence of steps, such as a mixture of orders or a planned schedule.
 
     Parameters
     ----------
-    a, tol, norm_bound, check_every, check_finite
+    a, tol, norm_bound, check_every, check_finite, history
         As in :func:`razavi`.
     steps : sequence of Step
         At least one.
@@ -384,7 +395,13 @@ def iterate(
     """
     _require_steps(steps, Sequence, "a sequence of Step")
     return _iterate(
-        a, steps, tol=tol, norm_bound=norm_bound, check_every=check_every, check_finite=check_finite
+        a,
+        steps,
+        tol=tol,
+        norm_bound=norm_bound,
+        check_every=check_every,
+        check_finite=check_finite,
+        history=history,
     )
 
 
@@ -407,6 +424,7 @@ def _iterate(
     norm_bound: NormBound,
     check_every: int,
     check_finite: bool,
+    history: bool,
 ) -> PinvResult:
     tol = None if tol is None else require_positive("tol", tol)
     require_callable("norm_bound", norm_bound, "a callable that gives β of a stack of matrices")
@@ -419,17 +437,23 @@ def _iterate(
 
     work, restore = _prepare(xp, a)
     z = _start(xp, a, work, norm_bound)
+    seen: list[Array] | None = [] if require_flag("history", history) else None
     products = from_numpy(xp, _cumulative(step.matmuls for step in steps), a)
     if tol is None:
         for step in steps:
-            z = step.apply(z, work @ z)
+            y = work @ z
+            if seen is not None:
+                seen.append(backward_residual(work, z, y))
+            z = step.apply(z, y)
         residual = backward_residual(work, z)
+        if seen is not None:
+            seen.append(residual)
         taken = xp.full(z.shape[:-2], len(steps), dtype=xp.int64, device=device_of(z))
         passed = residual <= unit_roundoff(xp, work.dtype) ** 0.5
         codes = xp.where(passed, taken * 0, int(Status.MAX_ITERATIONS))
         matmuls = taken * 0 + products[-1]
     else:
-        z, residual, taken, codes, extra = _until(xp, work, z, steps, tol, check_every)
+        z, residual, taken, codes, extra = _until(xp, work, z, steps, tol, check_every, seen)
         matmuls = xp.reshape(xp.take(products, xp.reshape(taken, (-1,)), axis=0), taken.shape) + extra
 
     value = restore(z)
@@ -440,6 +464,7 @@ def _iterate(
         iterations=taken,
         matmuls=matmuls,
         codes=xp.where(finite, codes, int(Status.NON_FINITE)),
+        history=None if seen is None else xp.stack(seen),
     )
 
 
@@ -449,7 +474,7 @@ def _cumulative(counts: Iterable[int]) -> np.ndarray[Any, Any]:
 
 
 def _until(
-    xp: Any, a: Array, z: Array, steps: Sequence[Step], tol: float, check_every: int
+    xp: Any, a: Array, z: Array, steps: Sequence[Step], tol: float, check_every: int, seen: list[Array] | None
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Iterate until every matrix has met ``tol``, stagnated or run out of steps; keep the best iterate of each.
 
@@ -464,8 +489,12 @@ def _until(
     best_z, best, best_taken = z, xp.full_like(xp.abs(z[..., 0, 0]), xp.inf), taken
     for k in range(len(steps) + 1):
         y = a @ z
-        if k % check_every == 0 or k == len(steps):
+        checked = k % check_every == 0 or k == len(steps)
+        if checked or seen is not None:
             residual = backward_residual(a, z, y)
+        if seen is not None:
+            seen.append(xp.where(active, residual, xp.nan))
+        if checked:
             better = active & (residual < best)
             risen = active & ~(residual <= 2 * best)  # also true for NaN
             best_z = xp.where(better[..., None, None], z, best_z)

@@ -28,6 +28,9 @@ class PinvResult:
         at the end.
     codes : array (...) of int
         The :class:`~nystrom_numerics.errors.Status` of each matrix.
+    history : array (iterates, ...), real, or None
+        The residual of the start and after each step, where an iteration was asked for it with ``history=True``; NaN
+        once a matrix has stopped.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class PinvResult:
     iterations: Array
     matmuls: Array
     codes: Array
+    history: Array | None = None
 
     __repr__ = brief
 
