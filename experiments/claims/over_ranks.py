@@ -49,6 +49,9 @@ TERMS = ("calls", "messages", "bytes", "products")
 """What a call is made of, all but bytes with prices of each method: a sum over ranks is not two that swap blocks."""
 
 LONG, LONG_HEADS, MILLION = (65_536, 262_144), 8, 10**6
+AT_ONCE = {262_144: 2, MILLION: 2}
+"""Heads of a call where memory for all, in one process, is more than a machine of 24 GB has."""
+
 HALF = 0.6
 """Of the time and memory of one process, what a rank of two may take: a half, and a tenth for what does not halve."""
 
@@ -58,9 +61,12 @@ def grid(profile: str) -> tuple[Case, ...]:
     cases = [Case("over_ranks", {"part": "model", "heads": HEADS, "repeats": ROUNDS})]
     if profile == "full":
         methods = ("nystrom", "near_field", "tangent")
-        long = {"part": "long", "heads": LONG_HEADS, "repeats": 1, "at_once": LONG_HEADS}
-        cases += [Case("over_ranks", {**long, "n": n, "method": method}) for n in LONG for method in methods]
-        cases.append(Case("over_ranks", {**long, "n": MILLION, "method": "nystrom", "at_once": 2}))
+        long = {"part": "long", "heads": LONG_HEADS, "repeats": 1}
+        each = [(n, method) for n in LONG for method in methods] + [(MILLION, "nystrom")]
+        cases += [
+            Case("over_ranks", {**long, "n": n, "method": method, "at_once": AT_ONCE.get(n, LONG_HEADS)})
+            for n, method in each
+        ]
     return tuple(cases)
 
 

@@ -80,6 +80,7 @@ def _timed(
 ) -> dict[str, float]:
     """Seconds of processor and clock of a call with ``own`` of n tokens, and the most bytes that it held."""
     import torch
+    import torch.distributed as dist
 
     heads = specification["heads"]
     at_once = specification.get("at_once", heads)
@@ -90,6 +91,7 @@ def _timed(
         q, k, v = (torch.randn(shape).requires_grad_(backward) for _ in range(3))
         g = torch.randn(shape) if backward else None
         _forget()
+        dist.barrier(group)  # or the clock would count what other ranks did before
         start, cpu = time.perf_counter(), time.process_time()
         for _ in range(many):
             out = call(q, k, v, group)
