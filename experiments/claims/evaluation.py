@@ -26,8 +26,8 @@ CLAIM = "A model with Nyström attention is as accurate as one with exact attent
 SOURCE = "Xiong et al. 2021, Tables 2 and 3 (SST-2, IMDB; Long Range Arena, Tay et al. 2021)"
 EXCLUSIVE = False
 ALT = (
-    "For each task a panel: test accuracy by method, the mean over seeds as a bar from chance and each seed as a dot, "
-    "with exact attention as a dashed line."
+    "For each task, one or two a panel: test accuracy by method, the mean over seeds as a bar from chance and each "
+    "seed as a dot, with exact attention as a dashed line."
 )
 
 LEARNED, TUNED, COUNTED = "from nothing", "tuned", "lengths"
@@ -44,6 +44,8 @@ LEAST, CLEAR = 0.01, 0.02  # accuracy that may be lost; what counts as clearly b
 LIMIT = 64  # tokens, the paper's landmarks
 RATES, PUBLISHED, TUNING = (2e-3,), (1e-4, 5e-4), (5e-5,)
 SEEDS = 3
+PANELS = 6
+"""The most that a figure has."""
 
 
 @dataclass(frozen=True)
@@ -368,34 +370,48 @@ def _line(part: str, task: str, method: str, seeds: pd.DataFrame, own: pd.DataFr
 
 
 def plot(records: Iterable[Record]) -> Figure:
-    """Accuracies by task and method."""
+    """Accuracies by task and method, in at most six panels."""
     data = frame(records)
     parts = [_trained(data, part) for part in (LEARNED, TUNED)] if not data.empty else []
-    panels = [(part, task) for part in parts if not part.empty for task in part["task"].unique()]
-    figure, axes = figures.grid(1 + (max(1, len(panels)) - 1) // 3, 3, height=3.8)
+    tasks = [
+        (task, by_seed(part, task), float(part[part["task"] == task]["chance"].iloc[0]))
+        for part in parts
+        if not part.empty
+        for task in part["task"].unique()
+    ]
+    each = max(1, -(-len(tasks) // PANELS))
+    panels = [tasks[i : i + each] for i in range(0, len(tasks), each)]
+    lines = max((sum(len(table.columns) + 1 for _, table, _ in panel) for panel in panels), default=0)
+    columns = 2 if each > 1 else 3
+    figure, axes = figures.grid(-(-max(1, len(panels)) // columns), columns, height=max(3.8, 0.22 * lines))
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
     if not panels:
         figures.blank(axes[0][0], "accuracy")
         axes[0][0].axis("on")
-    for ax, (part, task) in zip(axes.flat, panels, strict=False):
-        _panel(ax, by_seed(part, task), part[part["task"] == task]["chance"].iloc[0], task)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        _panel(ax, panel)
     return figure
 
 
-def _panel(ax: Any, table: pd.DataFrame, chance: float, task: str) -> None:
-    names = [name for name in dict.fromkeys((*ALL, *table)) if name in table]
-    places = range(len(names))
-    colors = figures.palette(names)
-    means = [float(table[name].mean()) for name in names]
-    ax.barh(
-        places, [x - chance for x in means], left=chance, color=[colors[name] for name in names], alpha=0.6
-    )
-    for place, name in zip(places, names, strict=True):
-        values = table[name].dropna()
-        ax.plot(values, [place] * len(values), ".", color="black", markersize=4)
-    if EXACT in table:
-        ax.axvline(float(table[EXACT].mean()), linestyle="--", color="black", linewidth=1)
-    ax.set_yticks(places, names, fontsize=7)
-    ax.invert_yaxis()
-    ax.set(title=task, xlabel="test accuracy, from chance")
+def _panel(ax: Any, tasks: Sequence[tuple[str, pd.DataFrame, float]]) -> None:
+    """Tasks one below the other, each with a line for its name and one for each method."""
+    place, places, labels = 0, [], []
+    colors = figures.palette(ALL)
+    for task, table, chance in tasks:
+        names = [name for name in dict.fromkeys((*ALL, *table)) if name in table]
+        top, place = place, place + 1
+        for name in names:
+            mean, color = float(table[name].mean()), colors.get(name, "grey")
+            ax.barh(place, mean - chance, left=chance, color=color, alpha=0.6)
+            values = table[name].dropna()
+            ax.plot(values, [place] * len(values), ".", color="black", markersize=4)
+            places, labels, place = [*places, place], [*labels, name], place + 1
+        if EXACT in table:
+            ax.vlines(float(table[EXACT].mean()), top + 0.5, place - 0.5, "black", "dashed", linewidth=1)
+        ax.text(
+            0.01, top, task, transform=ax.get_yaxis_transform(), va="center", fontweight="bold", fontsize=10
+        )
+    ax.set_yticks(places, labels, fontsize=9)
+    ax.set_ylim(place - 0.4, -0.6)
+    ax.set_xlabel("test accuracy, from chance")

@@ -27,8 +27,8 @@ SOURCE = (
 EXCLUSIVE = False
 ALT = (
     "Relative error of Nyström attention against the number of landmarks, a row of panels for each input and "
-    "a column for each error measure: one line for each landmark rule, solid with the paper's six iterations "
-    "and dashed with the exact pseudoinverse, above a dotted black line for the best approximation of the "
+    "a column each for the errors of Ŝ and of ŜV: one line for each landmark rule, solid with the paper's six "
+    "iterations and dashed with the exact pseudoinverse, above a dotted black line for the best approximation of the "
     "same rank. Bands are quartiles over heads."
 )
 
@@ -179,11 +179,7 @@ def plot(records: Iterable[Record]) -> Figure:
     """Errors against m; medians and quartiles over heads."""
     data = _per_head(records)
     names = sorted(data["input"].unique())
-    columns = {
-        "S_F": "‖Ŝ−S‖ / ‖S‖, Frobenius",
-        "S_2": "‖Ŝ−S‖ / ‖S‖, spectral",
-        "O_F": "‖ŜV−SV‖ / ‖SV‖, Frobenius",
-    }
+    columns = {"S_F": "‖Ŝ−S‖ / ‖S‖, Frobenius", "O_F": "‖ŜV−SV‖ / ‖SV‖, Frobenius"}
     figure, axes = figures.grid(len(names), len(columns), height=3.6)
     colors = figures.palette(list(RULES))
     for row, name in zip(axes, names, strict=True):

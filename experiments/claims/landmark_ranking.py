@@ -30,9 +30,9 @@ SOURCE = (
 )
 EXCLUSIVE = True
 ALT = (
-    "Nyström error of Gaussian kernels on real data, a row of panels for each data set: trace, Frobenius and spectral "
-    "error against the number of landmarks, and the trace error against kernel entries and seconds. One line for each "
-    "of seven rules, a dotted black line for the best approximation of the same rank; bands are quartiles over draws."
+    "Nyström error of Gaussian kernels on real data over that of the best matrix of the same rank: trace, Frobenius "
+    "and spectral error against the number of landmarks, and the trace error against kernel entries and seconds. One "
+    "line for each of seven rules, medians over data sets and draws; bands are quartiles."
 )
 
 LEFT_OUT = ("rpcholesky", "farthest")  # the law of another, and for a Gaussian kernel the points of another
@@ -247,37 +247,26 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def plot(records: Iterable[Record]) -> Figure:
-    """Errors against landmarks, entries and seconds; medians and quartiles over draws."""
+    """Errors over those of the best matrix of the same rank; medians and quartiles over data sets and draws."""
     from matplotlib import ticker
 
     data = frame(records)
-    names = list(dict.fromkeys(data["data"]))
-    panels = [(x, "m") for x in ("trace", "Frobenius", "spectral")] + [
-        ("trace", "entries"),
-        ("trace", "seconds"),
-    ]
+    errors = ("trace", "Frobenius", "spectral")
+    over = data.assign(**{error: data[error] / data[f"best {error}"] for error in errors})
+    panels = [*((x, "m") for x in errors), ("trace", "entries"), ("trace", "seconds")]
     labels = {"m": "landmarks m", "entries": "kernel entries / n", "seconds": "seconds"}
-    figure, axes = figures.grid(len(names), len(panels), width=17.0, height=2.7)
+    figure, axes = figures.grid(2, 3, height=3.6)
     colors = figures.palette(SHOWN)
-    for row, name in zip(axes, names, strict=True):
-        part = data[data["data"] == name]
-        for ax, (error, x) in zip(row, panels, strict=True):
-            if x == "m":
-                ax.plot(*_best(part, error), ":", color="black", label="best of that rank")
-            for rule in SHOWN:
-                chosen = part[part["rule"] == rule]
-                middle = chosen.groupby("m")[x].median() if x != "m" else None
-                chosen = chosen.assign(at=chosen["m"] if middle is None else chosen["m"].map(middle))
-                figures.band(ax, chosen, "at", error, label=rule, color=colors[rule])
-            ax.set(xscale="log", yscale="log", xlabel=labels[x], ylabel=f"{error} error", title=name)
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0), numticks=6))
-                axis.set_major_formatter("{x:g}")
-            ax.minorticks_off()  # of forty panels, most of the time to draw them
-    figures.legend_below(figure, axes[0][0], columns=8)
+    for ax, (error, x) in zip(axes.flat, panels, strict=False):
+        for rule in SHOWN:
+            chosen = over[over["rule"] == rule]
+            at = chosen["m"] if x == "m" else chosen["m"].map(chosen.groupby("m")[x].median())
+            figures.band(ax, chosen.assign(at=at), "at", error, label=rule, color=colors[rule])
+        ax.set(xscale="log", yscale="log", xlabel=labels[x], ylabel=f"{error} error over the best")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0), numticks=6))
+            axis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
+    axes[1][2].axis("off")
+    axes[1][2].legend(*axes[0][0].get_legend_handles_labels(), loc="center", frameon=False)
     return figure
-
-
-def _best(part: pd.DataFrame, error: str) -> tuple[Any, Any]:
-    best = part.groupby("m")[f"best {error}"].first()
-    return best.index, best.to_numpy()

@@ -8,7 +8,8 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -304,18 +305,26 @@ def _cells(table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[Any, ...],
     return columns, tuple(zip(*cells, strict=True))
 
 
-def draw(claim: Claim, records: Sequence[Record], file: Path | io.BytesIO, kind: str) -> None:
-    """Save the claim's figure in the style of the report; ``kind`` is what matplotlib calls the format."""
+@contextmanager
+def style(claim: Claim) -> Iterator[None]:
+    """The report's style of figures, while one is made and saved."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    style = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "svg.hashsalt": claim.TITLE}
-    style["figure.constrained_layout.use"] = True
-    style["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
-    with mpl.rc_context(style):
+    wanted = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "svg.hashsalt": claim.TITLE}
+    wanted["figure.constrained_layout.use"] = True
+    wanted["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
+    with mpl.rc_context(wanted):
+        yield
+
+
+def draw(claim: Claim, records: Sequence[Record], file: Path | io.BytesIO, kind: str) -> None:
+    """Save the claim's figure in the style of the report; ``kind`` is what matplotlib calls the format."""
+    with style(claim):
+        import matplotlib.pyplot as plt
+
         figure = claim.plot(records)
         undated = {"Date": None} if kind == "svg" else None
         figure.savefig(file, format=kind, dpi=110, bbox_inches="tight", metadata=undated)

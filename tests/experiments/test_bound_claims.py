@@ -42,7 +42,7 @@ def test_bound_tightness(audits):
     assert (valid.outcome, spectral.outcome, trace.outcome) == (SUPPORTED,) * 3
     table = claim.table(audits)
     assert {"bound / truth", "10 %", "90 %", "vacuous"} <= set(table.columns)
-    assert len(claim.plot(audits).axes) == 15
+    assert len(claim.plot(audits).axes) == 6
 
 
 def test_bound_tightness_notices_a_violation_and_a_wide_interval(audits):
