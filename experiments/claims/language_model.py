@@ -72,11 +72,11 @@ SIZES: dict[int, dict[float, dict[str, int]]] = {
 
 
 def grid(profile: str) -> tuple[Case, ...]:
-    """A case a text, length and part; ``quick`` takes one text, two layers and a quarter of the entries."""
+    """A case a text, length and part; ``quick`` takes one text, a layer and a quarter of the entries."""
     if profile == "quick":
-        some = {"text": "legal", "layers": [2, 16], "shares": list(SHARES[HEADS])}
+        some = {"text": "legal", "layers": [16], "shares": list(SHARES[HEADS])}
         heads = [{"part": HEADS, "tokens": 1024, **some}]
-        whole = [{"part": PERPLEXITY, "tokens": 2048, "text": "legal", "shares": [QUARTER]}]
+        whole = [{"part": PERPLEXITY, "tokens": 1024, "text": "legal", "shares": [QUARTER]}]
     else:
         settings = [{"tokens": n, "text": text} for n in LENGTHS for text in language.TEXTS]
         layers = {"layers": list(range(LAYERS)), "shares": list(SHARES[HEADS])}

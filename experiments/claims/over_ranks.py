@@ -38,7 +38,7 @@ HELD_OUT = {"nystrom": 32768, "exact": 2048}
 WITHIN = 0.25
 """What a prediction may be off by."""
 
-SPAN, ROUNDS, CONFIDENCE = 0.05, 9, 0.95
+SPAN, ROUNDS, CONFIDENCE = 0.05, {"quick": 3, "full": 9, "gpu": 9}, 0.95
 """Seconds that a measurement takes at least, rounds of all of them, and how sure verdicts are where others disturb."""
 
 COMPARED = 40 * 8
@@ -58,7 +58,7 @@ HALF = 0.6
 
 def grid(profile: str) -> tuple[Case, ...]:
     """All runs of the model in one case, so that they share a moment of the machine; in full long sequences too."""
-    cases = [Case("over_ranks", {"part": "model", "heads": HEADS, "repeats": ROUNDS})]
+    cases = [Case("over_ranks", {"part": "model", "heads": HEADS, "repeats": ROUNDS[profile]})]
     if profile == "full":
         methods = ("nystrom", "near_field", "tangent")
         long = {"part": "long", "heads": LONG_HEADS, "repeats": 1}

@@ -45,8 +45,8 @@ SAME, AS_RANKED, AS_HEARD = (
     0.1,
 )  # cosine, Spearman and added word error rate that count as standing in
 COUNTS = {"quick": 10, "full": 500, "gpu": 500}
-MS = {"quick": (64, 128), "full": (16, 32, 64, 128, 256), "gpu": (16, 32, 64, 128, 256)}
-WHISPER_MS = {"quick": (64, 256), "full": (64, 128, 256, 512, 750), "gpu": (64, 128, 256, 512, 750)}
+MS = {"quick": (64,), "full": (16, 32, 64, 128, 256), "gpu": (16, 32, 64, 128, 256)}
+WHISPER_MS = {"quick": (64,), "full": (64, 128, 256, 512, 750), "gpu": (64, 128, 256, 512, 750)}
 
 
 def grid(profile: str) -> tuple[Case, ...]:
