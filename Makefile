@@ -4,6 +4,7 @@
 #   make docs     the site, docs/_build/html/index.html, its gallery executed  (GALLERY=0 to show its code alone)
 #   make fuzz     2,500 damaged files of each format through `nystrom audit`  (MUTANTS=… for another number)
 #   make mutants  does each change of the code make a test fail?  (FILES="…" for some files, AGAIN=1 for what survived)
+#   make bench    speed and memory beside peers  (SAVE=0.1.0 keeps the ratios under that name in docs/benchmarks)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -45,7 +46,8 @@ mutants: $(READY)
 	$(BIN)/python -m tests.mutants $(if $(AGAIN),--again) $(FILES)
 
 bench: $(READY)
-	$(BIN)/python -m pytest tests/benchmarks -s -q -p no:xdist --benchmark-disable-gc
+	$(BIN)/python -m pytest tests/benchmarks -s -q -p no:xdist --benchmark-disable-gc \
+	    $(if $(SAVE),--benchmark-storage=file://docs/benchmarks --benchmark-save=$(SAVE))
 
 conformance: $(READY)
 	$(BIN)/python -m tests.conformance

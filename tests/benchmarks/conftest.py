@@ -25,6 +25,8 @@ class Topic:
 
 TOPICS: dict[str, Topic] = {}
 TABLES: list[Table] = []
+RATIOS: dict[str, dict[str, float]] = {}
+"""What is kept from release to release beside the topics: of a case, how many times as fast as a peer, by name."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +66,24 @@ def ratio(topic: str, case: str, method: str) -> float:
     """How many times faster than the peer, in this run."""
     entry = TOPICS[topic]
     return entry.seconds[case, entry.peer][0] / entry.seconds[case, method][0]
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    """What is kept of a run are ratios within it; seconds of another machine or day say nothing."""
+    kept = {case: dict(of_case) for case, of_case in RATIOS.items()}
+    for name, topic in TOPICS.items():
+        for case, method in topic.seconds:
+            if method != topic.peer and (case, topic.peer) in topic.seconds:
+                kept.setdefault(f"{name}: {case}", {})[f"{method} / {topic.peer}"] = ratio(name, case, method)
+    output_json["ratios"] = kept
+    for part, private in (("machine_info", "node"), ("commit_info", "project"), ("commit_info", "branch")):
+        output_json[part].pop(private, None)
+    output_json["machine_info"].get("cpu", {}).pop("flags", None)
+    output_json["benchmarks"] = [
+        {"name": one["name"], "stats": one["stats"]} for one in output_json["benchmarks"]
+    ]
+    for one in output_json["benchmarks"]:
+        one["stats"].pop("data", None)
 
 
 def pytest_benchmark_group_stats(config, benchmarks, group_by):
