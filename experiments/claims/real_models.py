@@ -160,15 +160,15 @@ def _on_text(text: pd.DataFrame, name: str) -> Verdict:
     if (name, PAPER_M) not in text.index:
         return Verdict(statement, Outcome.UNDECIDED, "No record at 64 landmarks.")
     row = text.loc[(name, PAPER_M)]
-    rest = "; ".join(
-        f"m = {m}: {r['cosine']:.3f} and {r['spearman']:.3f}"
+    rest = "".join(
+        f"; m = {m}: {r['cosine']:.3f} and {r['spearman']:.3f}"
         for m, r in text.loc[name].iterrows()
         if m != PAPER_M
     )
     return Verdict(
         statement,
         _outcome(row["cosine"] >= SAME and row["spearman"] >= AS_RANKED),
-        f"Median cosine {row['cosine']:.3f}, Spearman {row['spearman']:.3f} over {row['reviews']:.0f} reviews; {rest}.",
+        f"Median cosine {row['cosine']:.3f}, Spearman {row['spearman']:.3f} over {row['reviews']:.0f} reviews{rest}.",
     )
 
 
