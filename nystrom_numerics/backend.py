@@ -7,7 +7,7 @@ standard code.  Whatever is particular to one library stands here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from math import prod
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -28,9 +28,11 @@ __all__ = [
     "Array",
     "broadcast_shapes",
     "broadcasts_to",
+    "by_strips",
     "compute_dtype",
     "default_block",
     "device_of",
+    "differentiated",
     "differentiated_on_cpu",
     "dtype_name",
     "floating",
@@ -414,18 +416,62 @@ def uncounted(mask: Array) -> bool:
     return bool(torch.compiler.is_exporting() or torch._C._functorch.is_batchedtensor(mask))
 
 
-def differentiated_on_cpu(*inputs: Array) -> bool:
-    """Whether these are CPU tensors of which Torch takes a derivative step by step, and in their own dtype.
+def differentiated(*inputs: Array) -> bool:
+    """Whether these are tensors of which Torch takes a derivative step by step, and in their own dtype.
 
     A compiler chooses what to keep, a transform of ``torch.func`` goes through what is done, and autocast, which
     computes in another dtype, is over when the derivative comes.
     """
-    if not all(array_api_compat.is_torch_array(x) and x.device.type == "cpu" for x in inputs):
+    if not all(array_api_compat.is_torch_array(x) for x in inputs):
         return False
     import torch
 
-    elsewhere = torch.is_autocast_enabled("cpu") or traced(*inputs)
+    elsewhere = traced(*inputs) or any(torch.is_autocast_enabled(x.device.type) for x in inputs)
     return not elsewhere and torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+
+
+def differentiated_on_cpu(*inputs: Array) -> bool:
+    """:func:`differentiated`, on a CPU."""
+    return differentiated(*inputs) and all(x.device.type == "cpu" for x in inputs)
+
+
+Strip = tuple[slice, tuple[slice, ...]]
+"""Rows of a result, and the rows of each array that they are made of."""
+
+
+def by_strips(
+    function: Callable[..., Array], strips: Sequence[Strip], rows: Sequence[Array], shared: Sequence[Array]
+) -> Array:
+    """``function(i, *rows of strip i, *shared)`` of every strip, one below the other along the axis before the last.
+
+    Of what Torch takes a derivative of it keeps ``rows`` and ``shared`` alone, and a strip is run once more for its
+    derivative: time and memory stay those of the strips, where a slice that is recorded costs a cotangent of the whole
+    array each, and strips more than others the more there are.  A second derivative is refused then.
+    """
+
+    def run(i: int, given: Sequence[Array]) -> Array:
+        pieces = [x[..., span, :] for x, span in zip(given, strips[i][1], strict=False)]
+        return function(i, *pieces, *given[len(rows) :])
+
+    def forward(*given: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        made = [run(i, given) for i in range(len(strips))]
+        return (made[0] if len(made) == 1 else namespace(x=made[0]).concat(made, axis=-2),), given
+
+    def vjp(cotangent: Array, *given: Array) -> tuple[Array, ...]:
+        from nystrom_numerics.torch_vjp import pulled_back
+
+        xp = namespace(x=cotangent)
+        found = [xp.zeros_like(x) for x in given]
+        for i, (of, spans) in enumerate(strips):
+            pieces = [x[..., span, :] for x, span in zip(given, spans, strict=False)]
+            parts = pulled_back(partial(function, i), cotangent[..., of, :], [*pieces, *given[len(rows) :]])
+            for whole, part, span in zip(found, parts, [*spans, *[slice(None)] * len(shared)], strict=True):
+                whole[..., span, :] += part
+        return tuple(found)
+
+    if differentiated(*rows, *shared):
+        return with_vjp(forward, vjp, *rows, *shared)[0]
+    return forward(*rows, *shared)[0][0]
 
 
 def _recorded(*tensors: Array) -> bool:

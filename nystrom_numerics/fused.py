@@ -11,6 +11,7 @@ import array_api_compat
 import numpy as np
 
 from nystrom_numerics.backend import Array, default_block, tile, with_vjp
+from nystrom_numerics.places import parted
 
 __all__ = ["attention_vjp", "attention_with_lse", "fused_attention"]
 
@@ -85,10 +86,13 @@ def fused_attention(
     if q.shape[-1] == columns:
         out = attend(q)
     else:
-        step = default_block(length)
-        out = q.new_empty(*keys.shape[:2], length, columns)
-        for i in range(0, length, step):
-            out[..., i : i + step, :] = attend(q[..., i : i + step, :])
+        parts = parted(q, default_block(length), -2)
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+            out = torch.cat([attend(part) for part in parts], dim=-2)
+        else:
+            out = q.new_empty(*keys.shape[:2], length, columns)
+            for part, own in zip(parts, parted(out, default_block(length), -2), strict=True):
+                own.copy_(attend(part))
     out = out.reshape(*batch, rows, columns)
     return out if alone is None else torch.where(alone[..., None, None], torch.zeros_like(out[..., :1]), out)
 

@@ -15,6 +15,7 @@ __all__ = [
     "inverse_order",
     "largest",
     "moved",
+    "parted",
     "rows_of",
     "sum_by_label",
     "swapped",
@@ -58,6 +59,18 @@ def moved(xp: Namespace, x: Array, places: Array) -> Array:
         made = xp.empty_like(places, dtype=x.dtype)  # like what ``vmap`` maps: x may be a range
         return made.scatter_(-1, places, x)
     return xp.take_along_axis(x, xp.argsort(places), axis=-1)
+
+
+def parted(x: Array, size: int, axis: int) -> tuple[Array, ...]:
+    """Views of x along an axis, ``size`` of it each, the last perhaps fewer; one where it is empty.
+
+    Of Torch the parts of one operation: slices that are recorded one by one cost a cotangent of all of x each, and the
+    derivative of a stream would grow with the square of its length.
+    """
+    if array_api_compat.is_torch_array(x):
+        return tuple(x.split(size, dim=axis))  # type: ignore[no-untyped-call]
+    n, before = x.shape[axis], (slice(None),) * (axis % x.ndim)
+    return tuple(x[(*before, slice(i, min(i + size, n)), ...)] for i in range(0, max(n, 1), size))
 
 
 def swapped(xp: Namespace, x: Array) -> Array:

@@ -11,7 +11,7 @@ from nystrom_numerics.attention.padding import hide, put_back, real_first
 from nystrom_numerics.attention.placing import solve_core
 from nystrom_numerics.attention.ridge import ridge
 from nystrom_numerics.attention.streaming import stream_scores
-from nystrom_numerics.backend import Array, compute_dtype, device_of, tile
+from nystrom_numerics.backend import Array, by_strips, compute_dtype, device_of, tile
 from nystrom_numerics.landmarks import segment_means
 from nystrom_numerics.landmarks.result import LandmarkPoints, take_rows
 from nystrom_numerics.landmarks.tokens import segments
@@ -185,35 +185,46 @@ def fields_of(
 def _attend(fields: Fields, v: Array) -> Array:
     """For values, those of real tokens first, in strips of whole blocks."""
     xp, q, k, count, m, near = fields.xp, fields.q, fields.k, fields.count, fields.m, fields.near
-    n, (block, margin), points, far = q.shape[-2], near, fields.points, fields.far
-    near_k, near_v, near_far = (_Windows.over(xp, x, count, near) for x in (k, v, far))
-    of_values, of_ones = (transpose(far) @ v)[..., None, :, :], xp.sum(far, axis=-2)[..., None, :, None]
-    landmarks = transpose(points.points)[..., None, :, :]
+    n, (block, margin), far = q.shape[-2], near, fields.far
     exist = None if fields.exist is None else fields.exist[..., None, :]
-    rows = max(1, tile(q, n, block + 2 * margin + 2)[0] // block) * block
+    most = max(1, tile(q, n, block + 2 * margin + 2)[0] // block)
+    blocks = -(-n // block)
+    numbers = [range(first, min(first + most, blocks)) for first in range(0, blocks, most)]
     strips = []
-    for start in range(0, n, rows):
-        stop = min(start + rows, n)
-        some = _in_blocks(xp, q[..., start:stop, :], block)
-        first, blocks = start // block, some.shape[-3]
-        number = xp.arange(first, first + blocks, dtype=xp.int64, device=device_of(q))
+    for some in numbers:
+        own, window = _rows_of(some, n, block, 0), _rows_of(some, n, block, margin)
+        strips.append((slice(some.start * block, some.stop * block), (own, window, window, window)))
+
+    def strip(i: int, *given: Array) -> Array:
+        own, *windows = given[:4]
+        *ends, points, of_values, of_ones = given[4:]
+        number = xp.arange(numbers[i].start, numbers[i].stop, dtype=xp.int64, device=device_of(q))
         _, counted, sizes = near_keys(xp, q, number, count, m, near)
-        if isinstance(count, int) and start > margin and stop + margin < count:
+        if isinstance(count, int) and strips[i][0].start > margin and strips[i][0].stop + margin < count:
             counted = None  # every near row is a key
-        values, right = near_v.of(first, blocks), near_far.of(first, blocks)
-        strip = meet_fields(
+        fields_near = [
+            _near_rows(xp, x, end, numbers[i], n, near) for x, end in zip(windows, ends, strict=True)
+        ]
+        out = meet_fields(
             xp,
-            some,
-            (near_k.of(first, blocks), values, right),
+            _in_blocks(xp, own, block),
+            (fields_near[0], fields_near[1], fields_near[2]),
             counted,
             sizes,
-            (landmarks, exist),
-            (of_values, of_ones),
+            (transpose(points)[..., None, :, :], exist),
+            (of_values[..., None, :, :], of_ones[..., None, :, :]),
             fields.scale,
         )
-        strips.append(xp.reshape(strip, (*strip.shape[:-3], blocks * block, strip.shape[-1])))
-    out = strips[0] if len(strips) == 1 else xp.concat(strips, axis=-2)
-    return out[..., :n, :]
+        return xp.reshape(out, (*out.shape[:-3], out.shape[-3] * block, out.shape[-1]))
+
+    ends = [_ends(xp, x, count) for x in (k, v, far)]
+    sums = transpose(far) @ v, xp.sum(far, axis=-2)[..., None]
+    return by_strips(strip, strips, (q, k, v, far), (*ends, fields.points.points, *sums))[..., :n, :]
+
+
+def _rows_of(blocks: range, n: int, block: int, margin: int) -> slice:
+    """Rows of some blocks and of a margin on either side, of those that there are."""
+    return slice(max(blocks.start * block - margin, 0), min(blocks.stop * block + margin, n))
 
 
 def meet_fields(
@@ -301,36 +312,27 @@ def _extended(xp: Any, x: Array, before: int, after: int) -> Array:
     return xp.concat([above, x, below], axis=-2)
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """Rows of an array near each block: itself with its margins, the first row and the last real one."""
+def _ends(xp: Any, x: Array, count: Array | int) -> Array:
+    """The first row and the last real one, (..., 2, c)."""
+    if isinstance(count, int):
+        last = x[..., count - 1 : count, :]
+    else:
+        index = xp.where(count > 0, count - 1, xp.zeros_like(count))
+        last = take_rows(x, xp.broadcast_to(index, (*x.shape[:-2], 1)))
+    return xp.concat([x[..., :1, :], last], axis=-2)
 
-    xp: Any
-    rows: Array
-    ends: Array
-    near: tuple[int, int]
 
-    @classmethod
-    def over(cls, xp: Any, x: Array, count: Array | int, near: tuple[int, int]) -> _Windows:
-        if isinstance(count, int):
-            last = x[..., count - 1 : count, :]
-        else:
-            index = xp.where(count > 0, count - 1, xp.zeros_like(count))
-            last = take_rows(x, xp.broadcast_to(index, (*x.shape[:-2], 1)))
-        return cls(xp, x, xp.concat([x[..., :1, :], last], axis=-2), near)
+def _near_rows(xp: Any, x: Array, ends: Array, blocks: range, n: int, near: tuple[int, int]) -> Array:
+    """Rows near some blocks, (..., blocks, b + 2g + 2, c): each with its margins, then the ends; zeros where none are.
 
-    def of(self, first: int, blocks: int) -> Array:
-        """Those of some blocks, (..., blocks, b + 2g + 2, c); zeros where there are none."""
-        b, g = self.near
-        n, low, high = self.rows.shape[-2], first * b - g, (first + blocks) * b + g
-        some = self.rows[..., max(low, 0) : min(high, n), :]
-        some = _extended(self.xp, some, max(-low, 0), max(high - n, 0))
-        before, own, after = (
-            _in_blocks(self.xp, some[..., i * g : i * g + blocks * b, :], b) for i in range(3)
-        )
-        ends = self.ends[..., None, :, :]
-        ends = self.xp.broadcast_to(ends, (*ends.shape[:-3], blocks, *ends.shape[-2:]))
-        return self.xp.concat([before[..., :g, :], own, after[..., b - g :, :], ends], axis=-2)
+    ``x`` are the rows of these blocks and their margin that there are, of n.
+    """
+    b, g = near
+    low, high, many = blocks.start * b - g, blocks.stop * b + g, len(blocks)
+    x = _extended(xp, x, max(-low, 0), max(high - n, 0))
+    before, own, after = (_in_blocks(xp, x[..., i * g : i * g + many * b, :], b) for i in range(3))
+    ends = xp.broadcast_to(ends[..., None, :, :], (*ends.shape[:-2], many, *ends.shape[-2:]))
+    return xp.concat([before[..., :g, :], own, after[..., b - g :, :], ends], axis=-2)
 
 
 def near_keys(

@@ -7,6 +7,7 @@ from typing import Any
 from nystrom_numerics.backend import Array, compute_dtype, device_of, tile
 from nystrom_numerics.fused import fused_attention
 from nystrom_numerics.linalg import transpose
+from nystrom_numerics.places import parted
 
 __all__ = ["attend", "stream", "stream_scores"]
 
@@ -67,18 +68,12 @@ def stream_scores(
     """
     n = q.shape[-2]
     block, _ = tile(q, n, k.shape[-2])
+    parts = parted(q, block, -2)
+    of_pairs = bias is not None and bias.shape[-2] > 1
+    biases = parted(bias, block, -2) if of_pairs else [bias] * len(parts)
     rows = [
-        _rows(
-            xp,
-            q[..., i : i + block, :],
-            k,
-            v,
-            mask,
-            bias[..., i : i + block, :] if bias is not None and bias.shape[-2] > 1 else bias,
-            scale,
-            None if first is None else first + i,
-        )
-        for i in range(0, n, block)
+        _rows(xp, part, k, v, mask, own, scale, None if first is None else first + i * block)
+        for i, (part, own) in enumerate(zip(parts, biases, strict=True))
     ]
     if len(rows) == 1:
         return rows[0]
@@ -101,12 +96,12 @@ def _rows(
     _, block = tile(q, q.shape[-2], n)
     if first is not None:
         n = min(n, first + q.shape[-2])
+        k, v = k[..., :n, :], v[..., :n, :]
     q = xp.astype(q, dtype, copy=False) * scale
     top = total = out = None
-    for j in range(0, n, block):
-        stop = min(j + block, n)
-        part = xp.astype(k[..., j:stop, :], dtype, copy=False)
-        values = xp.astype(v[..., j:stop, :], dtype, copy=False)
+    for i, (part, values) in enumerate(zip(parted(k, block, -2), parted(v, block, -2), strict=True)):
+        j, stop = i * block, min(i * block + block, n)
+        part, values = (xp.astype(x, dtype, copy=False) for x in (part, values))
         scores = q @ transpose(part)
         if bias is not None:
             scores = scores + xp.astype(bias[..., j:stop], dtype, copy=False)

@@ -13,7 +13,7 @@ from nystrom_numerics.attention import ridge
 from nystrom_numerics.attention.near_field import checked_near, meet_fields, near_keys
 from nystrom_numerics.attention.padding import put_back, real_first
 from nystrom_numerics.attention.placing import solve_core
-from nystrom_numerics.backend import namespace, tile
+from nystrom_numerics.backend import by_strips, namespace, tile
 from nystrom_numerics.distributed.agreeing import Call, Sizes, agree
 from nystrom_numerics.distributed.collectives import summed
 from nystrom_numerics.distributed.halos import rows_between
@@ -150,24 +150,37 @@ def _attend(call: Call, m: int, near: tuple[int, int], solver: Solver) -> Tensor
     mine = torch.where(lie.own[..., None], far, 0.0)
     of_values, of_ones = summed(ranks, "summing BV", transpose(mine) @ v, mine.sum(dim=-2)[..., None])
 
-    out = []
     exist = None if columns is None else columns[..., None, :]
-    points = transpose(placed.keys)[..., None, :, :]
-    sums = of_values[..., None, :, :], of_ones[..., None, :, :]
-    block = near[0]
-    some = max(1, tile(q, q.shape[-2], block + 2 * near[1] + 2)[0] // block)
-    for i in range(0, lie.blocks, some):
-        of = slice(i, min(i + some, lie.blocks))
-        number = lie.first_block[..., None] + torch.arange(of.start, of.stop, device=q.device)
+    block, margin = near
+    some = max(1, tile(q, q.shape[-2], block + 2 * margin + 2)[0] // block)
+    parts = [slice(i, min(i + some, lie.blocks)) for i in range(0, lie.blocks, some)]
+    strips = []
+    for of in parts:
+        inner, outer = (slice(of.start * block, of.stop * block + 2 * more) for more in (0, margin))
+        strips.append((inner, (inner, outer, outer, outer)))
+
+    def strip(i: int, *given: Tensor) -> Tensor:
+        rows, *windows = given[:4]
+        *ends, points, of_values, of_ones = given[4:]
+        number = lie.first_block[..., None] + torch.arange(parts[i].start, parts[i].stop, device=q.device)
         _, counted, sizes = near_keys(xp, q, number, lie.total[..., None], m, near)
-        if lie.all_near(of):
+        if lie.all_near(parts[i]):
             counted = None
-        fields = lie.near_rows(k, end_k, of), lie.near_rows(v, end_v, of), lie.near_rows(far, far_ends, of)
-        rows = q[..., of.start * block : of.stop * block, :]
-        rows = rows.reshape(*rows.shape[:-2], -1, block, rows.shape[-1])
-        strip = meet_fields(xp, rows, fields, counted, sizes, (points, exist), sums, a.scale)
-        out.append(strip.flatten(-3, -2))
-    return lie.tokens(torch.cat(out, dim=-2))
+        near_k, near_v, near_far = (lie.near_rows(x, end) for x, end in zip(windows, ends, strict=True))
+        found: Tensor = meet_fields(
+            xp,
+            rows.reshape(*rows.shape[:-2], -1, block, rows.shape[-1]),
+            (near_k, near_v, near_far),
+            counted,
+            sizes,
+            (transpose(points)[..., None, :, :], exist),
+            (of_values[..., None, :, :], of_ones[..., None, :, :]),
+            a.scale,
+        )
+        return found.flatten(-3, -2)
+
+    shared = end_k, end_v, far_ends, placed.keys, of_values, of_ones
+    return lie.tokens(by_strips(strip, strips, (q, k, v, far), shared))
 
 
 def _ends(place: Place, k: Tensor) -> Tensor:
@@ -288,10 +301,9 @@ class _Blocks:
         begin, end = (first + int(of.start)) * block, (first + int(of.stop)) * block
         return begin > margin and end + margin < int(self.total)
 
-    def near_rows(self, x: Tensor, ends: Tensor, of: slice) -> Tensor:
-        """Rows x (..., slots, c) near some blocks, each with its margins, and the two ``ends``: (..., blocks, w, c)."""
+    def near_rows(self, x: Tensor, ends: Tensor) -> Tensor:
+        """Of slots x (..., slots, c) of some blocks and their margins those near each block, and the two ``ends``."""
         block, margin = self.near
-        some = x[..., of.start * block : of.stop * block + 2 * margin, :]
-        some = some.unfold(-2, block + 2 * margin, block).transpose(-1, -2)
+        some = x.unfold(-2, block + 2 * margin, block).transpose(-1, -2)
         ends = ends[..., None, :, :].expand(*some.shape[:-2], 2, some.shape[-1])
         return torch.cat([some, ends], dim=-2)
