@@ -2,6 +2,7 @@
 #   make report   from nothing to report/index.html
 #   make test     lint, types, doctests, README and tests  (THOROUGH=1 for all instances and draws, as CI has them)
 #   make docs     the site, docs/_build/html/index.html, its gallery executed  (GALLERY=0 to show its code alone)
+#   make versions the site of every release beside this one's, docs/_build/versions/index.html
 #   make fuzz     2,500 damaged files of each format through `nystrom audit`  (MUTANTS=… for another number)
 #   make mutants  does each change of the code make a test fail?  (FILES="…" for some files, AGAIN=1 for what survived)
 #   make bench    speed and memory beside peers  (SAVE=0.1.0 keeps the ratios under that name in docs/benchmarks)
@@ -19,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export GALLERY
 
-.PHONY: report test tests lint docs fuzz mutants conformance bench proofs gpu wheels clean
+.PHONY: report test tests lint docs versions fuzz mutants conformance bench proofs gpu wheels clean
 
 report: $(READY)
 	$(BIN)/nystrom run --profile $(PROFILE)
@@ -38,6 +39,9 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
+
+versions: $(READY)
+	$(BIN)/python docs/versions.py
 
 fuzz: $(READY)
 	MUTANTS=$(MUTANTS) $(BIN)/python -m pytest tests/test_hostile_files.py -q -n 2 -rP

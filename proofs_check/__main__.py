@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from rich.text import Text
 
 from proofs_check import Result, claims, iterate, render_page
 from proofs_check.contract import Outcome
+
+WIDE = 150
+"""Characters of the whole table, and of a line that goes to a file."""
 
 STYLES = {
     Outcome.PROVED: "green",
@@ -52,35 +56,32 @@ def check(names: Sequence[str], console: Console) -> list[Result]:
     return results
 
 
-def table(results: Sequence[Result]) -> Table:
-    shown = Table(title="Claims checked by machine", show_lines=False)
+def table(results: Sequence[Result], width: int) -> Table:
+    """A line a claim; where there is no room the page alone tells sources, methods and seconds."""
+    shown, narrow = Table(title="Claims checked by machine", show_lines=False), width < WIDE
     for column in ("Claim", "Source", "Method", "Verdict", "Deciding number", "Control", "s"):
-        shown.add_column(column, overflow="fold", no_wrap=column in ("Claim", "Verdict", "Control"))
+        if not narrow or column not in ("Source", "Method", "s"):
+            shown.add_column(column, overflow="fold", no_wrap=column in ("Claim", "Verdict", "Control"))
     for result in results:
         outcome = result.verdict.outcome
         control = "refuted" if result.control.outcome is Outcome.FAILED else "ACCEPTED"
-        shown.add_row(
-            Text(result.name),
-            Text(result.module.SOURCE),
-            Text(result.module.METHOD.value),
-            Text(outcome.value, style=STYLES[outcome]),
-            Text(result.verdict.number),
-            Text(control),
-            f"{result.seconds:.1f}",
-        )
+        source, method = Text(result.module.SOURCE), Text(result.module.METHOD.value)
+        told = Text(outcome.value, style=STYLES[outcome]), Text(result.verdict.number), Text(control)
+        name = Text(result.name)
+        shown.add_row(*(name, *told) if narrow else (name, source, method, *told, f"{result.seconds:.1f}"))
     return shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 150))
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=WIDE)
     if options.list:
         console.print("\n".join(claims()), highlight=False)
         return 0
     results = check(options.claims, console)
-    console.print(table(results))
+    console.print(table(results, console.width))
     if len(results) == 1:
         (result,) = results
         shown = (result.module.STATEMENT, result.module.FORMULA, result.verdict.detail, result.control.detail)

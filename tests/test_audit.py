@@ -533,3 +533,21 @@ def test_what_cannot_be_audited_is_refused_with_what_can(nystrom, arrays, argume
     result = nystrom("p.npz", *(arguments if "-m" in arguments else [*arguments, "-m", "4"]))
     assert result.exit_code in (1, 2)
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("of", ["matrix", "head", "heads"])
+def test_the_table_is_whole_at_80_columns(nystrom, tmp_path, monkeypatch, of):
+    """Nothing is wider, and no word of a bound or of what it says is broken."""
+    monkeypatch.setattr(audit_command, "out", Console(width=80))
+    rng = np.random.default_rng(0)
+    if of == "matrix":
+        x = rng.standard_normal((150, 4))
+        np.save(tmp_path / "a.npy", np.exp(-((x[:, None] - x) ** 2).sum(-1) / 8))
+        told = nystrom(str(tmp_path / "a.npy")).output
+        words = ("Gittens–Mahoney,", "determinantal", "probability", "Eckart–Young")
+    else:
+        np.savez(tmp_path / "a.npz", **dict(zip("qkv", rng.standard_normal((3, 2, 100, 8)), strict=True)))
+        told = nystrom(str(tmp_path / "a.npz"), *(["--head", "all"] if of == "heads" else [])).output
+        words = ("Head", "truth") if of == "heads" else ("certainty", "normalised", "Frobenius")
+    assert max(map(len, told.splitlines())) <= 80
+    assert not [word for word in words if word not in told.split()]

@@ -378,6 +378,14 @@ def test_prove_checks_one_claim_and_leaves_the_whole_page_alone(tmp_path, monkey
     assert "eq16" in (tmp_path / "deep" / "page.html").read_text("utf-8")
 
 
+def test_proofs_are_told_in_80_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(commands.app, ["prove", "eq16_index"], env={"COLUMNS": "80"}).output
+    assert max(map(len, told.splitlines())) <= 80
+    assert "eq16_index" in told
+    assert "…" not in told
+
+
 def test_names_are_whole_at_80_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     listed = CliRunner().invoke(commands.app, ["claims"], env={"COLUMNS": "80"}).output

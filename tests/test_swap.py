@@ -160,3 +160,11 @@ def test_what_is_refused(nystrom, folders, tmp_path, arguments, code, said):
     assert result.exit_code == code
     assert said in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_the_table_is_whole_at_80_columns(nystrom, folders, monkeypatch):
+    monkeypatch.setattr(swap_command, "out", Console(width=80))
+    told = nystrom(folders["bert"], "--text", "letters.txt", "-m", 8).output
+    assert max(map(len, told.splitlines())) <= 80
+    assert "encoder.layer.0.attention.self" in told
+    assert "…" not in told

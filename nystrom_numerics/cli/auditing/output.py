@@ -38,9 +38,9 @@ def show(out: Console, found: Finding) -> None:
     columns, rows = found.table
     if columns == COLUMNS:
         columns, rows = _narrow(rows)
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")  # narrow or not, nothing is cut off
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold underline")
+    for column, width in zip(columns, _widths([columns, *rows], out.width - len(columns)), strict=True):
+        table.add_column(column, overflow="fold", width=width)  # narrow or not, nothing is cut off
     for row in rows:
         table.add_row(*map(escape, row))
     out.print(table)
@@ -48,6 +48,20 @@ def show(out: Console, found: Finding) -> None:
         out.print(f"No number: {escape(line)}", highlight=False)
     if found.landmarks:
         out.print(f"Landmarks: {escape(found.landmarks)}", highlight=False)
+
+
+def _widths(rows: Sequence[tuple[str, ...]], room: int) -> list[int | None]:
+    """Of each column, so that no word is broken; none where words do not fit."""
+    cells = list(zip(*rows, strict=True))
+    least = [max(len(word) for cell in column for word in cell.split()) for column in cells]
+    wanted = [max(map(len, column)) for column in cells]
+    spare = room - sum(least)
+    if spare < 0:
+        return [None] * len(cells)
+    while spare > 0 and least != wanted:
+        narrowest = min((i for i in range(len(cells)) if least[i] < wanted[i]), key=least.__getitem__)
+        least[narrowest], spare = least[narrowest] + 1, spare - 1
+    return list(least)
 
 
 def _narrow(
