@@ -89,7 +89,8 @@ def near_field(
     not of a length that is left open (:class:`ShapeError`; ``nystrom`` takes any).
 
     Cost: with w = block + 2·margin + 2, n(2m + w) kernel entries and about n(w(d + d_v) + 2m(m + d + d_v)) and
-    nwmd_v/block multiplications; memory O(n(d + d_v + m)) and a strip of blocks.
+    nwmd_v/block multiplications; memory O(n(d + d_v + m)) and a strip of blocks.  Derivative in Torch: each strip is
+    run once more, in linear time and memory too; it can be taken once.
 
     Examples
     --------
