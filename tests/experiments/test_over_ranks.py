@@ -39,15 +39,16 @@ def records(change=1.0, noise=0.0, rounds=9):
     return [Record(Case("over_ranks", {"part": "model", "heads": 2}), tuple(rows), None, 0.0, {})]
 
 
-def long(share=0.52):
-    """Of two ranks that take a share of what one process takes."""
+def long(*shares):
+    """Of two ranks that take a share of what one process takes, another in each round."""
     rows = [
-        {"repeat": 1, "method": method, "n": n, "backward": backward, "ranks": p}
+        {"repeat": repeat, "method": method, "n": n, "backward": backward, "ranks": p}
         | {"cpu": 10.0 * (share if p == 2 else 1), "wall": 20.0, "peak": int(1e9 * (0.5 if p == 2 else 1))}
         for method in ("nystrom", "tangent")
         for n in over_ranks.LONG
         for backward in (False, True)
         for p in (1, 2)
+        for repeat, share in enumerate(shares)
     ]
     return [Record(Case("over_ranks", {"part": "long", "heads": 8}), tuple(rows), None, 0.0, {})]
 
@@ -78,11 +79,12 @@ def test_the_verdict_goes_every_way(change, noise, outcome):
 
 
 def test_what_two_ranks_save():
-    found = [verdict.outcome for verdict in over_ranks.verdicts([*records(), *long()])]
+    found = [verdict.outcome for verdict in over_ranks.verdicts([*records(), *long(0.52)])]
     assert found == [Outcome.SUPPORTED] * 3
-    found = [verdict.outcome for verdict in over_ranks.verdicts([*records(), *long(0.7)])]
-    assert found == [Outcome.SUPPORTED, Outcome.REFUTED, Outcome.SUPPORTED]
-    assert len(over_ranks.table([*records(), *long()])) == 24 + 16
+    for shares, time in (((0.7, 0.61), Outcome.REFUTED), ((0.5, 0.5, 0.61), Outcome.UNDECIDED)):
+        found = [verdict.outcome for verdict in over_ranks.verdicts([*records(), *long(*shares)])]
+        assert found == [Outcome.SUPPORTED, time, Outcome.SUPPORTED]
+    assert len(over_ranks.table([*records(), *long(0.52)])) == 24 + 16
 
 
 def test_what_is_run():
