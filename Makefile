@@ -1,6 +1,6 @@
 # Everything works on a machine that has only Python >= 3.10 and make.
 #   make report   from nothing to report/index.html
-#   make test     lint, types, doctests, README and tests  (THOROUGH=1 for all instances and draws, as CI has them)
+#   make test     lint, types, doctests, README and tests  (THOROUGH=1 for all instances and draws, before a release)
 #   make docs     the site, docs/_build/html/index.html, its gallery executed  (GALLERY=0 to show its code alone)
 #   make versions the site of every release beside this one's, docs/_build/versions/index.html
 #   make fuzz     2,500 damaged files of each format through `nystrom audit`  (MUTANTS=… for another number)

@@ -32,7 +32,7 @@ for name, a in matrices.items():
     found = pinv.convergence(a, {**pinv.METHODS, "planned for κ": schedule}, products=120)
     figure = found.plot()
     figure.suptitle(f"{name}, κ = {np.linalg.cond(a):,.0f}")
-    plt.figure(figure)
+    plt.show()
     print(f"{name}\n{found}\n")
 
 # %%

@@ -156,7 +156,9 @@ def _name(model: str, text: Any, recording: Any, n: float) -> str:
 
 
 def _judged(name: str, error: float, part: pd.DataFrame) -> Verdict:
-    statement = f"{name}: at ε = {error:g} the true error is within ε on at least {CONFIDENCE:.0%} of heads"
+    statement = (
+        f"{name}: at ε = {error:g} the true error is within ε on at least {CONFIDENCE:.0%} of the heads tried"
+    )
     within, count = int((part["error"] <= error).sum()), len(part)
     low, high = share_interval(within, count)
     outcome = Outcome.REFUTED if high < CONFIDENCE else Outcome.UNDECIDED
@@ -198,6 +200,7 @@ def plot(records: Iterable[Record]) -> Figure:
     """True errors against certified ends."""
     data = _named(records)
     figure, axes = figures.grid(1, len(ERRORS), height=4.4)
+    ticks = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
     colors = figures.palette(["MiniLM", "Whisper", "SmolLM2"])
     for ax, error in zip(axes[0], ERRORS, strict=True):
         part = data[(data["tolerance"] == error) & (data["m"] > 0)]
@@ -211,6 +214,9 @@ def plot(records: Iterable[Record]) -> Figure:
         ax.plot(ends, ends, color="black", linewidth=1)
         ax.axvline(error, color="black", linestyle=":")
         ax.set(xscale="log", yscale="log", title=f"ε = {error:g}", xlabel="true relative error of ŜV")
-        ax.set_ylabel("certified upper end")
+        ax.set(ylabel="certified upper end", xticks=ticks, yticks=ticks)
+        ax.minorticks_off()
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:g}")
         ax.legend(frameon=False)
     return figure

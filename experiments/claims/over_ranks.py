@@ -263,7 +263,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     long = every[every["part"] == "long"]
     if len(long):
         rows = long.groupby(["method", "n", "ranks", "heads", "backward"], sort=False, as_index=False)
-        rows = rows[["cpu", "peak"]].mean()
+        rows = rows[["cpu", "peak"]].median()
         rows["bytes a token of a rank"] = rows["peak"] * rows["ranks"] / rows["n"]
         parts.append(rows.assign(ms=rows["cpu"] * 1e3, MiB=rows["peak"] / 2**20))
     columns = ["method", "n", "ranks", "heads", "backward", "held_out", "ms", "model, ms", "MB sent", "MiB"]

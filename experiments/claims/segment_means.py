@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,19 +172,26 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def plot(records: Iterable[Record]) -> Figure:
-    """A panel a model and solver."""
+    """A row of panels a solver, a column a model."""
     logs = _ratios(records)
-    panels = [] if logs.empty else list(logs.groupby(level=["input", "solver"], sort=False))
-    figure, axes = figures.grid(1, max(1, len(panels)), width=3.4 * max(1, len(panels)) + 1, height=4.2)
-    if not panels:
+    if logs.empty:
+        figure, axes = figures.grid(1, 1)
         figures.blank(axes[0][0], "no record")
-    for ax, ((name, solver), part) in zip(axes[0], panels, strict=False):
+        return figure
+    inputs, solvers = (logs.index.unique(level) for level in ("input", "solver"))
+    figure, axes = figures.grid(len(solvers), len(inputs), height=3.3)
+    for (i, solver), (j, name) in product(enumerate(solvers), enumerate(inputs)):
+        ax = axes[i][j]
+        part = logs.xs((name, solver), level=("input", "solver"))
         for y, rule in enumerate(part):
             values = np.exp(part[rule].to_numpy())
             ax.scatter(values, np.full(len(values), y), s=12, color="#1a56b0", alpha=0.6)
             ax.plot(2 * [np.median(values)], [y - 0.35, y + 0.35], color="black")
         ax.axvline(GAIN, color="grey", linewidth=1, linestyle=":")
         ax.axvline(1, color="grey", linewidth=1)
-        ax.set(title=f"{name}, {solver}", xscale="log", xlabel="error of ŜV / segment means'")
-        ax.set_yticks(range(part.shape[1]), list(part) if ax is axes[0][0] else [""] * part.shape[1])
+        ax.set(title=f"{name}, {solver}", xscale="log")
+        ax.set(xticks=[0.5, 1, 2, 5], xlabel="error of ŜV / segment means'" if i == len(solvers) - 1 else "")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
+        ax.set_yticks(range(part.shape[1]), list(part) if j == 0 else [""] * part.shape[1])
     return figure

@@ -124,7 +124,7 @@ def section(claim: Claim, records: Iterable[Record], profile: str) -> Section:
     if done:
         try:
             verdicts = tuple(claim.verdicts(done))
-            columns, table = _cells(claim.table(done))
+            columns, table = cells(claim.table(done))
             figure = _figure(claim, done)
         except (
             Exception
@@ -253,12 +253,14 @@ def environments(records: Iterable[Record]) -> dict[str, str]:
 
 
 def number(value: Any) -> str:
-    """A cell's text: four significant digits, a dash for what is missing."""
+    """A cell's text: four significant digits, whole thousands set apart, a dash for what is missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, float):
-        return "∞" if value == math.inf else "−∞" if value == -math.inf else f"{value:.4g}".replace("-", "−")
-    return str(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or 9999.5 <= abs(value) < 1e7:
+        return f"{value:,.0f}".replace("-", "−")
+    return "∞" if value == math.inf else "−∞" if value == -math.inf else f"{value:.4g}".replace("-", "−")
 
 
 def typeset(text: str) -> Markup:
@@ -297,7 +299,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cells(table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
+def cells(table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
     """Names and Python values of a frame; an index that has a name becomes columns."""
     flat = table.reset_index() if any(name is not None for name in table.index.names) else table
     columns = tuple(" ".join(map(str, c)).strip() if isinstance(c, tuple) else str(c) for c in flat.columns)

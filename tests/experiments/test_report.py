@@ -216,7 +216,7 @@ def test_environments_gather_all_values():
 
 def test_an_index_with_names_becomes_columns():
     table = pd.DataFrame({"m": [8, 8, 16], "e": [1.0, 3.0, 5.0]}).groupby("m").agg({"e": ["min", "max"]})
-    assert report._cells(table) == (("m", "e min", "e max"), ((8, 1.0, 3.0), (16, 5.0, 5.0)))
+    assert report.cells(table) == (("m", "e min", "e max"), ((8, 1.0, 3.0), (16, 5.0, 5.0)))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,11 @@ def test_an_index_with_names_becomes_columns():
         (None, "–"),
         (float("-inf"), "−∞"),
         (12, "12"),
+        (1_000_000, "1,000,000"),
+        (-28_991.4, "−28,991"),
+        (9_999.6, "10,000"),
+        (2.5e9, "2.5e+09"),
+        (True, "True"),
     ],
 )
 def test_number(value, text):
