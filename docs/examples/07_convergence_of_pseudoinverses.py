@@ -30,7 +30,7 @@ for name, a in matrices.items():
     least = np.linalg.svd(a, compute_uv=False)[-1] / float(pinv.one_sup_bound(a))
     schedule = pinv.plan(sigma_min=least, tol=1e-10)
     found = pinv.convergence(a, {**pinv.METHODS, "planned for κ": schedule}, products=120)
-    figure = found.plot()
+    figure = found.plot(plt.figure(figsize=(10, 4.4), layout="constrained"))
     figure.suptitle(f"{name}, κ = {np.linalg.cond(a):,.0f}")
     plt.show()
     print(f"{name}\n{found}\n")

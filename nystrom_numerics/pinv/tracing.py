@@ -130,12 +130,17 @@ class Convergence:
             )
         return "\n".join(lines)
 
-    def plot(self) -> Any:
-        """A ``matplotlib.figure.Figure``: residual and error against products, medians and ranges over the stack."""
+    def plot(self, figure: Any = None) -> Any:
+        """Residual and error against products, medians and ranges over the stack, on a ``matplotlib.figure.Figure``.
+
+        It is a new one where none is given; one that is to be shown comes of ``pyplot.figure(layout="constrained")``.
+        """
         with brought_by("plots"):
             from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10, 4.4), layout="constrained")
+        if figure is None:
+            figure = Figure(figsize=(10, 4.4), layout="constrained")
+        require_instance("figure", figure, Figure)
         panels = figure.subplots(1, 2, sharex=True)
         for trace, colour, marker in zip(self.traces, _cycle(_COLOURS), _cycle("os^Dv*"), strict=False):
             for axes, values in zip(panels, (trace.residual, trace.error), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from nystrom_numerics import linalg, pinv
 from nystrom_numerics.errors import KindError, ShapeError
@@ -61,7 +62,11 @@ def test_table_and_text(stack):
 
 
 def test_the_figure_shows_every_method_against_its_products(stack):
-    figure = pinv.convergence(stack).plot()
+    found, given = pinv.convergence(stack), Figure()
+    assert found.plot(given) is given
+    with pytest.raises(KindError, match="figure"):
+        found.plot(given.subplots())
+    figure = found.plot()
     for axes in figure.axes:
         assert [line.get_label() for line in axes.lines] == list(pinv.METHODS)
         assert axes.lines[2].get_xdata().tolist() == list(range(0, 101, 4))
