@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from nystrom_numerics import __version__
 from nystrom_numerics.extras import EXTRAS
@@ -297,3 +299,20 @@ def test_every_extra_that_is_named_exists_and_brings_its_modules(built):
             word for line in lines for word in re.findall(r"[\w-]+", line.removeprefix("Requires-Dist:"))
         }
         assert {{"sklearn": "scikit-learn"}.get(module, module) for module in modules} <= brought, extra
+
+
+def test_pinned_versions_are_for_every_release_of_their_python():
+    """Distributions have 3.11.2 where a pin that wants 3.11.5 ends ``make report`` at its first line."""
+    pins = [
+        Requirement(line) for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()[1:] if line
+    ]
+    assert len(pins) > 100
+    narrow = []
+    for pin in pins:
+        try:
+            needs = metadata.metadata(pin.name).get("Requires-Python") or ""
+        except metadata.PackageNotFoundError:
+            continue
+        if "3.11.0" not in SpecifierSet(needs):
+            narrow.append(f"{pin}: {needs}")
+    assert not narrow

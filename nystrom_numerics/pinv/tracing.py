@@ -257,15 +257,15 @@ def convergence(
 
 def _affordable(name: str, method: Any, most: int) -> list[Step]:
     """The steps of a method while their products last; at least one."""
-    needs = "Step, Schedule or sequence of Step"
-    require_instance(f"methods[{name!r}]", method, (Step, Schedule, Sequence), needs)
+    needs = f"Step, Schedule or sequence of Step under {name!r}"
+    require_instance("methods", method, (Step, Schedule, Sequence), needs)
     if isinstance(method, Step):
         method = [method] * (most // method.matmuls)
     steps = list(method.steps if isinstance(method, Schedule) else method)
     for step in steps:
-        require_instance(f"methods[{name!r}]", step, Step, needs)
+        require_instance("methods", step, Step, needs)
     spent = accumulate(step.matmuls for step in steps)
     kept = [step for step, products in zip(steps, spent, strict=True) if products <= most]
     if not kept:
-        raise ShapeError(f"methods[{name!r}]", "no step", f"a step of at most {most} products")
+        raise ShapeError("methods", f"no step under {name!r}", f"a step of at most {most} products")
     return kept

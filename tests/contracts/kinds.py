@@ -18,6 +18,7 @@ import numpy as np
 import scipy.sparse
 import torch
 import torch.distributed as dist
+from matplotlib.figure import Figure
 
 from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, pinv
 from nystrom_numerics.bounds import Norm, Side
@@ -586,6 +587,11 @@ KINDS: dict[str, Kind] = {
         ],
     ),
     "name of an estimator": Kind(lambda: "tangent", lambda x: [*no_word(x), ("another", "best")]),
+    "methods": Kind(
+        lambda: {"paper": pinv.RAZAVI},
+        lambda x: [*no_mapping(x), ("none", {}), ("a number", {"paper": 3}), ("no step", {"paper": []})],
+    ),
+    "figure": Kind(lambda: Figure(), no_instance),
     "steps": Kind(lambda: [pinv.hyperpower_step(3)], lambda x: [*no_instance(x), ("numbers", [3])]),
     "indices": indices,
     "states": Kind(lambda: models.states(), no_states),
@@ -891,6 +897,7 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Sequence[str]": "labels",
     "NystromformerConfig": "model config",
     "Sequence[NystromAttention]": "attentions",
+    "Mapping[str, Method]": "methods",
     "Mapping[str, Any]": {"config": "hugging face config", "inputs": "model inputs"},
     "Sequence[tuple[str, int]]": "estimators",
     "Mapping[str, Tensor]": {"state": "hugging face state"},
@@ -906,7 +913,14 @@ NAMED: dict[str, str | dict[str, str]] = {
     "Parts": "parts",
     "nn.TransformerEncoder": "torch encoder",
     "Callable[[nn.MultiheadAttention], NystromAttention]": "conversion",
-    "Any": {"dtype": "dtype", "model": "model", "X": "samples", "y": "anything", "problem": "problem"},
+    "Any": {
+        "dtype": "dtype",
+        "model": "model",
+        "X": "samples",
+        "y": "anything",
+        "problem": "problem",
+        "figure": "figure",
+    },
 }
 NAMED["Host"] = NAMED["np.ndarray[Any, Any]"] = NAMED["Array"]
 
@@ -986,6 +1000,7 @@ EXCEPTIONS: dict[str, str] = {
     "kernels.precomputed.a": "matrix",
     "landmarks.pivoted_qr.a": "matrix",
     "pinv.hermitian.a": "square matrices",
+    "pinv.convergence.products": "count",
     "pinv.verify.a": "judged matrices",
     "pinv.verify.z": "judged inverses",
     "pinv.verify.rank": "landmarks",

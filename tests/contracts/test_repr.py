@@ -76,6 +76,8 @@ MADE: dict[type, Callable[[], Any]] = {
     attention.Reach: lambda: attention.certify_output(tokens(), tokens(), tokens(), tokens()).reach,
     attention.Choices: lambda: attention.choose(tokens(), tokens(), tokens()),
     attention.OutputCertificate: lambda: attention.certify_output(tokens(), tokens(), tokens(), tokens()),
+    pinv.Convergence: lambda: pinv.convergence(tokens().T @ tokens()),
+    pinv.Trace: lambda: pinv.convergence(tokens().T @ tokens()).traces[0],
     attention.LiftBounds: lambda: attention.psd_lift(tokens(), tokens(), tokens()[:30]),
     attention.NystromOperator: lambda: attention.nystrom_operator(tokens(), tokens(), 30),
     transformers.Comparison: compared,

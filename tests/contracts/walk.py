@@ -16,7 +16,7 @@ import numpy as np
 import torch.distributed as dist
 from sklearn.utils._param_validation import InvalidParameterError
 
-from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, nn
+from nystrom_numerics import attention, bounds, kernels, landmarks, lowrank, nn, pinv
 from nystrom_numerics.errors import ArgumentError, NystromError
 from nystrom_numerics.integrations import dask as chunked
 from nystrom_numerics.integrations import scikit_learn
@@ -39,6 +39,7 @@ INSTANCES: dict[type, Callable[[], Any]] = {
     lowrank.CrossFactor: lambda: lowrank.cross_factor(kinds.gaussian(), [0, 3, 9], [1, 5]),
     lowrank.NystromFactor: kinds.nystrom_factor,
     lowrank.NystromPreconditioner: lambda: kinds.nystrom_factor().preconditioner(0.1),
+    pinv.Convergence: lambda: pinv.convergence(A, {"paper": pinv.RAZAVI}, products=8),
     nn.NystromAttention: models.attention,
     nn.Nystromformer: lambda: nn.Nystromformer(models.config()),
     nn.NystromformerForClassification: lambda: nn.NystromformerForClassification(models.config(), 3),

@@ -77,9 +77,9 @@ def test_the_figure_shows_every_method_against_its_products(stack):
     ("methods", "error", "words"),
     [
         ({}, ShapeError, "methods"),
-        ({"paper": "razavi"}, KindError, r"methods\['paper'\]"),
-        ({"paper": [pinv.RAZAVI, 3]}, KindError, r"methods\['paper'\]"),
-        ({"paper": []}, ShapeError, r"methods\['paper'\]"),
+        ({"paper": "razavi"}, KindError, "methods.*'paper'"),
+        ({"paper": [pinv.RAZAVI, 3]}, KindError, "methods.*'paper'"),
+        ({"paper": []}, ShapeError, "methods.*'paper'"),
         ([pinv.RAZAVI], KindError, "methods"),
         ({1: pinv.RAZAVI}, KindError, "methods"),
     ],
