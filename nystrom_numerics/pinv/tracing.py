@@ -131,9 +131,29 @@ class Convergence:
         return "\n".join(lines)
 
     def plot(self, figure: Any = None) -> Any:
-        """Residual and error against products, medians and ranges over the stack, on a ``matplotlib.figure.Figure``.
+        """Residual and error against products, medians and ranges over the stack.
 
-        It is a new one where none is given; one that is to be shown comes of ``pyplot.figure(layout="constrained")``.
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Where to draw, such as ``pyplot.figure(layout="constrained")``, which pyplot shows; else a new one.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        KindError
+            For another kind of figure.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from nystrom_numerics import pinv
+        >>> figure = pinv.convergence(np.diag([1.0, 0.5])).plot()
+        >>> [axes.get_xlabel() for axes in figure.axes]
+        ['matrix products', 'matrix products']
         """
         with brought_by("plots"):
             from matplotlib.figure import Figure
