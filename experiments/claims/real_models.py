@@ -90,7 +90,7 @@ def _minilm(p: Any) -> list[Row]:
     read = texts.review_texts(p["reviews"])
     exact = _embeddings(network, tokenizer, read)
     got = _embeddings(_replaced(network, p["estimator"], p["m"]), tokenizer, read)
-    pairs = np.triu_indices(len(texts), 1)
+    pairs = np.triu_indices(len(read), 1)
     ranked = spearmanr((exact @ exact.T)[pairs], (got @ got.T)[pairs]).statistic
     cosines = (exact * got).sum(axis=-1)
     return [{"review": i, "cosine": float(c)} for i, c in enumerate(cosines)] + [{"spearman": float(ranked)}]

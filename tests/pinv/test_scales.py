@@ -50,10 +50,14 @@ LAWS = {
     "one_sup_bound": (lambda a, s: pinv.one_sup_bound(a), DIRECT),
     "perron_bound": (lambda a, s: pinv.perron_bound(a), DIRECT),
     "known_norm": (lambda a, s: pinv.known_norm(a, sigma_max=10.0 * s), DIRECT),
+    "convergence": (lambda a, s: pinv.convergence(a, products=24).traces[0].residual, KEPT),
     "filter_response": (lambda a, s: pinv.filter_response(pinv.svd, linalg.one_norm(a)), KEPT),
 }
 NO_MATRICES = {"verify", "Step", "Schedule", "plan", "hyperpower_step", "interval_step"}
 RECORDS = {
+    "Convergence",
+    "METHODS",
+    "Trace",
     "Verification",
     "PinvResult",
     "SolveResult",

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.inputs.bert import SPECTRA
-from experiments.inputs.synthetic import prescribed_core
+from experiments.inputs.synthetic import SPECTRA, prescribed_core
 from nystrom_numerics import errors, pinv
 from nystrom_numerics.backend import to_numpy
 
