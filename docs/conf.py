@@ -80,6 +80,9 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 
+# pages without others below them have nothing to show beside their text
+html_sidebars = {page: [] for page in ("start", "which", "findings", "defects", "releases", "contributing")}
+
 sphinx_gallery_conf = {
     "examples_dirs": ["examples"],
     "gallery_dirs": ["gallery"],

@@ -26,6 +26,7 @@ matrices = {
 # of each iterate. Beside the usual steps, a schedule planned for the matrix; its condition is relative to the bound
 # that iterations start from.
 
+# sphinx_gallery_multi_image = "single"
 for name, a in matrices.items():
     least = np.linalg.svd(a, compute_uv=False)[-1] / float(pinv.one_sup_bound(a))
     schedule = pinv.plan(sigma_min=least, tol=1e-10)
