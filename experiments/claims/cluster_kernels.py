@@ -123,11 +123,12 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
         "n": "points",
         "seconds": "seconds",
         "cpu": "CPU seconds",
-        "peak": "most bytes a worker",
+        "peak": "most GB a worker",
         "load": "load before",
         "error": "test error",
     }
-    return frame(records).reindex(columns=list(names)).rename(columns=names)
+    data = frame(records).reindex(columns=list(names))
+    return data.assign(peak=data["peak"] / 1e9).rename(columns=names)
 
 
 def plot(records: Iterable[Record]) -> Figure:
